@@ -1,0 +1,86 @@
+package keymat
+
+import (
+	"fmt"
+	"slices"
+)
+
+// An IKESuite names the algorithms of an IKE SA by their IANA numbers. KeyBits is 0 where the cipher has one key length, Integ is 0 with
+// an AEAD cipher.
+type IKESuite struct {
+	Encr, KeyBits, PRF, Integ, Group uint16
+}
+
+// IKEKeys are the keys of an IKE SA (RFC 7296 2.14). SKai and SKar are empty with an AEAD cipher; SKei and SKer end with its salt.
+type IKEKeys struct {
+	redacted
+	SKd, SKai, SKar, SKei, SKer, SKpi, SKpr []byte
+}
+
+// DeriveIKE gives the keys of a first IKE SA (RFC 7296 2.14): SKEYSEED = prf(Ni | Nr, g^ir).
+func DeriveIKE(s IKESuite, ni, nr, shared []byte, spii, spir [8]byte) (IKEKeys, error) {
+	prf, err := NewPRF(s.PRF)
+	if err != nil {
+		return IKEKeys{}, err
+	}
+	seed := prf.Sum(slices.Concat(ni, nr), shared)
+	defer clear(seed)
+	return expandIKE(s, seed, ni, nr, spii, spir)
+}
+
+// DeriveIKERekey gives the keys of an IKE SA that replaces another (RFC 7296 2.18): SKEYSEED = prf(SK_d, g^ir | Ni | Nr) with the PRF and SK_d
+// of the old SA; everything after it uses the suite of the new one.
+func DeriveIKERekey(s IKESuite, oldPRF uint16, oldSKd, ni, nr, shared []byte, spii, spir [8]byte) (IKEKeys, error) {
+	prf, err := NewPRF(oldPRF)
+	if err != nil {
+		return IKEKeys{}, err
+	}
+	seed := prf.Sum(oldSKd, shared, ni, nr)
+	defer clear(seed)
+	return expandIKE(s, seed, ni, nr, spii, spir)
+}
+
+// expandIKE cuts prf+(SKEYSEED, Ni | Nr | SPIi | SPIr) into the seven keys, in the order of RFC 7296 2.14.
+func expandIKE(s IKESuite, skeyseed, ni, nr []byte, spii, spir [8]byte) (IKEKeys, error) {
+	prf, err := NewPRF(s.PRF)
+	if err != nil {
+		return IKEKeys{}, err
+	}
+	if err := prf.checkNonces(ni, nr); err != nil {
+		return IKEKeys{}, err
+	}
+	encr, integ, err := cipherKeyLens(s.Encr, s.KeyBits, s.Integ)
+	if err != nil {
+		return IKEKeys{}, err
+	}
+	d := prf.KeyLen()
+	rest := prf.Plus(skeyseed, slices.Concat(ni, nr, spii[:], spir[:]), 3*d+2*integ+2*encr)
+	take := func(n int) []byte {
+		k := rest[:n:n]
+		rest = rest[n:]
+		return k
+	}
+	return IKEKeys{
+		SKd:  take(d),
+		SKai: take(integ), SKar: take(integ),
+		SKei: take(encr), SKer: take(encr),
+		SKpi: take(d), SKpr: take(d),
+	}, nil
+}
+
+// DeriveChild gives n bytes of KEYMAT for a child SA (RFC 7296 2.17): prf+(SK_d, g^ir | Ni | Nr). shared is nil where the child made no key
+// exchange of its own.
+func DeriveChild(prf uint16, skd, shared, ni, nr []byte, n int) ([]byte, error) {
+	p, err := NewPRF(prf)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.checkNonces(ni, nr); err != nil {
+		return nil, err
+	}
+	keymat := p.Plus(skd, slices.Concat(shared, ni, nr), n)
+	if keymat == nil {
+		return nil, fmt.Errorf("%w: %d bytes of KEYMAT", ErrUnsupported, n)
+	}
+	return keymat, nil
+}

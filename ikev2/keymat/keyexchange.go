@@ -1,0 +1,66 @@
+package keymat
+
+import (
+	"crypto/ecdh"
+	"fmt"
+	"io"
+)
+
+// IANA numbers of the key exchange methods (transform type 4) that NewKeyExchange knows.
+const (
+	groupMODP2048 = 14
+	groupMODP3072 = 15
+	groupMODP4096 = 16
+	groupECP256   = 19
+	groupECP384   = 20
+	groupECP521   = 21
+	groupX25519   = 31
+)
+
+// A KeyExchange is one side's ephemeral key of one Diffie-Hellman group.
+type KeyExchange interface {
+	// Group is the IANA number of the method.
+	Group() uint16
+	// Public is the Key Exchange Data of our KE payload: PublicLen(Group()) bytes, leading zeros kept (RFC 7296 3.4).
+	Public() []byte
+	// Shared gives g^ir for the peer's Key Exchange Data, of the group's fixed length with leading zeros kept. It is ErrPeerKey when
+	// that is not an acceptable element of the group.
+	Shared(peer []byte) ([]byte, error)
+}
+
+// A group is what makes key exchanges of one method.
+type group interface {
+	generate(id uint16, rand io.Reader) (KeyExchange, error)
+	publicLen() int
+}
+
+var groups = map[uint16]group{
+	groupMODP2048: newMODP(modp2048, 40),
+	groupMODP3072: newMODP(modp3072, 53),
+	groupMODP4096: newMODP(modp4096, 60),
+	groupECP256:   curve{ecdh.P256(), 32, 0xFF, 64},
+	groupECP384:   curve{ecdh.P384(), 48, 0xFF, 96},
+	groupECP521:   curve{ecdh.P521(), 66, 0x01, 132},
+	groupX25519:   curve{ecdh.X25519(), 32, 0xFF, 32},
+}
+
+// NewKeyExchange makes an ephemeral key of the group with that IANA number: 14, 15, 16, 19, 20, 21 or 31. What it reads from rand is
+// all that it depends on.
+func NewKeyExchange(group uint16, rand io.Reader) (KeyExchange, error) {
+	g, ok := groups[group]
+	if !ok {
+		return nil, fmt.Errorf("%w: key exchange method %d", ErrUnsupported, group)
+	}
+	return g.generate(group, rand)
+}
+
+// GroupSupported says whether NewKeyExchange knows the group with that IANA number.
+func GroupSupported(group uint16) bool { return groups[group] != nil }
+
+// PublicLen is the length in bytes of a group's Key Exchange Data, 0 for a group that is not supported.
+func PublicLen(group uint16) int {
+	if g, ok := groups[group]; ok {
+		return g.publicLen()
+	}
+	return 0
+}
