@@ -1,0 +1,101 @@
+package ikev2
+
+import (
+	"time"
+
+	"culvert/ikev2/wire"
+)
+
+// Config is all that the engine knows of the world. It is not changed after
+// New.
+type Config struct {
+	Peers []Peer
+	// IKEPort and NATTPort are our own UDP ports; 0 means 500 and 4500.
+	IKEPort, NATTPort uint16
+	// KeyLog makes the engine emit IKEKeys, for Wireshark. Secret material.
+	KeyLog bool
+}
+
+// Peer is one configured connection. A peer is found by the pair of its
+// identities, never by its address alone (RFC 7296 section 2.15).
+type Peer struct {
+	Name string
+	// LocalID is what we say we are, RemoteID what the peer must say it is.
+	LocalID, RemoteID Identity
+	// PSK is the pre-shared key.
+	PSK []byte
+	// IKE and the children's ESP are proposals, most wanted first; empty
+	// means the defaults.
+	IKE      []Proposal
+	Children []Child
+	// RemoteNATTPort is the peer's port for IKE and ESP behind the non-ESP
+	// marker; 0 means 4500.
+	RemoteNATTPort uint16
+	Timing         Timing
+}
+
+// Child is one child SA's policy: traffic from Local to Remote and back is
+// protected, no other.
+type Child struct {
+	Name          string
+	Local, Remote []wire.Selector
+	ESP           []Proposal
+}
+
+// Timing holds a peer's intervals. A zero field means its default; a negative
+// one switches the thing off where that has a meaning.
+type Timing struct {
+	// Keepalive is how often the side behind a NAT sends the one-byte
+	// keepalive (RFC 3948 section 4). Default 20 s; negative: never.
+	Keepalive time.Duration
+	// DPD is the silence after which the peer is asked whether it lives (RFC
+	// 7296 section 2.4). Default 30 s; negative: never.
+	DPD time.Duration
+	// Retransmit is the wait before a request is sent again; it doubles up to
+	// RetransmitMax. Default 1 s and 16 s.
+	Retransmit, RetransmitMax time.Duration
+	// Tries is how often a request is sent before the peer is given up.
+	// Default 8: 80 s in all. The first request of an IKE SA is sent
+	// InitialTries times, default 5: 31 s in all.
+	Tries, InitialTries int
+	// Reconnect is the wait before a failed connection is tried again; it
+	// doubles up to ReconnectMax. Default 1 s and 60 s, with 25 % of jitter.
+	Reconnect, ReconnectMax time.Duration
+}
+
+const (
+	// halfOpenLifetime is how long a responder waits for a valid IKE_AUTH.
+	halfOpenLifetime = 30 * time.Second
+	// lingerTime is how long an SA that failed still answers retransmissions
+	// of the request that it failed on.
+	lingerTime = 10 * time.Second
+)
+
+func (t Timing) withDefaults() Timing {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&t.Keepalive, 20*time.Second)
+	def(&t.DPD, 30*time.Second)
+	def(&t.Retransmit, time.Second)
+	def(&t.RetransmitMax, 16*time.Second)
+	def(&t.Reconnect, time.Second)
+	def(&t.ReconnectMax, time.Minute)
+	if t.Tries == 0 {
+		t.Tries = 8
+	}
+	if t.InitialTries == 0 {
+		t.InitialTries = 5
+	}
+	return t
+}
+
+// backoff doubles d for each try after the first, up to ceiling.
+func backoff(d, ceiling time.Duration, try int) time.Duration {
+	for ; try > 1 && d < ceiling; try-- {
+		d *= 2
+	}
+	return min(d, ceiling)
+}

@@ -1,0 +1,127 @@
+package ikev2
+
+import (
+	"time"
+
+	"culvert/ikev2/keymat"
+	"culvert/ikev2/wire"
+)
+
+// EventKind says what happened.
+type EventKind uint8
+
+// The kinds, in the order in which a connection meets them.
+const (
+	EventConnecting       EventKind = iota + 1 // IKE_SA_INIT goes out; Attempt counts
+	EventRetryKE                               // the responder asked for another group; Suite.Group is it
+	EventRetryCookie                           // the responder asked for a cookie
+	EventUnprotectedError                      // an unauthenticated error arrived; Notify. Nothing is torn down for it
+	EventInit                                  // IKE_SA_INIT is complete: Suite, NAT
+	EventFloat                                 // the initiator moves to the port for NAT traversal
+	EventEstablished                           // both sides are authenticated: LocalID, RemoteID
+	EventChildUp                               // Child, ESP, Local and Remote selectors
+	EventChildDown                             // a child SA is gone; Reason
+	EventDown                                  // an established IKE SA is gone; Reason
+	EventRefused                               // we refused the peer; Reason and the facts
+	EventRefusedByPeer                         // the peer refused us, protected; Reason, Notify
+	EventGaveUp                                // no answer after Attempt tries
+	EventRetrying                              // the next attempt comes after Wait
+	EventMoved                                 // the peer is at another address or port: Path
+)
+
+var eventNames = [...]string{
+	EventConnecting: "connecting", EventRetryKE: "retry_group", EventRetryCookie: "retry_cookie",
+	EventUnprotectedError: "unprotected_error", EventInit: "init", EventFloat: "float", EventEstablished: "established",
+	EventChildUp: "child_up", EventChildDown: "child_down", EventDown: "down", EventRefused: "refused",
+	EventRefusedByPeer: "refused_by_peer", EventGaveUp: "gave_up", EventRetrying: "retrying", EventMoved: "moved",
+}
+
+// String is the kind's name in logs and scripts.
+func (k EventKind) String() string { return eventNames[k] }
+
+// Reason says why something was refused or ended.
+type Reason uint8
+
+// The reasons.
+const (
+	ReasonNone            Reason = iota
+	ReasonNoProposal             // IKE proposals have nothing in common
+	ReasonUnknownIdentity        // nobody is configured for the pair of identities
+	ReasonWrongKey               // the identities are known, the AUTH value does not fit
+	ReasonAuthMethod             // the peer authenticates otherwise than by a pre-shared key
+	ReasonWrongResponder         // the responder is not the one we configured
+	ReasonAuthFailed             // the peer says AUTHENTICATION_FAILED
+	ReasonChildProposal          // ESP proposals have nothing in common
+	ReasonSelectors              // the traffic selectors have nothing in common
+	ReasonChildRefused           // the peer refused the child otherwise; Notify
+	ReasonMalformed              // an authenticated message broke the protocol
+	ReasonDeleted                // the peer deleted it
+	ReasonDisconnect             // we were told to
+	ReasonDead                   // the peer no longer answers
+	ReasonReplaced               // a newer SA of the same identities took over
+	ReasonNotify                 // another protected error notify
+)
+
+var reasonNames = [...]string{
+	ReasonNone: "none", ReasonNoProposal: "no_proposal_chosen", ReasonUnknownIdentity: "unknown_identity", ReasonWrongKey: "wrong_key",
+	ReasonAuthMethod: "auth_method", ReasonWrongResponder: "wrong_responder", ReasonAuthFailed: "authentication_failed",
+	ReasonChildProposal: "child_proposal", ReasonSelectors: "selectors", ReasonChildRefused: "child_refused", ReasonMalformed: "malformed",
+	ReasonDeleted: "deleted_by_peer", ReasonDisconnect: "disconnect", ReasonDead: "dead_peer", ReasonReplaced: "replaced", ReasonNotify: "error_notify",
+}
+
+// String is the reason's name in logs and scripts.
+func (r Reason) String() string { return reasonNames[r] }
+
+// NAT is what NAT detection found (RFC 7296 section 2.23). Known is false as
+// long as the peer has sent nothing to tell by.
+type NAT struct{ Known, Local, Remote bool }
+
+// String says it in a few words.
+func (n NAT) String() string {
+	switch {
+	case !n.Known:
+		return "unknown"
+	case n.Local && n.Remote:
+		return "both sides"
+	case n.Local:
+		return "this side"
+	case n.Remote:
+		return "peer side"
+	}
+	return "none"
+}
+
+// Event carries the facts of something that happened, whichever of them its
+// kind has. It holds no secret. Identities and lists that came off the wire
+// are the peer's words.
+type Event struct {
+	Kind   EventKind
+	Reason Reason
+	Peer   string // configured name, empty where the peer is not known
+	Child  string
+	IKE    SAID
+	Path   Path
+	NAT    NAT
+	// Initiator says whether we started the IKE SA.
+	Initiator bool
+	// LocalID and RemoteID are the identities in use, or the ones that were
+	// expected where something is refused.
+	LocalID, RemoteID Identity
+	// PeerSaid is the identity the peer presented; PeerWanted the one it asked
+	// us to be (IDr of an initiator), zero where it did not ask.
+	PeerSaid, PeerWanted Identity
+	Notify               wire.NotifyType
+	Suite                keymat.IKESuite
+	ESP                  ESPSuite
+	InboundSPI           uint32
+	OutboundSPI          uint32
+	// OwnProposals and PeerProposals are both sides' lists where they have
+	// nothing in common.
+	OwnProposals, PeerProposals []Proposal
+	// LocalTS and RemoteTS are the selectors in use or configured;
+	// PeerLocalTS and PeerRemoteTS what the peer proposed for our side and its.
+	LocalTS, RemoteTS         []wire.Selector
+	PeerLocalTS, PeerRemoteTS []wire.Selector
+	Attempt                   int
+	Wait                      time.Duration
+}

@@ -1,0 +1,182 @@
+package ikev2
+
+import (
+	"slices"
+
+	"culvert/ikev2/keymat"
+	"culvert/ikev2/wire"
+)
+
+// Proposal is one proposal of an SA payload: for each transform type the
+// alternatives, most wanted first (RFC 7296 section 3.3).
+type Proposal []wire.Transform
+
+// String lists the transforms as wire does: AES_GCM_16_128/PRF_HMAC_SHA2_256/...
+func (p Proposal) String() string {
+	return wire.Proposal{Transforms: p}.String()
+}
+
+func (p Proposal) of(t wire.TransformType) []wire.Transform {
+	return slices.DeleteFunc(slices.Clone(p), func(x wire.Transform) bool { return x.Type != t })
+}
+
+func encr(id uint16, bits uint16) wire.Transform {
+	return wire.Transform{Type: wire.TransformEncr, ID: id, KeyBits: bits}
+}
+func prf(id uint16) wire.Transform   { return wire.Transform{Type: wire.TransformPRF, ID: id} }
+func integ(id uint16) wire.Transform { return wire.Transform{Type: wire.TransformInteg, ID: id} }
+func group(id uint16) wire.Transform { return wire.Transform{Type: wire.TransformKE, ID: id} }
+func esn(id uint16) wire.Transform   { return wire.Transform{Type: wire.TransformESN, ID: id} }
+
+var defaultGroups = []wire.Transform{
+	group(wire.GroupX25519), group(wire.GroupECP256), group(wire.GroupECP384), group(wire.GroupECP521),
+	group(wire.GroupMODP2048), group(wire.GroupMODP3072), group(wire.GroupMODP4096),
+}
+
+var defaultPRFs = []wire.Transform{prf(wire.PRFHMACSHA2256), prf(wire.PRFHMACSHA2384), prf(wire.PRFHMACSHA2512)}
+
+var defaultIntegs = []wire.Transform{integ(wire.IntegHMACSHA2256128), integ(wire.IntegHMACSHA2384192), integ(wire.IntegHMACSHA2512256)}
+
+var defaultESNs = []wire.Transform{esn(wire.ESNYes), esn(wire.ESNNo)}
+
+// DefaultIKEProposals is what culvert offers and accepts for an IKE SA when
+// the configuration names nothing: RFC 8247's algorithms that are neither
+// SHA-1 nor shorter than 2048-bit MODP, AEAD before CBC.
+func DefaultIKEProposals() []Proposal {
+	return []Proposal{
+		slices.Concat(Proposal{encr(wire.EncrAESGCM16, 128), encr(wire.EncrAESGCM16, 256)}, defaultPRFs, defaultGroups),
+		slices.Concat(Proposal{encr(wire.EncrAESCBC, 128), encr(wire.EncrAESCBC, 256)}, defaultIntegs, defaultPRFs, defaultGroups),
+	}
+}
+
+// DefaultESPProposals is the same for a child SA (RFC 8221). Both kinds of
+// sequence number are offered: a peer that knows no ESN takes the short one.
+func DefaultESPProposals() []Proposal {
+	return []Proposal{
+		slices.Concat(Proposal{encr(wire.EncrAESGCM16, 128), encr(wire.EncrAESGCM16, 256)}, defaultESNs),
+		slices.Concat(Proposal{encr(wire.EncrAESCBC, 128), encr(wire.EncrAESCBC, 256)}, defaultIntegs, defaultESNs),
+	}
+}
+
+// ikeTypes and espTypes say which transform types one choice must hold (RFC
+// 7296 section 3.3.3). Integrity is there exactly when the cipher has none of
+// its own.
+var (
+	ikeTypes = []wire.TransformType{wire.TransformEncr, wire.TransformPRF, wire.TransformInteg, wire.TransformKE}
+	espTypes = []wire.TransformType{wire.TransformEncr, wire.TransformInteg, wire.TransformESN}
+)
+
+// choice is the outcome of a negotiation: one transform a type, zero where
+// the type has none.
+type choice struct {
+	number                       uint8
+	spi                          []byte
+	encr, prf, integ, group, esn wire.Transform
+}
+
+func (c *choice) slot(t wire.TransformType) *wire.Transform {
+	switch t {
+	case wire.TransformEncr:
+		return &c.encr
+	case wire.TransformPRF:
+		return &c.prf
+	case wire.TransformInteg:
+		return &c.integ
+	case wire.TransformKE:
+		return &c.group
+	}
+	return &c.esn
+}
+
+func (c choice) transforms(types []wire.TransformType) []wire.Transform {
+	var ts []wire.Transform
+	for _, t := range types {
+		if x := *c.slot(t); x.Type != 0 {
+			ts = append(ts, x)
+		}
+	}
+	return ts
+}
+
+func (c choice) ikeSuite() keymat.IKESuite {
+	return keymat.IKESuite{Encr: c.encr.ID, KeyBits: c.encr.KeyBits, PRF: c.prf.ID, Integ: c.integ.ID, Group: c.group.ID}
+}
+
+func (c choice) espSuite() ESPSuite {
+	return ESPSuite{Encr: c.encr.ID, KeyBits: c.encr.KeyBits, Integ: c.integ.ID, ESN: c.esn.ID == wire.ESNYes}
+}
+
+// selectProposal takes the first of our proposals that one of the peer's
+// satisfies: for every type, our first alternative that the peer lists too
+// (RFC 7296 section 3.3.6). preferGroup, when not zero, wins over our order
+// among the groups both sides have, so that a KE payload that can be used is.
+func selectProposal(ours []Proposal, theirs []wire.Proposal, proto wire.Protocol, types []wire.TransformType, preferGroup uint16) (choice, bool) {
+	for _, own := range ours {
+		for _, their := range theirs {
+			if their.Protocol != proto {
+				continue
+			}
+			if c, ok := matchProposal(own, their, types, preferGroup); ok {
+				return c, true
+			}
+		}
+	}
+	return choice{}, false
+}
+
+func matchProposal(own Proposal, their wire.Proposal, types []wire.TransformType, preferGroup uint16) (choice, bool) {
+	c := choice{number: their.Number, spi: their.SPI}
+	for _, t := range types {
+		x, ok := matchType(own.of(t), Proposal(their.Transforms).of(t), preferGroup)
+		if !ok {
+			return choice{}, false
+		}
+		*c.slot(t) = x
+	}
+	if keymat.IsAEAD(c.encr.ID) != (c.integ.ID == wire.IntegNone) || hasForeignType(their, types) {
+		return choice{}, false
+	}
+	return c, true
+}
+
+// matchType takes our first alternative that the peer lists. A type that the
+// peer leaves out counts as NONE (RFC 7296 section 3.3.3), and so does one that
+// we leave out: then the answer repeats the peer's NONE, or is silent with it.
+func matchType(own, their []wire.Transform, preferGroup uint16) (wire.Transform, bool) {
+	if len(own) == 0 {
+		return matchNone(their)
+	}
+	if len(their) == 0 {
+		return wire.Transform{}, slices.ContainsFunc(own, isNone)
+	}
+	if i := slices.IndexFunc(own, func(x wire.Transform) bool { return x.Type == wire.TransformKE && x.ID == preferGroup }); i >= 0 && slices.Contains(their, own[i]) {
+		return own[i], true
+	}
+	i := slices.IndexFunc(own, func(x wire.Transform) bool { return slices.Contains(their, x) })
+	if i < 0 {
+		return wire.Transform{}, false
+	}
+	return own[i], true
+}
+
+func isNone(x wire.Transform) bool { return x.ID == 0 }
+
+func matchNone(their []wire.Transform) (wire.Transform, bool) {
+	if len(their) == 0 {
+		return wire.Transform{}, true
+	}
+	i := slices.IndexFunc(their, isNone)
+	if i < 0 {
+		return wire.Transform{}, false
+	}
+	return their[i], true
+}
+
+// hasForeignType: a proposal with a transform type that we do not know, or
+// that has no place in this protocol, cannot be accepted (RFC 7296 section
+// 3.3.6), unless its only value is NONE.
+func hasForeignType(p wire.Proposal, types []wire.TransformType) bool {
+	return slices.ContainsFunc(p.Transforms, func(x wire.Transform) bool {
+		return !slices.Contains(types, x.Type) && x.ID != 0
+	})
+}
