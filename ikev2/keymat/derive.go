@@ -17,31 +17,37 @@ type IKEKeys struct {
 	SKd, SKai, SKar, SKei, SKer, SKpi, SKpr []byte
 }
 
-// DeriveIKE gives the keys of a first IKE SA (RFC 7296 2.14): SKEYSEED = prf(Ni | Nr, g^ir).
+// DeriveIKE gives the keys of a first IKE SA (RFC 7296 2.14). The nonces are Ni and Nr, the SPIs those of its header; shared is g^ir.
 func DeriveIKE(s IKESuite, ni, nr, shared []byte, spii, spir [8]byte) (IKEKeys, error) {
 	prf, err := NewPRF(s.PRF)
 	if err != nil {
 		return IKEKeys{}, err
 	}
-	seed := prf.Sum(slices.Concat(ni, nr), shared)
-	defer clear(seed)
-	return expandIKE(s, seed, ni, nr, spii, spir)
+	return deriveIKE(s, firstSeed(prf, ni, nr, shared), ni, nr, spii, spir)
 }
 
-// DeriveIKERekey gives the keys of an IKE SA that replaces another (RFC 7296 2.18): SKEYSEED = prf(SK_d, g^ir | Ni | Nr) with the PRF and SK_d
-// of the old SA; everything after it uses the suite of the new one.
+// DeriveIKERekey gives the keys of an IKE SA that replaces another (RFC 7296 2.18). oldPRF and oldSKd are those of the old SA; all the rest is
+// of the new one.
 func DeriveIKERekey(s IKESuite, oldPRF uint16, oldSKd, ni, nr, shared []byte, spii, spir [8]byte) (IKEKeys, error) {
 	prf, err := NewPRF(oldPRF)
 	if err != nil {
 		return IKEKeys{}, err
 	}
-	seed := prf.Sum(oldSKd, shared, ni, nr)
-	defer clear(seed)
-	return expandIKE(s, seed, ni, nr, spii, spir)
+	return deriveIKE(s, rekeySeed(prf, oldSKd, ni, nr, shared), ni, nr, spii, spir)
 }
 
-// expandIKE cuts prf+(SKEYSEED, Ni | Nr | SPIi | SPIr) into the seven keys, in the order of RFC 7296 2.14.
-func expandIKE(s IKESuite, skeyseed, ni, nr []byte, spii, spir [8]byte) (IKEKeys, error) {
+// firstSeed is SKEYSEED = prf(Ni | Nr, g^ir).
+func firstSeed(prf PRF, ni, nr, shared []byte) []byte {
+	return prf.Sum(slices.Concat(ni, nr), shared)
+}
+
+// rekeySeed is SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr).
+func rekeySeed(prf PRF, oldSKd, ni, nr, shared []byte) []byte {
+	return prf.Sum(oldSKd, shared, ni, nr)
+}
+
+func deriveIKE(s IKESuite, skeyseed, ni, nr []byte, spii, spir [8]byte) (IKEKeys, error) {
+	defer clear(skeyseed)
 	prf, err := NewPRF(s.PRF)
 	if err != nil {
 		return IKEKeys{}, err
@@ -53,8 +59,13 @@ func expandIKE(s IKESuite, skeyseed, ni, nr []byte, spii, spir [8]byte) (IKEKeys
 	if err != nil {
 		return IKEKeys{}, err
 	}
+	return cutIKE(prf, encr, integ, skeyseed, slices.Concat(ni, nr, spii[:], spir[:])), nil
+}
+
+// cutIKE cuts prf+(SKEYSEED, Ni | Nr | SPIi | SPIr) into the seven keys, in the order of RFC 7296 2.14.
+func cutIKE(prf PRF, encr, integ int, skeyseed, seed []byte) IKEKeys {
 	d := prf.KeyLen()
-	rest := prf.Plus(skeyseed, slices.Concat(ni, nr, spii[:], spir[:]), 3*d+2*integ+2*encr)
+	rest := prf.Plus(skeyseed, seed, 3*d+2*integ+2*encr)
 	take := func(n int) []byte {
 		k := rest[:n:n]
 		rest = rest[n:]
@@ -65,7 +76,7 @@ func expandIKE(s IKESuite, skeyseed, ni, nr []byte, spii, spir [8]byte) (IKEKeys
 		SKai: take(integ), SKar: take(integ),
 		SKei: take(encr), SKer: take(encr),
 		SKpi: take(d), SKpr: take(d),
-	}, nil
+	}
 }
 
 // DeriveChild gives n bytes of KEYMAT for a child SA (RFC 7296 2.17): prf+(SK_d, g^ir | Ni | Nr). shared is nil where the child made no key

@@ -35,13 +35,13 @@ type group interface {
 }
 
 var groups = map[uint16]group{
-	groupMODP2048: newMODP(modp2048, 40),
-	groupMODP3072: newMODP(modp3072, 53),
-	groupMODP4096: newMODP(modp4096, 60),
-	groupECP256:   curve{ecdh.P256(), 32, 0xFF, 64},
-	groupECP384:   curve{ecdh.P384(), 48, 0xFF, 96},
-	groupECP521:   curve{ecdh.P521(), 66, 0x01, 132},
-	groupX25519:   curve{ecdh.X25519(), 32, 0xFF, 32},
+	groupMODP2048: modp{modp2048, 40},
+	groupMODP3072: modp{modp3072, 53},
+	groupMODP4096: modp{modp4096, 60},
+	groupECP256:   curve{ecdh.P256(), 32, 0xFF, uncompressed, 64},
+	groupECP384:   curve{ecdh.P384(), 48, 0xFF, uncompressed, 96},
+	groupECP521:   curve{ecdh.P521(), 66, 0x01, uncompressed, 132},
+	groupX25519:   curve{ecdh.X25519(), 32, 0xFF, nil, 32},
 }
 
 // NewKeyExchange makes an ephemeral key of the group with that IANA number: 14, 15, 16, 19, 20, 21 or 31. What it reads from rand is
