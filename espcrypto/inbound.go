@@ -1,0 +1,141 @@
+package espcrypto
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+
+	"culvert/espcrypto/aesgcm"
+	"culvert/espcrypto/replay"
+)
+
+// DefaultWindow is a replay window for a gateway, in packets: a few
+// milliseconds at 10 Gbit/s.
+const DefaultWindow = 4096
+
+// Inbound is the receiving end of an SA. One goroutine opens with it.
+type Inbound struct {
+	sa
+	window                   *replay.Window
+	sequence, packets, bytes atomic.Uint64
+}
+
+// NewInbound makes the receiving end of an SA, with a replay window of that
+// many packets, but not less than replay.MinSize. It fails with ErrSPI,
+// ErrUnsupported or ErrKeyLength.
+func NewInbound(spi uint32, s Suite, k Keys, window int) (*Inbound, error) {
+	a, err := newSA(spi, s, k)
+	if err != nil {
+		return nil, err
+	}
+	return &Inbound{sa: a, window: replay.New(window)}, nil
+}
+
+// Stats may be called from any goroutine.
+func (i *Inbound) Stats() Stats {
+	return Stats{i.packets.Load(), i.bytes.Load(), i.sequence.Load()}
+}
+
+// Open decrypts ESP packets of this SA in place and writes to out, which has
+// room for as many, what became of each. The order is RFC 4303 section 3.4's:
+// length, replay check, authentication, replay commit, padding, next header;
+// every packet stands or falls alone. The content of a dropped packet is lost.
+func (i *Inbound) Open(packets [][]byte, out []Opened) {
+	out = out[:len(packets)]
+	i.batch = i.batch[:0]
+	for k, packet := range packets {
+		out[k] = Opened{Drop: i.admit(packet)}
+	}
+	i.transform.Open(i.batch)
+	batch, bytes, count := i.batch, uint64(0), uint64(0)
+	for k := range out {
+		if out[k].Drop != 0 {
+			continue
+		}
+		out[k] = i.accept(&batch[0])
+		batch = batch[1:]
+		if out[k].Drop == 0 {
+			bytes += uint64(len(out[k].Inner))
+			count++
+		}
+	}
+	i.packets.Add(count)
+	i.bytes.Add(bytes)
+	i.sequence.Store(i.window.Top())
+}
+
+// admit queues a packet for authentication unless its length or number speaks
+// against it.
+func (i *Inbound) admit(packet []byte) Drop {
+	text := len(packet) - i.innerOffset() - i.icv
+	if text < trailerLen || text%i.align != 0 {
+		return DropTruncated
+	}
+	seq := uint64(binary.BigEndian.Uint32(packet[4:]))
+	if i.esn {
+		seq = i.window.Extend(uint32(seq))
+	}
+	if drop := verdicts[i.window.Check(seq)]; drop != 0 {
+		return drop
+	}
+	p := aesgcm.Packet{Text: packet[i.textOffset:], IV: binary.BigEndian.Uint64(packet[headerLen:])}
+	i.cover(&p, binary.BigEndian.Uint32(packet), seq)
+	i.batch = append(i.batch, p)
+	return 0
+}
+
+var verdicts = [...]Drop{replay.Fresh: 0, replay.Replayed: DropReplayed, replay.Stale: DropStale}
+
+// accept judges a packet that has been through authentication.
+func (i *Inbound) accept(p *aesgcm.Packet) Opened {
+	if !p.OK {
+		return Opened{Drop: DropAuthenticationFailed}
+	}
+	if drop := verdicts[i.window.Commit(i.number(p))]; drop != 0 {
+		return Opened{Drop: drop}
+	}
+	return unwrap(p.Text[i.innerOffset()-i.textOffset : len(p.Text)-i.icv])
+}
+
+// number is the sequence number that cover wrote.
+func (i *Inbound) number(p *aesgcm.Packet) uint64 {
+	if i.esn {
+		return binary.BigEndian.Uint64(p.AAD[4:])
+	}
+	return uint64(binary.BigEndian.Uint32(p.AAD[4:]))
+}
+
+// unwrap takes the trailer off a plaintext of at least its length.
+func unwrap(text []byte) Opened {
+	end := len(text) - trailerLen
+	padLen, nextHeader := int(text[end]), text[end+1]
+	switch {
+	case nextHeader == NextHeaderDummy: // RFC 4303 section 2.6
+		return Opened{NextHeader: nextHeader, Drop: DropDummy}
+	case padLen > end || !paddingOK(text[end-padLen:end]):
+		return Opened{NextHeader: nextHeader, Drop: DropBadPadding}
+	}
+	inner := text[:end-padLen]
+	if !carries(nextHeader, inner) {
+		return Opened{NextHeader: nextHeader, Drop: DropBadNextHeader}
+	}
+	return Opened{Inner: inner, NextHeader: nextHeader}
+}
+
+// paddingOK inspects the padding as RFC 4303 section 2.4 asks: 1, 2, 3, ...
+func paddingOK(padding []byte) bool {
+	for k, b := range padding {
+		if b != byte(k+1) {
+			return false
+		}
+	}
+	return true
+}
+
+// carries tells whether inner starts like the IP version that nextHeader announces.
+func carries(nextHeader uint8, inner []byte) bool {
+	if len(inner) == 0 {
+		return false
+	}
+	version := inner[0] >> 4
+	return nextHeader == NextHeaderIPv4 && version == 4 || nextHeader == NextHeaderIPv6 && version == 6
+}
