@@ -1,0 +1,127 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// routerSysctls make a namespace a router that asks no questions: forwarding, no
+// reverse-path filter, IPv6 at once usable (no duplicate address detection).
+var routerSysctls = [][2]string{
+	{"net.ipv4.ip_forward", "1"},
+	{"net.ipv4.conf.all.rp_filter", "0"},
+	{"net.ipv4.conf.default.rp_filter", "0"},
+	{"net.ipv6.conf.all.disable_ipv6", "0"},
+	{"net.ipv6.conf.default.disable_ipv6", "0"},
+	{"net.ipv6.conf.all.forwarding", "1"},
+	{"net.ipv6.conf.default.accept_dad", "0"},
+}
+
+func writeSysctls(list [][2]string) error {
+	for _, kv := range list {
+		if err := writeSysctl(kv[0], kv[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeSysctl leaves a value alone that is right already, since containers may
+// mount /proc/sys read-only, and one that is not there (a kernel without IPv6).
+func writeSysctl(key, value string) error {
+	path := filepath.Join("/proc/sys", strings.ReplaceAll(key, ".", "/"))
+	now, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) && strings.HasPrefix(key, "net.ipv6.") {
+		return nil
+	}
+	if err == nil && strings.TrimSpace(string(now)) == value {
+		return nil
+	}
+	if err := os.WriteFile(path, []byte(value), 0); err != nil {
+		return fmt.Errorf("set %s: %w", key, err)
+	}
+	return nil
+}
+
+// Sysctl sets a kernel variable of the host's network, such as
+// "net.ipv4.conf.all.forwarding".
+func (h *Host) Sysctl(key, value string) error {
+	return h.Do(func() error { return writeSysctl(key, value) })
+}
+
+// Link joins two hosts by a veth pair and gives each end its address. mtu is in
+// bytes, 0 means 1500.
+func (l *Lab) Link(a, b End, mtu int) error {
+	if mtu == 0 {
+		mtu = 1500
+	}
+	err := a.Host.Do(func() error {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.MTU = a.Interface, mtu
+		return netlink.LinkAdd(&netlink.Veth{
+			LinkAttrs:     attrs,
+			PeerName:      b.Interface,
+			PeerMTU:       uint32(mtu),
+			PeerNamespace: netlink.NsFd(b.Host.ns.fd),
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("lab: link %s to %s: %w", a.Host.Name, b.Host.Name, err)
+	}
+	if err := a.configure(); err != nil {
+		return err
+	}
+	return b.configure()
+}
+
+func (e End) configure() error {
+	return e.Host.Do(func() error {
+		link, err := netlink.LinkByName(e.Interface)
+		if err != nil {
+			return fmt.Errorf("lab: find %s on %s: %w", e.Interface, e.Host.Name, err)
+		}
+		if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(e.Address), Flags: unix.IFA_F_NODAD}); err != nil {
+			return fmt.Errorf("lab: give %s on %s the address %s: %w", e.Interface, e.Host.Name, e.Address, err)
+		}
+		if err := netlink.LinkSetUp(link); err != nil {
+			return fmt.Errorf("lab: bring up %s on %s: %w", e.Interface, e.Host.Name, err)
+		}
+		return nil
+	})
+}
+
+// Route adds a route through a neighbour.
+func (h *Host) Route(dst netip.Prefix, via netip.Addr) error {
+	return h.Do(func() error {
+		if err := netlink.RouteAdd(&netlink.Route{Dst: ipNet(dst), Gw: via.AsSlice()}); err != nil {
+			return fmt.Errorf("lab: route %s via %s on %s: %w", dst, via, h.Name, err)
+		}
+		return nil
+	})
+}
+
+// SetMTU changes the MTU, in bytes, of one interface of the host.
+func (h *Host) SetMTU(iface string, mtu int) error {
+	return h.Do(func() error {
+		link, err := netlink.LinkByName(iface)
+		if err == nil {
+			err = netlink.LinkSetMTU(link, mtu)
+		}
+		if err != nil {
+			return fmt.Errorf("lab: MTU %d of %s on %s: %w", mtu, iface, h.Name, err)
+		}
+		return nil
+	})
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

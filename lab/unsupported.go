@@ -1,0 +1,83 @@
+//go:build !linux
+
+package lab
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"syscall"
+)
+
+// Where there are no network namespaces New fails, so that nothing below has a
+// host to be called on; it lets programs compile.
+
+type namespace struct{ name string }
+
+type packetSocket struct{}
+
+// PortMapping is how a masquerading NAT chooses the source port it shows.
+type PortMapping int
+
+const (
+	KeepPort   PortMapping = iota // the sender's own where it is free
+	RandomPort                    // another for each destination, as symmetric NATs do
+)
+
+func supported() error { return ErrUnsupported }
+
+// Sweep has nothing to remove.
+func Sweep(string) ([]string, error) { return nil, nil }
+
+// CheckRights reports that there are none.
+func CheckRights() (Rights, error) {
+	return Rights{Kind: NoRights, Reason: ErrUnsupported.Error(), Device: ErrUnsupported}, nil
+}
+
+// ReexecInUserNamespace fails.
+func ReexecInUserNamespace([]string) (int, error) { return 0, ErrUnsupported }
+
+func newNamespace(string) (*namespace, error) { return nil, ErrUnsupported }
+func onThread(fn func() error) error          { return fn() }
+func (*namespace) enterThread() error         { return ErrUnsupported }
+func (*namespace) do(func() error) error      { return ErrUnsupported }
+func (*namespace) close() error               { return nil }
+func (*namespace) enter() string              { return "" }
+
+func processGroup() *syscall.SysProcAttr         { return nil }
+func awaitExit(int)                              {}
+func privateMounts([]Mount) error                { return ErrUnsupported }
+func dontFragment(*net.IPConn, netip.Addr) error { return ErrUnsupported }
+
+// Link fails.
+func (*Lab) Link(a, b End, mtu int) error { return ErrUnsupported }
+
+// Route fails.
+func (*Host) Route(dst netip.Prefix, via netip.Addr) error { return ErrUnsupported }
+
+// SetMTU fails.
+func (*Host) SetMTU(iface string, mtu int) error { return ErrUnsupported }
+
+// Sysctl fails.
+func (*Host) Sysctl(key, value string) error { return ErrUnsupported }
+
+// NAT1to1 fails.
+func (*Host) NAT1to1(public, private netip.Addr) error { return ErrUnsupported }
+
+// Masquerade fails.
+func (*Host) Masquerade(out string, ports PortMapping) error { return ErrUnsupported }
+
+// DropForward fails.
+func (*Host) DropForward(prefixes ...netip.Prefix) error { return ErrUnsupported }
+
+// DropUDP fails.
+func (*Host) DropUDP(port uint16) error { return ErrUnsupported }
+
+// ForgetNAT fails.
+func (*Host) ForgetNAT() error { return ErrUnsupported }
+
+// Capture fails.
+func (*Host) Capture(iface string, w io.Writer) (*Capture, error) { return nil, ErrUnsupported }
+
+// Stop does nothing.
+func (*Capture) Stop() (CaptureStats, error) { return CaptureStats{}, nil }
