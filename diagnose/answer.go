@@ -1,0 +1,88 @@
+package diagnose
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// NoAnswer is an initiator's view of a peer from which nothing comes back.
+type NoAnswer struct {
+	Connection Connection
+	// ResolveError says why there is no address for Connection.Remote; empty where there is one. Nothing was sent then.
+	ResolveError string
+	From, To     netip.AddrPort // From's address may be unspecified
+	Exchange     string         // what was asked last: "IKE_SA_INIT", "IKE_AUTH"
+	Tries        int
+	For          time.Duration // from the first try on
+	// Answered says that the peer did answer before, on port 500.
+	Answered bool
+	// Error is what the network reported meanwhile, empty where it was silent: "connection refused".
+	Error string
+}
+
+// Report says what was sent where, and what that leaves to look at.
+func (f NoAnswer) Report() Report {
+	switch {
+	case f.ResolveError != "":
+		return f.unresolved()
+	case f.Answered && f.To.Port() != 500:
+		return compose("no_answer_natt", f.summary(), f.network(),
+			fmt.Sprintf("The peer answered on UDP 500, so it is there; UDP %d from %s to %s is what does not pass. Open it in both directions on every firewall and cloud security group in between, and forward it on the NAT in front of the peer.",
+				f.To.Port(), f.From, f.To))
+	}
+	return compose("no_answer", f.summary(), f.network(), f.causes(), f.place())
+}
+
+func (f NoAnswer) summary() string {
+	return fmt.Sprintf("no answer from %v for %v: %s went out %s from %v%s",
+		f.To, f.Connection, clean(f.Exchange), times(f.Tries), f.From, f.during())
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+func (f NoAnswer) during() string {
+	if f.For <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" in %v", f.For.Round(time.Second))
+}
+
+func (f NoAnswer) network() string {
+	if f.Error == "" {
+		return ""
+	}
+	return fmt.Sprintf("The network reported: %s.", clean(f.Error))
+}
+
+func (f NoAnswer) causes() string {
+	return "Nothing at all came back, not even a refusal: the peer is not running, or is at another address, or UDP 500 and 4500 do not pass in between (firewall, cloud security group, or a NAT in front of the peer that does not forward them)."
+}
+
+// place names the line with the peer's address; an address that DNS gave is worth a look of its own.
+func (f NoAnswer) place() string {
+	c := f.Connection
+	if c.Remote == "" || c.RemoteAt.Key == "" {
+		return ""
+	}
+	s := fmt.Sprintf("The address is from %s", c.RemoteAt.place())
+	if _, err := netip.ParseAddr(c.Remote); err != nil {
+		s += fmt.Sprintf(", where %s resolved to %s", clean(c.Remote), f.To.Addr())
+	}
+	return s + "; if the peer is elsewhere, change it there."
+}
+
+func (f NoAnswer) unresolved() Report {
+	c := f.Connection
+	summary := fmt.Sprintf("%v has no address to send to: %s does not resolve", c, clean(c.Remote))
+	fix := "Correct the name, or write the peer's address in its place."
+	if c.RemoteAt.Key != "" {
+		fix = fmt.Sprintf("It is from %s: correct the name there, or write the peer's address in its place.", c.RemoteAt.place())
+	}
+	return compose("no_address", summary, fmt.Sprintf("The resolver says: %s.", clean(f.ResolveError)), fix, "The name is tried again.")
+}

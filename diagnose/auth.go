@@ -1,0 +1,67 @@
+package diagnose
+
+import "fmt"
+
+// WrongKey is the view of a side that knows both identities and finds that the peer's AUTH value is not made with the key it has for them.
+type WrongKey struct {
+	Peer       Peer
+	Connection Connection
+}
+
+// Report names the pair of identities and where its key is. The key itself is not among the facts.
+func (f WrongKey) Report() Report {
+	c := f.Connection
+	summary := fmt.Sprintf("peer at %v presented %s, which %v expects, but proved it with another pre-shared key", f.Peer, c.RemoteID.presented(), c)
+	key := "the key of " + c.String()
+	if c.KeyAt.Key != "" {
+		key = "the key at " + c.KeyAt.place()
+	}
+	return compose("wrong_key", summary,
+		fmt.Sprintf("The identities fit: the peer is %v and this side is %v. Only the key for this pair differs.", c.RemoteID, c.LocalID),
+		fmt.Sprintf("Here it is %s: set it and the peer's to the same bytes, and look for quotes, spaces or a line end that became part of one of them.", key),
+		f.Peer.NAT.sentence())
+}
+
+// RefusedByPeer is an initiator's view of AUTHENTICATION_FAILED: what it sent itself is all that it knows.
+type RefusedByPeer struct {
+	Peer       Peer
+	Connection Connection
+}
+
+// Report gives the initiator's half: what it said it is, what it asked for, and what the peer must have for that.
+func (f RefusedByPeer) Report() Report {
+	c := f.Connection
+	summary := fmt.Sprintf("peer at %v refused %v with AUTHENTICATION_FAILED; this side identified itself as %v", f.Peer, c, c.LocalID)
+	asked := fmt.Sprintf("It expects the peer to be %v.", c.RemoteID)
+	if f.isHidden() {
+		return compose("refused_private_address", summary, asked, f.hidden(), f.Peer.NAT.sentence(), onlyPeerKnows)
+	}
+	return compose("refused", summary, asked, f.causes(), f.places(), f.Peer.NAT.sentence(), onlyPeerKnows)
+}
+
+const onlyPeerKnows = "AUTHENTICATION_FAILED never says why; the peer's log does."
+
+func (f RefusedByPeer) isHidden() bool {
+	return f.Peer.NAT.Local && f.Connection.LocalID.isAddress() && isPrivate(f.Connection.LocalID.Text)
+}
+
+func (f RefusedByPeer) hidden() string {
+	c := f.Connection
+	name := Identity{TypeFQDN, "@" + clean(c.Name)}
+	return fmt.Sprintf("%s is a private address that the NAT hides, and the usual cause is that the peer does not expect it: %s, and have the peer expect that name (%s).",
+		clean(c.LocalID.Text), c.change(c.LocalIDAt, "local identity", name.Text), peerKeys("remote_id", "remote-id", name))
+}
+
+func (f RefusedByPeer) causes() string {
+	c := f.Connection
+	return fmt.Sprintf("So either the peer expects another identity than %s (%s), or it is not %s itself (%s), or its pre-shared key differs.",
+		c.LocalID, peerKeys("remote_id", "remote-id", c.LocalID), clean(c.RemoteID.Text), peerKeys("local_id", "id", c.RemoteID))
+}
+
+func (f RefusedByPeer) places() string {
+	c := f.Connection
+	if c.LocalIDAt.Key == "" || c.RemoteIDAt.Key == "" || c.KeyAt.Key == "" {
+		return ""
+	}
+	return fmt.Sprintf("Here these are %s, %s and %s.", c.LocalIDAt.place(), c.RemoteIDAt.place(), c.KeyAt.place())
+}

@@ -1,0 +1,159 @@
+package diagnose
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Transform is one algorithm of a proposal.
+type Transform struct {
+	Type string // what it is for: "encryption", "key exchange"
+	Name string // as the field names it: "AES_GCM_16_256"
+	// Written is how the configuration writes it, empty where it is not an algorithm that we have.
+	Written string
+}
+
+// A Proposal lists the alternatives of each type. One transform of each type must be common.
+type Proposal []Transform
+
+// NoProposal is a side's view of two lists of proposals that have nothing in common.
+type NoProposal struct {
+	Peer         Peer
+	Connection   Connection // the zero one where the peer is not known yet
+	For          string     // what was to be protected: "IKE" or "ESP"
+	Ours, Theirs []Proposal
+	// At is where our proposals are configured.
+	At Setting
+}
+
+// Report shows both lists and the smallest change that makes them meet.
+func (f NoProposal) Report() Report {
+	summary := fmt.Sprintf("peer at %v and this side have no %s proposal in common", f.Peer, clean(f.For))
+	if f.Connection.Name != "" {
+		summary += " for " + f.Connection.String()
+	}
+	return compose("no_proposal", summary,
+		fmt.Sprintf("The peer has %s. Here there is %s.", proposals(f.Theirs), proposals(f.Ours)),
+		f.change(), f.weakGroup())
+}
+
+func proposals(ps []Proposal) string {
+	words := make([]string, len(ps))
+	for i, p := range ps {
+		words[i] = p.String()
+	}
+	return shortList(words)
+}
+
+// shortList is list for words that are long and clean.
+func shortList(words []string) string {
+	const most = 4
+	if len(words) == 0 {
+		return "nothing"
+	}
+	joined := strings.Join(words[:min(len(words), most)], "; ")
+	if more := len(words) - most; more > 0 {
+		joined += fmt.Sprintf("; and %d more", more)
+	}
+	return joined
+}
+
+// String is the proposal by types: "AES_GCM_16_256, AES_GCM_16_128 / CURVE_25519".
+func (p Proposal) String() string {
+	var parts []string
+	for _, t := range p.types() {
+		parts = append(parts, list(p.names(t)))
+	}
+	if len(parts) == 0 {
+		return "an empty proposal"
+	}
+	const most = 8
+	return strings.Join(parts[:min(len(parts), most)], " / ")
+}
+
+// types lists the proposal's types in their order.
+func (p Proposal) types() (types []string) {
+	for _, t := range p {
+		if !slices.Contains(types, t.Type) {
+			types = append(types, t.Type)
+		}
+	}
+	return types
+}
+
+func (p Proposal) of(typ string) Proposal {
+	return slices.DeleteFunc(slices.Clone(p), func(t Transform) bool { return t.Type != typ })
+}
+
+func (p Proposal) names(typ string) (names []string) {
+	for _, t := range p.of(typ) {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+// apart lists the types in which two proposals have nothing in common.
+func apart(a, b Proposal) (types []string) {
+	for _, t := range slices.Concat(a, b).types() {
+		common := slices.ContainsFunc(a.names(t), func(n string) bool { return slices.Contains(b.names(t), n) })
+		if !common {
+			types = append(types, t)
+		}
+	}
+	return types
+}
+
+// nearest is the pair of proposals that differ in the fewest types.
+func (f NoProposal) nearest() (ours, theirs Proposal, types []string, ok bool) {
+	for _, o := range f.Ours {
+		for _, t := range f.Theirs {
+			if d := apart(o, t); !ok || len(d) < len(types) {
+				ours, theirs, types, ok = o, t, d, true
+			}
+		}
+	}
+	return ours, theirs, types, ok
+}
+
+// change tells what each side would have to add for the nearest pair to meet.
+func (f NoProposal) change() string {
+	ours, theirs, types, ok := f.nearest()
+	if !ok || len(types) == 0 {
+		return ""
+	}
+	var differ, add, lacking, offer []string
+	for _, t := range types {
+		differ = append(differ, fmt.Sprintf("%s (there %s, here %s)", clean(t), list(theirs.names(t)), list(ours.names(t))))
+		if p := ours.of(t); len(p) > 0 {
+			offer = append(offer, p[0].Name)
+		}
+		theirs := theirs.of(t)
+		i := slices.IndexFunc(theirs, func(x Transform) bool { return x.Written != "" })
+		switch {
+		case i >= 0:
+			add = append(add, theirs[i].Written)
+		case len(theirs) > 0:
+			lacking = append(lacking, theirs[0].Name)
+		}
+	}
+	s := "The nearest two differ in " + strings.Join(differ, " and ") + ". "
+	switch {
+	case len(lacking) > 0:
+		return s + fmt.Sprintf("There is no %s here, so the peer has to change: let it offer %s too.", list(lacking), list(offer))
+	case len(add) == 0:
+		return s + fmt.Sprintf("Let the peer offer %s too.", list(offer))
+	case f.At.Key == "":
+		return s + fmt.Sprintf("Add %s here, or let the peer offer %s too.", list(add), list(offer))
+	}
+	return s + fmt.Sprintf("Add %s here, at %s, or let the peer offer %s too.", list(add), f.At.place(), list(offer))
+}
+
+// weakGroup knows the one managed peer whose default cannot be met: Azure's gateways offer MODP-1024 alone.
+func (f NoProposal) weakGroup() string {
+	weak := func(t Transform) bool { return strings.Contains(t.Name, "MODP") && strings.HasSuffix(t.Name, "1024") }
+	if !slices.ContainsFunc(slices.Concat(f.Theirs...), weak) {
+		return ""
+	}
+	return "MODP-1024 is too weak to be offered here (RFC 8247); the default policy of Azure's VPN gateways has no other group and needs a custom IPsec policy there."
+}
