@@ -1,0 +1,229 @@
+package natt
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// mmsghdr is struct mmsghdr of recvmmsg(2).
+type mmsghdr struct {
+	header unix.Msghdr
+	length uint32
+}
+
+// system is the system calls of the data path. Tests put failures in their place.
+type system struct {
+	recvmmsg func(fd uintptr, m []mmsghdr) (int, syscall.Errno)
+	sendmmsg func(fd uintptr, m []mmsghdr) (int, syscall.Errno)
+}
+
+func recvmmsg(fd uintptr, m []mmsghdr) (int, syscall.Errno) {
+	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), unix.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
+}
+
+func sendmmsg(fd uintptr, m []mmsghdr) (int, syscall.Errno) {
+	n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), unix.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
+}
+
+// conn is a Conn on recvmmsg and sendmmsg. The descriptor does not block; waiting is the Go poller's work, so that Close wakes it.
+type conn struct {
+	counters
+	system
+	socket *net.UDPConn
+	raw    syscall.RawConn
+	local  netip.AddrPort
+	six    bool // an AF_INET6 socket, where IPv4 addresses travel IPv4-mapped
+	natt   bool
+	spin   time.Duration
+	gro    bool
+
+	receiver receiver
+	sender   sender
+}
+
+func listen(addr netip.AddrPort, opts Options) (Conn, error) {
+	c, err := listenBatch(addr, opts)
+	if err != nil {
+		return nil, err // not a nil *conn in an interface
+	}
+	return c, nil
+}
+
+func listenBatch(addr netip.AddrPort, opts Options) (*conn, error) {
+	fd, six, err := bind(addr)
+	if err != nil {
+		return nil, err
+	}
+	if err := enableControl(fd, six); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	c := &conn{system: system{recvmmsg, sendmmsg}, six: six, natt: opts.NATT, spin: opts.Spin}
+	segments := c.tune(fd)
+	if err := c.adopt(fd); err != nil {
+		return nil, err
+	}
+	c.initReceiver()
+	c.initSender(segments)
+	return c, nil
+}
+
+// bind opens the socket. The net package is passed by because it decides once, by trying the loopback interface, whether a process may
+// have sockets for both families, and in a network namespace the loopback interface may be down.
+func bind(addr netip.AddrPort) (fd int, six bool, err error) {
+	a := addr.Addr().Unmap()
+	if !a.IsValid() || a.IsUnspecified() {
+		fd, err = open(netip.AddrPortFrom(netip.IPv6Unspecified(), addr.Port()))
+		if err != unix.EAFNOSUPPORT && err != unix.EADDRNOTAVAIL { // the two ways of having no IPv6
+			return fd, true, err
+		}
+		a = netip.IPv4Unspecified()
+	}
+	fd, err = open(netip.AddrPortFrom(a, addr.Port()))
+	return fd, a.Is6(), err
+}
+
+func open(a netip.AddrPort) (int, error) {
+	family := unix.AF_INET
+	if a.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_UDP)
+	if err != nil {
+		return -1, err
+	}
+	if family == unix.AF_INET6 {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
+	}
+	if err == nil {
+		err = unix.Bind(fd, sockaddr(a))
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// sockaddr is a's form for system calls.
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: zoneIndex(a.Addr())}
+}
+
+// enableControl has each datagram come with its destination address and its TOS. On an IPv6 socket IPV6_RECVPKTINFO serves IPv4 as well.
+func enableControl(fd int, six bool) error {
+	type option struct{ level, name int }
+	options := []option{{unix.IPPROTO_IP, unix.IP_PKTINFO}, {unix.IPPROTO_IP, unix.IP_RECVTOS}}
+	if six {
+		options = []option{{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO}, {unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS}, {unix.IPPROTO_IP, unix.IP_RECVTOS}}
+	}
+	for _, o := range options {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, 1); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
+}
+
+// tune sets what the kind of socket wants and returns how many segments one send may hold, 1 without offload.
+// UDP_ENCAP must never be set: it hands ESP to the kernel's own IPsec.
+func (c *conn) tune(fd int) (segments int) {
+	setFragmentation(uintptr(fd), c.six, !c.natt)
+	if !c.natt {
+		return 1
+	}
+	setBuffers(uintptr(fd))
+	version := kernelVersion()
+	// Before 5.12 the kernel can deliver runs that were never meant to be one.
+	c.gro = version.atLeast(5, 12) && unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
+	if _, err := unix.GetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT); err != nil {
+		return 1
+	}
+	return version.maxSegments()
+}
+
+// adopt gives the descriptor to the net package, for the poller.
+func (c *conn) adopt(fd int) error {
+	f := os.NewFile(uintptr(fd), "")
+	defer f.Close() // FilePacketConn has its own duplicate
+	p, err := net.FilePacketConn(f)
+	if err != nil {
+		return err
+	}
+	c.socket = p.(*net.UDPConn)
+	c.local = unmap(c.socket.LocalAddr().(*net.UDPAddr).AddrPort())
+	c.raw, err = c.socket.SyscallConn()
+	return err
+}
+
+// LocalAddr implements Conn.
+func (c *conn) LocalAddr() netip.AddrPort { return c.local }
+
+// Close implements Conn.
+func (c *conn) Close() error { return c.socket.Close() }
+
+// Offload implements Conn.
+func (c *conn) Offload() string {
+	s := "recvmmsg, sendmmsg"
+	if c.gro {
+		s += ", UDP_GRO"
+	}
+	c.sender.mu.Lock()
+	defer c.sender.mu.Unlock()
+	if c.sender.segments > 1 {
+		s += ", UDP_SEGMENT (" + strconv.Itoa(c.sender.segments) + ")"
+	}
+	return s
+}
+
+// version is the kernel's, as far as it matters.
+type version struct{ major, minor int }
+
+func kernelVersion() version {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return version{}
+	}
+	return parseVersion(unix.ByteSliceToString(u.Release[:]))
+}
+
+// parseVersion reads the two leading numbers of a kernel release such as "6.18.44-cloud". What it cannot read is 0, the oldest.
+func parseVersion(release string) (v version) {
+	rest := digits(release, &v.major)
+	if len(rest) > 0 && rest[0] == '.' {
+		digits(rest[1:], &v.minor)
+	}
+	return v
+}
+
+func digits(s string, n *int) (rest string) {
+	for s != "" && '0' <= s[0] && s[0] <= '9' && *n < 1000 {
+		*n = *n*10 + int(s[0]-'0')
+		s = s[1:]
+	}
+	return s
+}
+
+func (v version) atLeast(major, minor int) bool {
+	return v.major > major || v.major == major && v.minor >= minor
+}
+
+// maxSegments is the kernel's UDP_MAX_SEGMENTS.
+func (v version) maxSegments() int {
+	if v.atLeast(6, 9) {
+		return 128
+	}
+	return 64
+}

@@ -1,0 +1,378 @@
+package natt
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+var batchImplementations = []implementation{{"batch", listen}}
+
+func mustListenBatch(t testing.TB, a netip.Addr, o Options) *conn {
+	t.Helper()
+	return mustListen(t, batchImplementations[0], a, o).(*conn)
+}
+
+// shape is what one message of a sendmmsg was.
+type shape struct{ bytes, segmentSize int }
+
+// shapes reads messages as the kernel gets them.
+func shapes(messages []mmsghdr) (out []shape) {
+	for i := range messages {
+		s := shape{bytes: int(messages[i].header.Iov.Len)}
+		control := bytes.Clone(sliceOf(messages[i].header.Control, int(messages[i].header.Controllen)))
+		for len(control) > 0 {
+			h, data, rest, err := unix.ParseOneSocketControlMessage(control)
+			if err != nil {
+				panic(err)
+			}
+			if h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_SEGMENT {
+				s.segmentSize = int(data[0]) | int(data[1])<<8
+			}
+			control = rest
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func TestRunsAreSplitAtTheKernelsLimits(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	for _, c := range []struct {
+		segments, n, size, last int
+		want                    []shape
+	}{
+		{128, 47, 1456, 1456, []shape{{44 * 1456, 1456}, {3 * 1456, 1456}}},
+		{128, 45, 1456, 1456, []shape{{44 * 1456, 1456}, {1456, 0}}},
+		{128, 44, 1456, 7, []shape{{43*1456 + 7, 1456}}},
+		{128, 129, 80, 80, []shape{{128 * 80, 80}, {80, 0}}},
+		{64, 129, 80, 80, []shape{{64 * 80, 80}, {64 * 80, 80}, {80, 0}}},
+		{128, 2, 32753, 32753, []shape{{65506, 32753}}},
+		{128, 2, 32754, 32754, []shape{{32754, 0}, {32754, 0}}},
+		{1, 3, 80, 10, []shape{{80, 0}, {80, 0}, {10, 0}}},
+	} {
+		conn := mustListenBatch(t, loopback4, Options{NATT: true})
+		conn.sender.segments = c.segments
+		var got []shape
+		conn.sendmmsg = func(fd uintptr, m []mmsghdr) (int, syscall.Errno) {
+			got = append(got, shapes(m)...)
+			return len(m), 0
+		}
+		run := espRun(rng, c.n, c.size, c.last)
+		run.Path = to(conn, loopback4)
+		mustSend(t, conn, run)
+		if fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("%d segments of %d, limit %d: sent as %v, want %v", c.n, c.size, c.segments, got, c.want)
+		}
+	}
+}
+
+// failing returns a sendmmsg that behaves like the kernel, and meets every message with segments, or every message, with errno.
+func failing(errno syscall.Errno, segmentedOnly bool, calls *int) func(uintptr, []mmsghdr) (int, syscall.Errno) {
+	return func(fd uintptr, m []mmsghdr) (int, syscall.Errno) {
+		*calls++
+		n := 0
+		for _, s := range shapes(m) {
+			if s.segmentSize > 0 || !segmentedOnly {
+				break
+			}
+			n++
+		}
+		if n == 0 {
+			return -1, errno
+		}
+		return sendmmsg(fd, m[:n])
+	}
+}
+
+func TestRefusedSegmentation(t *testing.T) {
+	for _, c := range []struct {
+		errno             syscall.Errno
+		refused, disabled uint64
+		segments          string
+	}{
+		{unix.EIO, 0, 1, ""}, // for good, so once
+		{unix.EMSGSIZE, 2, 0, "UDP_SEGMENT"},
+		{unix.EINVAL, 2, 0, "UDP_SEGMENT"},
+	} {
+		t.Run(c.errno.Error(), func(t *testing.T) {
+			a, b := mustListenBatch(t, loopback4, Options{NATT: true}), mustListenBatch(t, loopback4, Options{NATT: true})
+			calls := 0
+			a.sendmmsg = failing(c.errno, true, &calls)
+			rng := rand.New(rand.NewPCG(7, 7))
+			first, single, second := espRun(rng, 70, 200, 100), espRun(rng, 1, 50, 50), espRun(rng, 5, 300, 300)
+			first.Path, single.Path, second.Path = to(b, loopback4), to(b, loopback4), to(b, loopback4)
+			mustSend(t, a, first, single, second)
+			expectRuns(t, b, first, single, second)
+			counters := a.Counters()
+			if counters["segmentation_refused"] != c.refused || counters["segmentation_disabled"] != c.disabled {
+				t.Errorf("counters %v; want %d refused, %d disabled", counters, c.refused, c.disabled)
+			}
+			if got := a.Offload(); strings.Contains(got, "UDP_SEGMENT") != (c.segments != "") {
+				t.Errorf("Offload() = %q", got)
+			}
+		})
+	}
+}
+
+func TestErrorsThatDropARun(t *testing.T) {
+	for errno, name := range map[syscall.Errno]string{
+		unix.ENETUNREACH: "send_unreachable", unix.EHOSTUNREACH: "send_unreachable", unix.EPERM: "send_denied",
+		unix.EAGAIN: "send_would_block", unix.ENOBUFS: "send_no_buffer", unix.ECONNREFUSED: "send_error",
+	} {
+		c := mustListenBatch(t, loopback4, Options{NATT: true})
+		calls := 0
+		c.sendmmsg = failing(errno, false, &calls)
+		run := espRun(rand.New(rand.NewPCG(9, 9)), 50, 1400, 1400) // two messages
+		run.Path = to(c, loopback4)
+		if n, err := c.Send([]Run{run, run}); n != 0 || err != nil {
+			t.Errorf("%v: Send = %d, %v; want 0, nil", errno, n, err)
+		}
+		if got := c.Counters()[name]; got != 4 || calls != 4 {
+			t.Errorf("%v: %s = %d after %d calls, want 4 and 4", errno, name, got, calls)
+		}
+	}
+}
+
+func TestReceiveErrors(t *testing.T) {
+	c := mustListenBatch(t, loopback4, Options{})
+	passing := []syscall.Errno{unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENOBUFS}
+	c.recvmmsg = func(fd uintptr, m []mmsghdr) (int, syscall.Errno) {
+		if len(passing) == 0 {
+			return recvmmsg(fd, m)
+		}
+		errno := passing[0]
+		passing = passing[1:]
+		return -1, errno
+	}
+	mustSend(t, c, Run{Bytes: []byte("after the errors"), Path: to(c, loopback4)})
+	receive(t, c, 1)
+	if got := c.Counters()["receive_error"]; got != 3 {
+		t.Errorf("receive_error = %d, want 3", got)
+	}
+	c.recvmmsg = func(uintptr, []mmsghdr) (int, syscall.Errno) { return -1, unix.EBADF }
+	if _, err := c.Receive(make([]Run, 1)); err != unix.EBADF {
+		t.Errorf("a broken socket: %v", err)
+	}
+}
+
+// TestOffloadCarriesARunWhole: on loopback the kernel neither cuts a run nor joins one, so that a run is one message on both ends.
+func TestOffloadCarriesARunWhole(t *testing.T) {
+	a, b := mustListenBatch(t, loopback4, Options{NATT: true}), mustListenBatch(t, loopback4, Options{NATT: true})
+	if !b.gro || a.sender.segments == 1 {
+		t.Skip("needs a kernel with UDP_GRO and UDP_SEGMENT: Linux 5.12 or later; this one has: " + a.Offload())
+	}
+	run := espRun(rand.New(rand.NewPCG(2, 2)), 44, 1456, 99)
+	run.Path = to(b, loopback4)
+	mustSend(t, a, run)
+	runs := make([]Run, 4)
+	n, err := b.Receive(runs)
+	if err != nil || n != 1 {
+		t.Fatalf("Receive: %d, %v", n, err)
+	}
+	if runs[0].SegmentSize != 1456 || !bytes.Equal(runs[0].Bytes, run.Bytes) {
+		t.Errorf("a run of %d bytes in segments of %d, want %d in 1456", len(runs[0].Bytes), runs[0].SegmentSize, len(run.Bytes))
+	}
+}
+
+// TestFragmentation has a network whose MTU is 1500 for itself: IKE passes in fragments, ESP is refused and never fragmented.
+func TestFragmentation(t *testing.T) {
+	inNamespace(t, func() {
+		loopbackUp(t, 1500)
+		for _, loopback := range []netip.Addr{loopback4, loopback6} {
+			a, b := mustListenBatch(t, loopback, Options{NATT: true}), mustListenBatch(t, wildcard, Options{NATT: true})
+			plain := mustListenBatch(t, wildcard, Options{})
+			path := to(b, loopback)
+			ike := Run{Bytes: append(AppendMarker(nil), make([]byte, 3000)...), Path: path}
+			esp := Run{Bytes: bytes.Repeat([]byte{9}, 1600), Path: path}
+			fits := Run{Bytes: bytes.Repeat([]byte{9}, 1400), Path: path}
+			long := Run{Bytes: bytes.Repeat([]byte{9}, 4800), SegmentSize: 1600, Path: path}
+			if n, err := a.Send([]Run{esp, ike, long, fits, ike, esp}); n != 3 || err != nil {
+				t.Errorf("%v: Send = %d, %v; want 3: two of IKE and the ESP that fits", loopback, n, err)
+			}
+			expectRuns(t, b, ike, fits, ike)
+			if got := a.Counters(); got["send_too_big"] != 5 || got["segmentation_refused"] != 1 {
+				t.Errorf("%v: counters %v; want 5 datagrams too big, 1 run not segmented", loopback, got)
+			}
+			ike.Bytes = ike.Bytes[MarkerLen:] // port 500 has no marker
+			mustSend(t, plain, ike)
+			expectRuns(t, b, ike)
+			if mtu, err := PathMTU(netip.Addr{}, loopback); mtu != 1500 || err != nil {
+				t.Errorf("PathMTU = %d, %v", mtu, err)
+			}
+		}
+	})
+}
+
+// TestBothFamiliesWithLoopbackDown: a fresh namespace has its loopback interface down, which must not cost the socket its IPv6.
+func TestBothFamiliesWithLoopbackDown(t *testing.T) {
+	requireAddr(t, loopback6)
+	inNamespace(t, func() {
+		c := mustListenBatch(t, wildcard, Options{NATT: true})
+		if !c.six {
+			t.Fatalf("a socket for IPv4 alone: %v", c.LocalAddr())
+		}
+		loopbackUp(t, 65536)
+		for _, loopback := range []netip.Addr{loopback4, loopback6} {
+			mustSend(t, c, Run{Bytes: []byte("to myself"), Path: to(c, loopback)})
+			if got := receive(t, c, 1)[0]; got.path.Local.Addr() != loopback {
+				t.Errorf("sent to %v, received at %v", loopback, got.path.Local)
+			}
+		}
+	})
+}
+
+// inNamespace runs f in a network namespace of its own, on a thread that ends with it.
+func inNamespace(t *testing.T, f func()) {
+	t.Helper()
+	skip := make(chan string, 1)
+	done := make(chan struct{})
+	go func() { // not unlocked, so that the thread, which is in the namespace, is thrown away
+		defer close(done)
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			skip <- fmt.Sprintf("cannot make a network namespace (%v): run as root", err)
+			return
+		}
+		f()
+	}()
+	<-done
+	select {
+	case why := <-skip:
+		t.Skip(why)
+	default:
+	}
+}
+
+func loopbackUp(t *testing.T, mtu uint32) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer unix.Close(fd)
+	request, _ := unix.NewIfreq("lo")
+	request.SetUint32(mtu)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFMTU, request); err != nil {
+		t.Error(err)
+	}
+	request, _ = unix.NewIfreq("lo")
+	request.SetUint16(unix.IFF_UP)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSpin: an empty socket is looked at again and again before the goroutine sleeps, then no more until the next datagram.
+func TestSpin(t *testing.T) {
+	c := mustListenBatch(t, loopback4, Options{NATT: true, Spin: 200 * time.Microsecond})
+	looks := make(chan struct{}, 1<<20)
+	c.recvmmsg = func(fd uintptr, m []mmsghdr) (int, syscall.Errno) {
+		looks <- struct{}{}
+		return recvmmsg(fd, m)
+	}
+	done := make(chan []received)
+	go func() { done <- receive(t, c, 1) }()
+	for range 3 {
+		<-looks
+	}
+	mustSend(t, c, Run{Bytes: []byte("wake"), Path: to(c, loopback4)})
+	if got := <-done; string(got[0].bytes) != "wake" {
+		t.Errorf("received %q", got[0].bytes)
+	}
+}
+
+func TestNoAllocation(t *testing.T) {
+	for _, loopback := range []netip.Addr{loopback4, loopback6} {
+		requireAddr(t, loopback)
+		a, b := mustListenBatch(t, loopback, Options{NATT: true}), mustListenBatch(t, wildcard, Options{NATT: true, Spin: time.Microsecond})
+		run := espRun(rand.New(rand.NewPCG(3, 3)), 47, 1456, 99)
+		run.TOS, run.Path = 0xb8, to(b, loopback)
+		run.Path.Local = a.LocalAddr()
+		runs, in := []Run{run, run}, make([]Run, 16)
+		allocs := testing.AllocsPerRun(100, func() {
+			mustSend(t, a, runs...)
+			for want := 2 * len(run.Bytes); want > 0; {
+				n, err := b.Receive(in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, r := range in[:n] {
+					want -= len(r.Bytes)
+				}
+			}
+		})
+		if allocs != 0 {
+			t.Errorf("%v: %v allocations for two runs of 47 datagrams", loopback, allocs)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for release, want := range map[string]int{
+		"6.18.44-cloud": 128, "6.9.0": 128, "6.8.12": 64, "5.15.0-100-generic": 64, "10.0": 128, "7": 128, "": 64, "odd": 64, "99999999999999999999": 128,
+	} {
+		if got := parseVersion(release).maxSegments(); got != want {
+			t.Errorf("%q: %d segments, want %d", release, got, want)
+		}
+	}
+}
+
+func TestParseControlTruncated(t *testing.T) {
+	var buf controlBuffer[[receiveControl]byte]
+	used := appendSource(buf.bytes[:], 0, loopback6)
+	data, used := appendControl(buf.bytes[:], used, unix.IPPROTO_UDP, unix.UDP_GRO, 4)
+	data[0] = 100
+	want := parseControl(buf.bytes[:used])
+	if want.local != loopback6 || want.segmentSize != 100 {
+		t.Fatalf("parsed %+v", want)
+	}
+	for n := range used - 8 + 4 { // up to the last byte of data; what follows is padding
+		if n < used-8+4 && parseControl(buf.bytes[:n]) == want {
+			t.Errorf("%d of %d bytes gave all of it", n, used)
+		}
+	}
+}
+
+func sliceOf(p *byte, n int) []byte { return unsafe.Slice(p, n) }
+
+// BenchmarkLoopback moves full ESP runs from one socket to another in one goroutine: the cost of both system calls and the kernel's path.
+func BenchmarkLoopback(b *testing.B) {
+	for _, c := range []struct{ runs, segments, size int }{{1, 44, 1456}, {2, 44, 1456}, {1, 1, 1456}, {16, 1, 120}, {1, 64, 120}} {
+		b.Run(fmt.Sprintf("%dx%dx%d", c.runs, c.segments, c.size), func(b *testing.B) {
+			from, into := mustListenBatch(b, loopback4, Options{NATT: true}), mustListenBatch(b, loopback4, Options{NATT: true})
+			run := espRun(rand.New(rand.NewPCG(1, 1)), c.segments, c.size, c.size)
+			run.Path = to(into, loopback4)
+			out, in := make([]Run, c.runs), make([]Run, 16)
+			for i := range out {
+				out[i] = run
+			}
+			total := c.runs * len(run.Bytes)
+			b.SetBytes(int64(total))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := from.Send(out); err != nil {
+					b.Fatal(err)
+				}
+				for want := total; want > 0; {
+					n, err := into.Receive(in)
+					if err != nil {
+						b.Fatal(err)
+					}
+					for _, r := range in[:n] {
+						want -= len(r.Bytes)
+					}
+				}
+			}
+		})
+	}
+}

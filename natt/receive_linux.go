@@ -1,0 +1,177 @@
+package natt
+
+import (
+	"net/netip"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// A run that UDP_GRO delivers, or one datagram, is at most an IP packet.
+	runBuffer = 1 << 16
+
+	// 16 runs are some 700 full-sized ESP packets, or 16 small ones; either is enough to make the system call cheap beside its work,
+	// and the whole stays at 1 MB, inside a core's own cache. IKE alone needs less.
+	bulkRuns = 16
+	ikeRuns  = 4
+
+	// Buffers that all start at the same page offset would share cache sets for just the bytes that are read first.
+	runStride = runBuffer + 5*64
+
+	receiveControl = 128 // pktinfo 40, TOS 24 twice, GRO 24, rounded up
+)
+
+// receiver is the state of Receive, which one goroutine uses at a time.
+type receiver struct {
+	messages []mmsghdr
+	iovecs   []unix.Iovec
+	names    []unix.RawSockaddrInet6 // the larger of the two
+	controls []controlBuffer[[receiveControl]byte]
+	try      func(fd uintptr) bool // made once, because a closure a call would be an allocation a call
+	want     int
+	got      int
+	errno    syscall.Errno
+	slept    bool
+}
+
+func (c *conn) initReceiver() {
+	n := ikeRuns
+	if c.natt {
+		n = bulkRuns
+	}
+	r := &c.receiver
+	r.messages = make([]mmsghdr, n)
+	r.iovecs = make([]unix.Iovec, n)
+	r.names = make([]unix.RawSockaddrInet6, n)
+	r.controls = make([]controlBuffer[[receiveControl]byte], n)
+	r.try = c.tryReceive
+	slab := make([]byte, n*runStride)
+	for i := range r.messages {
+		r.iovecs[i].Base = &slab[i*runStride]
+		r.iovecs[i].SetLen(runBuffer)
+		h := &r.messages[i].header
+		h.Name = (*byte)(unsafe.Pointer(&r.names[i]))
+		h.Iov = &r.iovecs[i]
+		h.SetIovlen(1)
+		h.Control = &r.controls[i].bytes[0]
+	}
+}
+
+// Receive implements Conn.
+func (c *conn) Receive(runs []Run) (int, error) {
+	r := &c.receiver
+	r.want = min(len(runs), len(r.messages))
+	for r.want > 0 {
+		r.reset()
+		if err := c.raw.Read(r.try); err != nil {
+			return 0, errClosed
+		}
+		if r.errno != 0 {
+			if fatal(r.errno) {
+				return 0, r.errno
+			}
+			c.count(receiveError)
+			continue
+		}
+		if n := c.collect(runs); n > 0 {
+			return n, nil
+		}
+	}
+	return 0, nil
+}
+
+// reset undoes what the kernel wrote into the message headers.
+func (r *receiver) reset() {
+	r.got, r.slept = 0, false
+	for i := range r.messages[:r.want] {
+		h := &r.messages[i].header
+		h.Namelen = unix.SizeofSockaddrInet6
+		h.SetControllen(receiveControl)
+		h.Flags = 0
+	}
+}
+
+// tryReceive is the body of a RawConn.Read: false makes the poller wait until the socket is readable.
+func (c *conn) tryReceive(fd uintptr) bool {
+	r := &c.receiver
+	if c.receiveNow(fd) {
+		return true
+	}
+	if c.spin > 0 && !r.slept && c.receiveSpinning(fd) {
+		return true
+	}
+	r.slept = true
+	return false
+}
+
+func (c *conn) receiveNow(fd uintptr) bool {
+	r := &c.receiver
+	r.got, r.errno = c.recvmmsg(fd, r.messages[:r.want])
+	if r.errno == unix.EINTR {
+		r.errno = unix.EAGAIN // the poller, which knows that there is something, asks again at once
+	}
+	return r.errno != unix.EAGAIN
+}
+
+// receiveSpinning polls for a while before the goroutine sleeps, because waking a core in a virtual machine costs more. It gives the core
+// away between looks, to goroutines and to threads.
+func (c *conn) receiveSpinning(fd uintptr) bool {
+	for start := time.Now(); time.Since(start) < c.spin; {
+		runtime.Gosched()
+		_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+		if c.receiveNow(fd) {
+			return true
+		}
+	}
+	return false
+}
+
+// collect turns what the kernel filled into runs and returns how many are whole.
+func (c *conn) collect(runs []Run) (n int) {
+	r := &c.receiver
+	for i := range r.messages[:r.got] {
+		if r.messages[i].header.Flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+			c.count(receiveTruncated)
+			continue
+		}
+		c.fill(&runs[n], i)
+		n++
+	}
+	return n
+}
+
+func (c *conn) fill(run *Run, i int) {
+	r := &c.receiver
+	h := &r.messages[i].header
+	info := parseControl(r.controls[i].bytes[:h.Controllen])
+	length := int(r.messages[i].length)
+	*run = Run{
+		Bytes: unsafe.Slice(r.iovecs[i].Base, length),
+		TOS:   info.tos,
+		Path: Path{
+			Local:  netip.AddrPortFrom(info.local, c.local.Port()),
+			Remote: remoteAddr(&r.names[i]),
+			Encap:  c.natt,
+		},
+	}
+	if info.segmentSize < length {
+		run.SegmentSize = info.segmentSize
+	}
+}
+
+func remoteAddr(name *unix.RawSockaddrInet6) netip.AddrPort {
+	if name.Family == unix.AF_INET {
+		four := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
+		return netip.AddrPortFrom(netip.AddrFrom4(four.Addr), networkOrder(four.Port))
+	}
+	a := netip.AddrFrom16(name.Addr).Unmap()
+	if name.Scope_id != 0 && a.IsLinkLocalUnicast() {
+		a = a.WithZone(strconv.FormatUint(uint64(name.Scope_id), 10))
+	}
+	return netip.AddrPortFrom(a, networkOrder(name.Port))
+}
