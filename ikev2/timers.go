@@ -13,6 +13,7 @@ const (
 	timerLifetime                    // a half-open or failed SA ends
 	timerDPD                         // the peer has been silent
 	timerKeepalive                   // our NAT's mapping wants a packet
+	timerChildren                    // a child SA that is wanted is missing
 	timerReconnect                   // the next attempt is due
 	numTimers
 )

@@ -1,0 +1,164 @@
+package ikev2
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"slices"
+
+	"culvert/ikev2/keymat"
+	"culvert/ikev2/wire"
+)
+
+// authTask is the initiator's IKE_AUTH with a pre-shared key (RFC 7296
+// sections 1.2 and 2.15).
+type authTask struct{}
+
+// startAuth sends IKE_AUTH with the first child; the others follow when the
+// IKE SA is up.
+func (sa *ikeSA) startAuth() {
+	tasks := []task{authTask{}}
+	if len(sa.peer.Children) > 0 {
+		tasks = append(tasks, &childTask{cfg: &sa.peer.Children[0]})
+	}
+	sa.start(wire.ExchangeIKEAuth, tasks...)
+}
+
+func (authTask) request(sa *ikeSA, req *draft) error {
+	id := sa.peer.LocalID.payload(false)
+	req.add(id, sa.peer.RemoteID.payload(true),
+		&wire.Auth{Method: wire.AuthSharedKey, Data: sa.authValue(sa.initiator, sa.peer.PSK, id.Body())})
+	if sa.peer.up == nil {
+		req.notify(wire.NotifyInitialContact, nil)
+	}
+	return nil
+}
+
+// response checks that the responder is who we want, and only then looks at
+// anything else in the message.
+func (authTask) response(sa *ikeSA, m *message) error {
+	auth, ok := wire.Find[*wire.Auth](m.payloads)
+	idr, okID := findID(m.payloads, true)
+	if !ok || !okID {
+		return sa.refusedByPeer(m.payloads)
+	}
+	said := identityOf(idr)
+	reason := ReasonNone
+	switch {
+	case said != sa.peer.RemoteID:
+		reason = ReasonWrongResponder
+	case auth.Method != wire.AuthSharedKey:
+		reason = ReasonAuthMethod
+	case !hmac.Equal(auth.Data, sa.authValue(!sa.initiator, sa.peer.PSK, idr.Body())):
+		reason = ReasonWrongKey
+	}
+	if reason != ReasonNone {
+		sa.report(Event{Kind: EventRefused, Reason: reason, PeerSaid: said})
+		return &refusal{notify: wire.NotifyAuthenticationFailed, reason: reason}
+	}
+	sa.establish(false)
+	return nil
+}
+
+// refusedByPeer is an answer without authentication: protected, but by a peer
+// that has not proven who it is.
+func (sa *ikeSA) refusedByPeer(ps []wire.Payload) error {
+	ev := Event{Kind: EventRefusedByPeer, Reason: ReasonNotify}
+	if n := errorNotify(ps); n != nil {
+		ev.Notify = n.NotifyType
+	}
+	if ev.Notify == wire.NotifyAuthenticationFailed {
+		ev.Reason = ReasonAuthFailed
+	}
+	sa.report(ev)
+	return &refusal{reason: ev.Reason}
+}
+
+func findID(ps []wire.Payload, responder bool) (*wire.ID, bool) {
+	for _, p := range ps {
+		if id, ok := p.(*wire.ID); ok && id.Responder == responder {
+			return id, true
+		}
+	}
+	return nil, false
+}
+
+// authValue is the AUTH payload of one of the two sides (RFC 7296 section
+// 2.15): over its own first message, the other's nonce and its identity.
+func (sa *ikeSA) authValue(initiator bool, psk, idBody []byte) []byte {
+	if initiator {
+		return keymat.PSKAuth(sa.prf, psk, sa.initReq, sa.nr, sa.keys.SKpi, idBody)
+	}
+	return keymat.PSKAuth(sa.prf, psk, sa.initResp, sa.ni, sa.keys.SKpr, idBody)
+}
+
+// noPSK stands for the key of an identity that nobody knows, so that it takes
+// as long to refuse as a wrong key.
+var noPSK = make([]byte, 32)
+
+// answerAuth authenticates the initiator. All failures look the same on the
+// wire; only our own event says what it was.
+func answerAuth(sa *ikeSA, req *message, resp *draft) error {
+	idi, _ := findID(req.payloads, false)
+	said, wanted := identityOf(idi), Identity{}
+	if idr, ok := findID(req.payloads, true); ok {
+		wanted = identityOf(idr)
+	}
+	p := sa.e.findPeer(said, wanted)
+	reason := sa.judge(p, idi, req)
+	if reason != ReasonNone {
+		ev := sa.event(Event{Kind: EventRefused, Reason: reason, PeerSaid: said, PeerWanted: wanted})
+		if p != nil {
+			ev.Peer, ev.LocalID, ev.RemoteID = p.Name, p.LocalID, p.RemoteID
+			ev.OwnProposals = p.IKE
+		}
+		sa.e.emit(ev)
+		return &refusal{notify: wire.NotifyAuthenticationFailed, reason: reason}
+	}
+	if !sa.yield(p) {
+		return &refusal{notify: wire.NotifyTemporaryFailure, reason: ReasonReplaced}
+	}
+	sa.peer = p
+	id := p.LocalID.payload(true)
+	resp.add(id, &wire.Auth{Method: wire.AuthSharedKey, Data: sa.authValue(sa.initiator, p.PSK, id.Body())})
+	sa.establish(wire.FindNotify(req.payloads, wire.NotifyInitialContact) != nil)
+	return nil
+}
+
+func (sa *ikeSA) judge(p *peer, idi *wire.ID, req *message) Reason {
+	psk := noPSK
+	if p != nil {
+		psk = p.PSK
+	}
+	auth, ok := wire.Find[*wire.Auth](req.payloads)
+	fits := ok && hmac.Equal(auth.Data, sa.authValue(!sa.initiator, psk, idi.Body()))
+	switch {
+	case p == nil:
+		return ReasonUnknownIdentity
+	case !ok || auth.Method != wire.AuthSharedKey:
+		return ReasonAuthMethod
+	case !fits:
+		return ReasonWrongKey
+	case !allowsSuite(p.IKE, sa.suite):
+		return ReasonNoProposal
+	}
+	return ReasonNone
+}
+
+// allowsSuite: the suite was chosen before the peer was known.
+func allowsSuite(ps []Proposal, s keymat.IKESuite) bool {
+	return slices.ContainsFunc(ps, func(p Proposal) bool {
+		return slices.Contains(p, encr(s.Encr, s.KeyBits)) && slices.Contains(p, prf(s.PRF)) && slices.Contains(p, group(s.Group)) &&
+			(s.Integ == 0 || slices.Contains(p, integ(s.Integ)))
+	})
+}
+
+// yield decides between this SA and an attempt of our own to the same peer
+// that is as far along. Both sides see the same two initiator SPIs, so both
+// keep the same SA: the one with the lower.
+func (sa *ikeSA) yield(p *peer) bool {
+	own := p.attempt
+	if own == nil || own.state != stateAuth {
+		return true
+	}
+	return bytes.Compare(sa.spii[:], own.spii[:]) < 0
+}

@@ -1,0 +1,47 @@
+// Package ikev2 is an IKEv2 engine without I/O (RFC 7296): datagrams,
+// commands and time go in, an ordered list of outputs comes out, and the same
+// inputs give the same outputs.
+//
+//	HandleDatagram(now, d)  Command(now, c)  HandleTimeout(now)
+//	            \                 |                 /
+//	             +------------ Engine -------------+
+//	                              |
+//	                           Poll()
+//	   Transmit  InstallInbound  InstallOutbound  RemoveOutbound
+//	   RemoveInbound  MovePeer  IKEKeys  Event
+//
+// An IKE SA lives through these states; setState is the only way from one to
+// another:
+//
+//	 initiator             responder
+//	   init                    |              IKE_SA_INIT
+//	     |  answer that works  |  request that works
+//	     v                     v
+//	   auth ----------------- auth            IKE_AUTH
+//	     |  both authenticated |      \  refused
+//	     v                     v       v
+//	     up ------------------ up    linger   answers a retransmission, no more
+//	     |  Delete out         |  Delete in    |
+//	     v                     v               |
+//	  closing               linger             |
+//	     \_____________________|_______________/
+//	                           v
+//	                          gone
+//
+// A message passes header, cached answer, decryption, format (package wire),
+// legality (wire.Check) and only then the tasks of its exchange; a failure at
+// any stage is counted and leaves the SA as it was. A task is one elementary
+// operation, and a file:
+//
+//	init.go       IKE_SA_INIT, cookies, groups      RFC 7296 1.2, 2.6, 2.7
+//	natd.go       NAT detection                     RFC 7296 2.23
+//	auth.go       identities, pre-shared keys       RFC 7296 2.15, 2.21.2
+//	child.go      child SAs                         RFC 7296 1.2, 1.3.1, 2.17
+//	selector.go   narrowing of selectors            RFC 7296 2.9
+//	delete.go     Delete, failures after the fact   RFC 7296 1.4.1, 2.21
+//	liveness.go   dead peers, NAT keepalives        RFC 7296 2.4, RFC 3948 4
+//	exchange.go   windows, retransmission           RFC 7296 2.1-2.3
+//	sa.go         one IKE SA's state and path       RFC 7296 2.23
+//	peer.go       a configured peer: reconnection, duplicates
+//	spi.go        inbound ESP SPIs                  RFC 4303 2.1
+package ikev2

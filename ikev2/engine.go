@@ -1,0 +1,255 @@
+package ikev2
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"culvert/ikev2/wire"
+)
+
+// Engine is the IKEv2 protocol of one gateway: every peer's IKE SAs and child
+// SAs, without I/O. It is driven from one goroutine: after each input the
+// caller drains Poll. The same configuration, random bytes and inputs give
+// the same outputs.
+type Engine struct {
+	cfg      Config
+	rand     io.Reader
+	now      time.Time
+	peers    []*peer
+	byName   map[string]*peer
+	// byRemoteID is the first half of the look-up by a pair of identities.
+	byRemoteID map[Identity][]*peer
+	accepted []Proposal // every peer's IKE proposals, each once
+
+	sas   map[wire.SPI]*ikeSA // by our own SPI
+	inits map[initKey]*ikeSA  // as responder, by what identifies an IKE_SA_INIT
+	spis  spiTable
+	heap  timerHeap
+	out   []Output
+	drops [numDrops]uint64
+	// halfOpen counts responder SAs that are not authenticated.
+	halfOpen int
+	// badTransitions counts changes of state that the table forbids: a bug.
+	badTransitions int
+
+	versionReplies replyBudget
+}
+
+// initKey finds the SA of a retransmitted IKE_SA_INIT request.
+type initKey struct {
+	remote netip.AddrPort
+	spi    wire.SPI
+}
+
+// New makes an engine. Random bytes for SPIs, nonces and key exchange come
+// from rand alone; an error of it is fatal to what needed the bytes, never to
+// the engine.
+func New(cfg Config, rand io.Reader) *Engine {
+	if cfg.IKEPort == 0 {
+		cfg.IKEPort = 500
+	}
+	if cfg.NATTPort == 0 {
+		cfg.NATTPort = 4500
+	}
+	e := &Engine{
+		cfg: cfg, rand: rand,
+		byName: map[string]*peer{}, byRemoteID: map[Identity][]*peer{}, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{},
+	}
+	seen := map[string]bool{}
+	for i := range cfg.Peers {
+		p := newPeer(e, cfg.Peers[i])
+		e.peers = append(e.peers, p)
+		e.byName[p.Name] = p
+		e.byRemoteID[p.RemoteID] = append(e.byRemoteID[p.RemoteID], p)
+		for _, prop := range p.IKE {
+			if s := prop.String(); !seen[s] {
+				seen[s] = true
+				e.accepted = append(e.accepted, prop)
+			}
+		}
+	}
+	return e
+}
+
+// HandleDatagram takes one received IKE message through its stages: header,
+// cached answer, decryption, parsing, legality, tasks. What fails at any stage
+// is counted and leaves the SA as it was.
+func (e *Engine) HandleDatagram(now time.Time, d Datagram) {
+	e.now = now
+	h, err := wire.ParseHeader(d.Payload)
+	switch {
+	case err != nil || int(h.Length) != len(d.Payload) || h.InitiatorSPI == (wire.SPI{}):
+		e.drop(dropHeader)
+	case h.Major != 2:
+		e.refuseVersion(h, d.Path)
+	case h.Exchange == wire.ExchangeIKESAInit && h.Flags&wire.FlagResponse == 0:
+		e.answerInit(h, d)
+	default:
+		e.dispatch(h, d)
+	}
+}
+
+// dispatch hands a message to its SA. The initiator flag says which of the
+// two SPIs is ours (RFC 7296 section 3.1).
+func (e *Engine) dispatch(h wire.Header, d Datagram) {
+	ours, theirs := h.ResponderSPI, h.InitiatorSPI
+	fromInitiator := h.Flags&wire.FlagInitiator != 0
+	if !fromInitiator {
+		ours, theirs = theirs, ours
+	}
+	sa := e.sas[ours]
+	if sa == nil || sa.initiator == fromInitiator || !sa.hasPeerSPI(theirs) {
+		e.drop(dropUnknownSA)
+		return
+	}
+	if h.Flags&wire.FlagResponse != 0 {
+		sa.handleResponse(h, d)
+	} else {
+		sa.handleRequest(h, d)
+	}
+}
+
+// Command carries out what the operator or the data path asks for. The error
+// names a peer that is not configured.
+func (e *Engine) Command(now time.Time, c Command) error {
+	e.now = now
+	switch c := c.(type) {
+	case Connect:
+		return e.withPeer(c.Peer, func(p *peer) { p.connectTo(c.Path) })
+	case Disconnect:
+		return e.withPeer(c.Peer, (*peer).disconnect)
+	case Shutdown:
+		for _, p := range e.peers {
+			p.disconnect()
+		}
+	case Traffic:
+		if child := e.spis.get(c.SPI); child != nil {
+			child.sa.traffic(c, now)
+		}
+	}
+	return nil
+}
+
+func (e *Engine) withPeer(name string, do func(*peer)) error {
+	p := e.byName[name]
+	if p == nil {
+		return fmt.Errorf("no peer is named %q", name)
+	}
+	do(p)
+	return nil
+}
+
+// Poll gives the next output; false when there is none.
+func (e *Engine) Poll() (Output, bool) {
+	if len(e.out) == 0 {
+		e.out = nil
+		return nil, false
+	}
+	o := e.out[0]
+	e.out = e.out[1:]
+	return o, true
+}
+
+// Idle says that no SA is left, not even one that is being deleted.
+func (e *Engine) Idle() bool { return len(e.sas) == 0 }
+
+func (e *Engine) emit(o Output) { e.out = append(e.out, o) }
+
+func (e *Engine) transmit(p Path, b []byte) { e.emit(Transmit{p, b}) }
+
+func (e *Engine) random(n int) ([]byte, error) {
+	b := make([]byte, n)
+	_, err := io.ReadFull(e.rand, b)
+	return b, err
+}
+
+func (e *Engine) newSPI() (spi wire.SPI, err error) {
+	for spi == (wire.SPI{}) || e.sas[spi] != nil {
+		if _, err = io.ReadFull(e.rand, spi[:]); err != nil {
+			return spi, err
+		}
+	}
+	return spi, nil
+}
+
+// jitter shortens d by up to a quarter, so that peers which failed together
+// do not return together.
+func (e *Engine) jitter(d time.Duration) time.Duration {
+	b, err := e.random(1)
+	if err != nil {
+		return d
+	}
+	return d - d/4*time.Duration(b[0])/256
+}
+
+// refuseVersion answers a request of a later major version with what we speak
+// (RFC 7296 section 2.5), unprotected and few times a second. IKEv1 gets no
+// answer: its header has other meanings.
+func (e *Engine) refuseVersion(h wire.Header, p Path) {
+	e.drop(dropVersion)
+	if h.Major < 2 || h.Flags&wire.FlagResponse != 0 || !e.versionReplies.take(e.now) {
+		return
+	}
+	h.Flags ^= wire.FlagResponse | wire.FlagInitiator
+	e.replyClear(h, p, &wire.Notify{NotifyType: wire.NotifyInvalidMajorVersion})
+}
+
+// replyClear sends one unprotected payload back under the request's SPIs.
+func (e *Engine) replyClear(h wire.Header, p Path, payload wire.Payload) {
+	m := wire.Message{Header: h, Payloads: []wire.Payload{payload}}
+	m.Major, m.Minor = 2, 0
+	e.transmit(p, m.Append(nil))
+}
+
+// replyBudget allows a few unprotected replies a second.
+type replyBudget struct {
+	second time.Time
+	used   int
+}
+
+const repliesPerSecond = 10
+
+func (b *replyBudget) take(now time.Time) bool {
+	if s := now.Truncate(time.Second); !s.Equal(b.second) {
+		*b = replyBudget{second: s}
+	}
+	b.used++
+	return b.used <= repliesPerSecond
+}
+
+// drop is a reason for which a datagram, or a part of one, had no effect.
+type drop uint8
+
+const (
+	dropHeader        drop = iota // shorter than a header, length wrong, initiator SPI zero
+	dropVersion                   // another major version
+	dropUnknownSA                 // no SA has these SPIs in this role
+	dropMessageID                 // outside the window of one
+	dropState                     // an exchange that has no place in this state
+	dropIntegrity                 // the checksum is wrong
+	dropMalformed                 // an unprotected message that breaks the format
+	dropReflected                 // our own IKE_SA_INIT came back
+	dropUnexpected                // a response nobody waits for
+	dropRetransmitted             // answered from the cache
+	dropHalfOpen                  // too many unauthenticated SAs
+	dropRandom                    // the source of random bytes failed
+	numDrops
+)
+
+var dropNames = [numDrops]string{
+	"ike_bad_header", "ike_version", "ike_unknown_sa", "ike_message_id", "ike_state", "ike_integrity",
+	"ike_malformed", "ike_reflected", "ike_unexpected_response", "ike_retransmission", "ike_half_open_limit", "ike_no_random",
+}
+
+func (e *Engine) drop(d drop) { e.drops[d]++ }
+
+// Drops counts, by name, the datagrams that had no effect.
+func (e *Engine) Drops() map[string]uint64 {
+	m := make(map[string]uint64, numDrops)
+	for i, n := range e.drops {
+		m[dropNames[i]] = n
+	}
+	return m
+}

@@ -1,0 +1,367 @@
+package ikev2
+
+import (
+	"crypto/sha256"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"culvert/ikev2/keymat"
+	"culvert/ikev2/wire"
+)
+
+// task is one elementary operation of a request: it adds its payloads, and
+// takes its part of the answer.
+type task interface {
+	request(sa *ikeSA, req *draft) error
+	response(sa *ikeSA, m *message) error
+}
+
+// answerer is one elementary operation of a response.
+type answerer func(sa *ikeSA, req *message, resp *draft) error
+
+// answerers of each exchange, in the order in which they see the request.
+var answerers = map[wire.ExchangeType][]answerer{
+	wire.ExchangeIKEAuth:       {answerAuth, answerFirstChild},
+	wire.ExchangeCreateChildSA: {answerNewChild},
+	wire.ExchangeInformational: {answerPeerFailure, answerDelete},
+}
+
+// message is a received message that passed integrity, format and legality.
+type message struct {
+	header   wire.Header
+	path     Path
+	raw      []byte
+	payloads []wire.Payload
+}
+
+// draft is a message of ours being written. What then holds is done after it
+// is transmitted.
+type draft struct {
+	payloads []wire.Payload
+	then     []func()
+}
+
+func (d *draft) add(ps ...wire.Payload) { d.payloads = append(d.payloads, ps...) }
+
+func (d *draft) notify(t wire.NotifyType, data []byte) {
+	d.add(&wire.Notify{NotifyType: t, Data: data})
+}
+
+func (d *draft) after(f func()) { d.then = append(d.then, f) }
+
+// exchange is a request of ours.
+type exchange struct {
+	kind     wire.ExchangeType
+	tasks    []task
+	datagram []byte
+	then     []func()
+	tries    int
+}
+
+// refusal is a local decision against the peer: the answer carries Notify
+// alone, and the SA ends when that is sent.
+type refusal struct {
+	notify wire.NotifyType
+	data   []byte
+	reason Reason
+}
+
+func (r *refusal) Error() string { return r.reason.String() }
+
+// errIgnore keeps an exchange waiting as if its answer had not come.
+var errIgnore = errors.New("ignored")
+
+// start sends a request, or queues it behind the outstanding one: our window
+// is one (RFC 7296 section 2.3).
+func (sa *ikeSA) start(kind wire.ExchangeType, tasks ...task) {
+	sa.queue = append(sa.queue, &exchange{kind: kind, tasks: tasks})
+	sa.pump()
+}
+
+func (sa *ikeSA) pump() {
+	for sa.active == nil && len(sa.queue) > 0 {
+		x := sa.queue[0]
+		sa.queue = sa.queue[1:]
+		sa.active = x
+		if err := sa.write(x); err != nil {
+			sa.e.drop(dropRandom)
+			sa.end(ReasonNone)
+			return
+		}
+		sa.resend(x)
+		for _, f := range x.then {
+			f()
+		}
+	}
+}
+
+// write builds the active request's datagram from its tasks.
+func (sa *ikeSA) write(x *exchange) error {
+	var d draft
+	for _, t := range x.tasks {
+		if err := t.request(sa, &d); err != nil {
+			return err
+		}
+	}
+	var err error
+	x.then = d.then
+	x.datagram, err = sa.encode(x.kind, 0, sa.nextID, d.payloads)
+	if x.kind == wire.ExchangeIKESAInit {
+		sa.initReq = x.datagram
+	}
+	return err
+}
+
+// encode writes a message, protected but for IKE_SA_INIT.
+func (sa *ikeSA) encode(kind wire.ExchangeType, flags wire.Flags, id uint32, ps []wire.Payload) ([]byte, error) {
+	if sa.initiator {
+		flags |= wire.FlagInitiator
+	}
+	h := wire.Header{InitiatorSPI: sa.spii, ResponderSPI: sa.spir, Major: 2, Exchange: kind, Flags: flags, MessageID: id}
+	if kind == wire.ExchangeIKESAInit {
+		m := wire.Message{Header: h, Payloads: ps}
+		return m.Append(nil), nil
+	}
+	first, inner := wire.AppendPayloads(nil, ps)
+	prefix := wire.AppendProtected(nil, h, first, sa.out.BodyLen(len(inner)))
+	return sa.out.Seal(prefix, inner, sa.e.rand)
+}
+
+func (sa *ikeSA) send(p Path, b []byte) {
+	sa.sent = sa.e.now
+	sa.e.transmit(p, b)
+}
+
+// resend transmits the active request and sets the time for the next try.
+func (sa *ikeSA) resend(x *exchange) {
+	x.tries++
+	sa.send(sa.path, x.datagram)
+	t := sa.timing()
+	sa.e.setTimer(&sa.timers, timerRetransmit, sa.e.now.Add(backoff(t.Retransmit, t.RetransmitMax, x.tries)))
+}
+
+func (sa *ikeSA) retransmit() {
+	x := sa.active
+	tries := sa.timing().Tries
+	switch {
+	case x == nil:
+		return
+	case x.kind == wire.ExchangeIKESAInit:
+		tries = sa.timing().InitialTries
+	case sa.state == stateClosing:
+		tries = min(tries, 3)
+	}
+	if x.tries < tries {
+		sa.resend(x)
+		return
+	}
+	if sa.state != stateClosing {
+		sa.report(Event{Kind: EventGaveUp, Attempt: x.tries, Notify: sa.complaint})
+	}
+	sa.end(ReasonDead)
+}
+
+// handleRequest is the responder's half of the window (RFC 7296 section 2.3):
+// the next message ID is worked on, the one before is answered from the cache,
+// all others are not there.
+func (sa *ikeSA) handleRequest(h wire.Header, d Datagram) {
+	digest := sha256.Sum256(d.Payload)
+	switch {
+	case h.MessageID == sa.expectID-1 && digest == sa.last && sa.answer != nil:
+		sa.e.drop(dropRetransmitted)
+		sa.send(d.Path, sa.answer)
+		return
+	case h.MessageID != sa.expectID:
+		sa.e.drop(dropMessageID)
+		return
+	case !slices.Contains(requestsAllowed[sa.state], h.Exchange):
+		sa.e.drop(dropState)
+		return
+	}
+	m, err := sa.open(h, d)
+	if errors.Is(err, errIgnore) {
+		return
+	}
+	sa.followPath(d.Path)
+	var resp draft
+	if err == nil {
+		err = sa.work(m, &resp)
+	}
+	if err != nil {
+		sa.refuse(err, &resp)
+	}
+	answer, err := sa.encode(h.Exchange, wire.FlagResponse, h.MessageID, resp.payloads)
+	if err != nil {
+		sa.e.drop(dropRandom)
+		sa.end(ReasonNone)
+		return
+	}
+	sa.expectID, sa.last, sa.answer = sa.expectID+1, digest, answer
+	sa.send(d.Path, answer)
+	for _, f := range resp.then {
+		f()
+	}
+}
+
+func (sa *ikeSA) work(m *message, resp *draft) error {
+	for _, answer := range answerers[m.header.Exchange] {
+		if err := answer(sa, m, resp); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refuse turns a response into the one notify that says no. Both a failed
+// authentication and a malformed message end the IKE SA (RFC 7296 section
+// 2.21.3).
+func (sa *ikeSA) refuse(err error, resp *draft) {
+	r := &refusal{notify: wire.NotifyInvalidSyntax, reason: ReasonMalformed}
+	var bad *wire.Error
+	if errors.As(err, &bad) {
+		r.notify, r.data = bad.Notify, bad.Data
+		sa.report(Event{Kind: EventRefused, Reason: ReasonMalformed, Notify: bad.Notify})
+	}
+	errors.As(err, &r)
+	*resp = draft{}
+	resp.notify(r.notify, r.data)
+	resp.after(func() { sa.linger(r.reason) })
+}
+
+// open decrypts, parses and checks a protected message. errIgnore says that
+// it is not the peer's; any other error is a *wire.Error of the peer's.
+func (sa *ikeSA) open(h wire.Header, d Datagram) (*message, error) {
+	outer, err := wire.Parse(d.Payload)
+	if err != nil {
+		sa.e.drop(dropMalformed)
+		return nil, errIgnore
+	}
+	sk, ok := wire.Find[*wire.Encrypted](outer.Payloads)
+	if !ok {
+		sa.e.drop(dropMalformed)
+		return nil, errIgnore
+	}
+	if sa.in == nil && sa.deriveKeys() != nil {
+		sa.e.drop(dropMalformed)
+		sa.end(ReasonMalformed) // its key exchange value can never work
+		return nil, errIgnore
+	}
+	inner, err := sa.in.Open(d.Payload, sk.BodyOffset)
+	if err != nil {
+		sa.e.drop(dropIntegrity)
+		return nil, errIgnore
+	}
+	ps, err := wire.ParsePayloads(sk.First, inner)
+	if err == nil {
+		err = wire.Check(h.Exchange, h.Flags&wire.FlagResponse != 0, ps)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &message{header: h, path: d.Path, raw: d.Payload, payloads: ps}, nil
+}
+
+// handleResponse is the initiator's half of the window.
+func (sa *ikeSA) handleResponse(h wire.Header, d Datagram) {
+	x := sa.active
+	if x == nil || h.Exchange != x.kind || h.MessageID != sa.nextID {
+		sa.e.drop(dropUnexpected)
+		return
+	}
+	if x.kind == wire.ExchangeIKESAInit {
+		sa.handleInitResponse(h, d, x)
+		return
+	}
+	m, err := sa.open(h, d)
+	if errors.Is(err, errIgnore) {
+		return
+	}
+	sa.followPath(d.Path)
+	sa.completed()
+	if err != nil {
+		sa.report(Event{Kind: EventRefused, Reason: ReasonMalformed})
+		sa.end(ReasonMalformed)
+		return
+	}
+	sa.conclude(x, m)
+}
+
+// completed closes the window behind the active exchange.
+func (sa *ikeSA) completed() {
+	sa.active = nil
+	sa.nextID++
+	sa.e.setTimer(&sa.timers, timerRetransmit, time.Time{})
+}
+
+// conclude gives the answer to the exchange's tasks.
+func (sa *ikeSA) conclude(x *exchange, m *message) {
+	for _, t := range x.tasks {
+		if err := t.response(sa, m); err != nil {
+			sa.giveUp(err)
+			return
+		}
+		if sa.state == stateGone {
+			return
+		}
+	}
+	sa.pump()
+}
+
+// giveUp ends an SA whose peer's answer we cannot accept. The peer holds the
+// SA for good, so it is told (RFC 7296 section 2.21.2); one that refused us
+// has already let go.
+func (sa *ikeSA) giveUp(err error) {
+	var r *refusal
+	if !errors.As(err, &r) || r.notify == 0 {
+		sa.end(reasonOf(r))
+		return
+	}
+	sa.setState(stateClosing)
+	sa.queue = nil
+	sa.start(wire.ExchangeInformational, &failureTask{r.notify})
+	sa.leavePeer()
+}
+
+func reasonOf(r *refusal) Reason {
+	if r == nil {
+		return ReasonNone
+	}
+	return r.reason
+}
+
+// deriveKeys computes the SA's keys once both sides' values are there (RFC
+// 7296 section 2.14). A responder puts it off to the first IKE_AUTH, so that a
+// spoofed IKE_SA_INIT costs it no key exchange.
+func (sa *ikeSA) deriveKeys() error {
+	shared, err := sa.ke.Shared(sa.peerKE)
+	if err != nil {
+		return err
+	}
+	if sa.prf, err = keymat.NewPRF(sa.suite.PRF); err != nil {
+		return err
+	}
+	if sa.keys, err = keymat.DeriveIKE(sa.suite, sa.ni, sa.nr, shared, sa.spii, sa.spir); err != nil {
+		return err
+	}
+	toResponder, err := keymat.NewCipher(sa.suite.Encr, sa.suite.KeyBits, sa.suite.Integ, sa.keys.SKei, sa.keys.SKai)
+	if err != nil {
+		return err
+	}
+	toInitiator, err := keymat.NewCipher(sa.suite.Encr, sa.suite.KeyBits, sa.suite.Integ, sa.keys.SKer, sa.keys.SKar)
+	if err != nil {
+		return err
+	}
+	sa.in, sa.out = toResponder, toInitiator
+	if sa.initiator {
+		sa.in, sa.out = toInitiator, toResponder
+	}
+	sa.ke, sa.peerKE = nil, nil
+	if sa.e.cfg.KeyLog {
+		sa.e.emit(IKEKeys{sa.id(), sa.suite, sa.keys})
+	}
+	return nil
+}
+
+func addrPort(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }

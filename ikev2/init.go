@@ -1,0 +1,295 @@
+package ikev2
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+
+	"culvert/ikev2/keymat"
+	"culvert/ikev2/wire"
+)
+
+const (
+	nonceLen = 32
+	// maxInitRounds bounds how often a responder may send us back for a cookie
+	// or another group.
+	maxInitRounds = 4
+	// maxHalfOpen bounds the memory that unauthenticated peers can claim.
+	maxHalfOpen = 4096
+)
+
+// initTask is IKE_SA_INIT: proposals, key exchange, nonce (RFC 7296 section
+// 1.2). The nonce stays the same when a cookie or another group is asked for,
+// and so does the key exchange value of a group (section 2.6).
+type initTask struct {
+	cookie []byte
+	rounds int
+}
+
+func (t *initTask) request(sa *ikeSA, req *draft) (err error) {
+	if sa.ni == nil {
+		if sa.ni, err = sa.e.random(nonceLen); err != nil {
+			return err
+		}
+	}
+	if sa.ke == nil {
+		if err = sa.offerGroup(sa.peer.IKE[0].of(wire.TransformKE)[0].ID); err != nil {
+			return err
+		}
+	}
+	if t.cookie != nil {
+		req.notify(wire.NotifyCookie, t.cookie)
+	}
+	req.add(&wire.SA{Proposals: offer(sa.peer.IKE, wire.ProtocolIKE, nil)},
+		&wire.KE{Group: sa.ke.Group(), Data: sa.ke.Public()},
+		&wire.Nonce{Data: sa.ni})
+	return nil
+}
+
+func (t *initTask) response(*ikeSA, *message) error { return nil }
+
+func (sa *ikeSA) offerGroup(group uint16) (err error) {
+	sa.ke, err = keymat.NewKeyExchange(group, sa.e.rand)
+	return err
+}
+
+// offer numbers proposals from 1 (RFC 7296 section 3.3.1).
+func offer(ps []Proposal, proto wire.Protocol, spi []byte) []wire.Proposal {
+	var out []wire.Proposal
+	for i, p := range ps {
+		out = append(out, wire.Proposal{Number: uint8(i + 1), Protocol: proto, SPI: spi, Transforms: p})
+	}
+	return out
+}
+
+// handleInitResponse takes the answer to IKE_SA_INIT. Nothing in it is
+// protected, so whatever does not fit is ignored and the wait goes on: the
+// first answer that works wins (RFC 7296 section 2.21.1).
+func (sa *ikeSA) handleInitResponse(h wire.Header, d Datagram, x *exchange) {
+	m, err := wire.Parse(d.Payload)
+	if err != nil || d.Path.Remote != sa.path.Remote || wire.Check(h.Exchange, true, m.Payloads) != nil {
+		sa.e.drop(dropMalformed)
+		return
+	}
+	if _, ok := wire.Find[*wire.SA](m.Payloads); !ok {
+		sa.sentBack(m.Payloads, x)
+		return
+	}
+	if !sa.acceptInit(h, m.Payloads) {
+		sa.e.drop(dropMalformed)
+		return
+	}
+	sa.initResp = bytes.Clone(d.Payload)
+	sa.completed()
+	sa.setState(stateAuth)
+	sa.nat = detectNAT(m.Payloads, sa.id(), d.Path)
+	sa.report(Event{Kind: EventInit, Suite: sa.suite})
+	if !sa.path.Encap {
+		// RFC 7296 section 2.23 allows it without a NAT, and our ESP is in UDP
+		// always.
+		sa.path = sa.floated()
+		sa.report(Event{Kind: EventFloat})
+	}
+	sa.startAuth()
+}
+
+// sentBack handles a responder that wants IKE_SA_INIT again, or not at all.
+func (sa *ikeSA) sentBack(ps []wire.Payload, x *exchange) {
+	t := x.tasks[0].(*initTask)
+	retry := t.rounds < maxInitRounds && (sa.takeCookie(ps, t) || sa.takeGroup(ps))
+	if !retry {
+		sa.complain(ps)
+		return
+	}
+	t.rounds++
+	if sa.write(x) != nil {
+		sa.e.drop(dropRandom)
+		sa.end(ReasonNone)
+		return
+	}
+	x.tries = 0
+	sa.resend(x)
+}
+
+// takeCookie: 1 to 64 octets, returned as the first payload (RFC 7296 section
+// 2.6).
+func (sa *ikeSA) takeCookie(ps []wire.Payload, t *initTask) bool {
+	n := wire.FindNotify(ps, wire.NotifyCookie)
+	if n == nil || len(n.Data) < 1 || len(n.Data) > 64 {
+		return false
+	}
+	t.cookie = bytes.Clone(n.Data)
+	sa.report(Event{Kind: EventRetryCookie})
+	return true
+}
+
+// takeGroup follows INVALID_KE_PAYLOAD only to a group that we proposed and
+// did not just use, so that nobody can talk us down (RFC 7296 section 1.2).
+func (sa *ikeSA) takeGroup(ps []wire.Payload) bool {
+	n := wire.FindNotify(ps, wire.NotifyInvalidKEPayload)
+	if n == nil || len(n.Data) != 2 {
+		return false
+	}
+	g := binary.BigEndian.Uint16(n.Data)
+	proposed := slices.ContainsFunc(sa.peer.IKE, func(p Proposal) bool { return slices.Contains(p, group(g)) })
+	if !proposed || g == sa.ke.Group() || sa.offerGroup(g) != nil {
+		return false
+	}
+	sa.report(Event{Kind: EventRetryKE, Suite: keymat.IKESuite{Group: g}})
+	return true
+}
+
+// complain reports an unprotected error once. It may be forged, so the
+// attempt goes on until its time is over.
+func (sa *ikeSA) complain(ps []wire.Payload) {
+	n := errorNotify(ps)
+	if n == nil || sa.complaint != 0 {
+		return
+	}
+	sa.complaint = n.NotifyType
+	sa.report(Event{Kind: EventUnprotectedError, Notify: n.NotifyType, OwnProposals: sa.peer.IKE})
+}
+
+// errorNotify is the first notify of an error type (RFC 7296 section 3.10.1).
+func errorNotify(ps []wire.Payload) *wire.Notify {
+	for _, p := range ps {
+		if n, ok := p.(*wire.Notify); ok && n.NotifyType < firstStatusNotify {
+			return n
+		}
+	}
+	return nil
+}
+
+const firstStatusNotify = 16384
+
+func (sa *ikeSA) acceptInit(h wire.Header, ps []wire.Payload) bool {
+	prop, _ := wire.Find[*wire.SA](ps)
+	ke, okKE := wire.Find[*wire.KE](ps)
+	nonce, okNonce := wire.Find[*wire.Nonce](ps)
+	if !okKE || !okNonce || h.ResponderSPI == (wire.SPI{}) || len(prop.Proposals) != 1 {
+		return false
+	}
+	c, ok := selectProposal(sa.peer.IKE, prop.Proposals, wire.ProtocolIKE, ikeTypes, ke.Group)
+	if !ok || c.group.ID != ke.Group || ke.Group != sa.ke.Group() {
+		return false
+	}
+	sa.spir, sa.suite = h.ResponderSPI, c.ikeSuite()
+	sa.nr, sa.peerKE = bytes.Clone(nonce.Data), bytes.Clone(ke.Data)
+	return sa.deriveKeys() == nil
+}
+
+// answerInit is the responder's IKE_SA_INIT. A refusal leaves no state.
+func (e *Engine) answerInit(h wire.Header, d Datagram) {
+	if own := e.sas[h.InitiatorSPI]; own != nil && own.initiator {
+		e.drop(dropReflected)
+		return
+	}
+	key := initKey{d.Path.Remote, h.InitiatorSPI}
+	if sa := e.inits[key]; sa != nil {
+		sa.repeatInit(d)
+		return
+	}
+	m, err := wire.Parse(d.Payload)
+	if err == nil {
+		err = wire.Check(h.Exchange, false, m.Payloads)
+	}
+	if err != nil || h.ResponderSPI != (wire.SPI{}) || h.MessageID != 0 || h.Flags&wire.FlagInitiator == 0 {
+		e.drop(dropMalformed)
+		return
+	}
+	if e.halfOpen >= maxHalfOpen {
+		e.drop(dropHalfOpen)
+		return
+	}
+	c, ok := e.chooseIKE(m, d.Path)
+	if !ok {
+		return
+	}
+	if err := e.acceptInit(m, d, c, key); err != nil {
+		e.drop(dropRandom)
+	}
+}
+
+// repeatInit answers a retransmission with the same bytes (RFC 7296 section
+// 2.1). Other bytes under the same SPI are not the peer's.
+func (sa *ikeSA) repeatInit(d Datagram) {
+	if sa.expectID != 1 || sha256.Sum256(d.Payload) != sa.last {
+		sa.e.drop(dropMessageID)
+		return
+	}
+	sa.e.drop(dropRetransmitted)
+	sa.e.transmit(d.Path, sa.answer)
+}
+
+// chooseIKE picks a proposal out of all that any peer allows, for the identity
+// is not known yet, or sends the refusal.
+func (e *Engine) chooseIKE(m *wire.Message, p Path) (choice, bool) {
+	theirs, _ := wire.Find[*wire.SA](m.Payloads)
+	ke, _ := wire.Find[*wire.KE](m.Payloads)
+	c, ok := selectProposal(e.accepted, theirs.Proposals, wire.ProtocolIKE, ikeTypes, ke.Group)
+	switch {
+	case !ok:
+		e.emit(Event{Kind: EventRefused, Reason: ReasonNoProposal, Path: p, IKE: SAID{Initiator: m.InitiatorSPI},
+			OwnProposals: e.accepted, PeerProposals: proposalsOf(theirs)})
+		e.refuseInit(m.Header, p, wire.NotifyNoProposalChosen, nil)
+	case c.group.ID != ke.Group:
+		e.refuseInit(m.Header, p, wire.NotifyInvalidKEPayload, binary.BigEndian.AppendUint16(nil, c.group.ID))
+		ok = false
+	case len(ke.Data) != keymat.PublicLen(ke.Group):
+		e.drop(dropMalformed)
+		ok = false
+	}
+	return c, ok
+}
+
+func proposalsOf(sa *wire.SA) []Proposal {
+	var ps []Proposal
+	for _, p := range sa.Proposals {
+		ps = append(ps, slices.Clone(p.Transforms))
+	}
+	return ps
+}
+
+func (e *Engine) refuseInit(h wire.Header, p Path, t wire.NotifyType, data []byte) {
+	h.Flags = wire.FlagResponse
+	e.replyClear(h, p, &wire.Notify{NotifyType: t, Data: data})
+}
+
+func (e *Engine) acceptInit(m *wire.Message, d Datagram, c choice, key initKey) error {
+	ke, _ := wire.Find[*wire.KE](m.Payloads)
+	nonce, _ := wire.Find[*wire.Nonce](m.Payloads)
+	spir, err := e.newSPI()
+	if err != nil {
+		return err
+	}
+	nr, err := e.random(nonceLen)
+	if err != nil {
+		return err
+	}
+	own, err := keymat.NewKeyExchange(c.group.ID, e.rand)
+	if err != nil {
+		return err
+	}
+	sa := e.newSA(nil, false, d.Path, stateAuth)
+	sa.initRemote, sa.spii, sa.spir = d.Path.Remote, m.InitiatorSPI, spir
+	sa.suite, sa.ke, sa.peerKE = c.ikeSuite(), own, bytes.Clone(ke.Data)
+	sa.ni, sa.nr = bytes.Clone(nonce.Data), nr
+	sa.initReq = bytes.Clone(d.Payload)
+	sa.nat = detectNAT(m.Payloads, SAID{Initiator: sa.spii}, d.Path)
+
+	var resp draft
+	resp.add(&wire.SA{Proposals: []wire.Proposal{{Number: c.number, Protocol: wire.ProtocolIKE, Transforms: c.transforms(ikeTypes)}}},
+		&wire.KE{Group: own.Group(), Data: own.Public()}, &wire.Nonce{Data: nr})
+	addNATDetection(&resp, sa.id(), d.Path, !sa.nat.Local && !sa.nat.Remote)
+	sa.answer, err = sa.encode(wire.ExchangeIKESAInit, wire.FlagResponse, 0, resp.payloads)
+	if err != nil {
+		return err
+	}
+	sa.initResp, sa.last, sa.expectID = sa.answer, sha256.Sum256(d.Payload), 1
+	e.sas[spir], e.inits[key] = sa, sa
+	e.setTimer(&sa.timers, timerLifetime, e.now.Add(halfOpenLifetime))
+	sa.report(Event{Kind: EventInit, Suite: sa.suite})
+	sa.send(d.Path, sa.answer)
+	return nil
+}

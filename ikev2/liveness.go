@@ -1,0 +1,63 @@
+package ikev2
+
+import (
+	"time"
+
+	"culvert/ikev2/wire"
+)
+
+// livenessTask is the empty INFORMATIONAL that only a living peer answers
+// (RFC 7296 section 2.4). Its response, like any authenticated message, is
+// noted where it is received.
+type livenessTask struct{}
+
+func (livenessTask) request(*ikeSA, *draft) error    { return nil }
+func (livenessTask) response(*ikeSA, *message) error { return nil }
+
+func (sa *ikeSA) armDPD() {
+	if d := sa.timing().DPD; d > 0 {
+		sa.e.setTimer(&sa.timers, timerDPD, sa.heard.Add(d))
+	}
+}
+
+// probe asks a peer that has been silent. A request that is already out asks
+// the same.
+func (sa *ikeSA) probe() {
+	silent := sa.e.now.Sub(sa.heard) >= sa.timing().DPD
+	if !silent || sa.state != stateUp {
+		sa.armDPD()
+		return
+	}
+	if sa.active == nil {
+		sa.start(wire.ExchangeInformational, livenessTask{})
+	}
+	sa.e.setTimer(&sa.timers, timerDPD, sa.e.now.Add(sa.timing().DPD))
+}
+
+// keepaliveByte is a NAT keepalive's only content (RFC 3948 section 2.3).
+const keepaliveByte = 0xFF
+
+func (sa *ikeSA) armKeepalive() {
+	if k := sa.timing().Keepalive; k > 0 && sa.nat.Local {
+		sa.e.setTimer(&sa.timers, timerKeepalive, sa.sent.Add(k))
+	}
+}
+
+// keepalive holds the mapping of our own NAT open when nothing else has been
+// sent (RFC 3948 section 4).
+func (sa *ikeSA) keepalive() {
+	if sa.e.now.Sub(sa.sent) >= sa.timing().Keepalive {
+		sa.send(sa.espPath(), []byte{keepaliveByte})
+	}
+	sa.armKeepalive()
+}
+
+// traffic notes what the data path saw of a child.
+func (sa *ikeSA) traffic(t Traffic, now time.Time) {
+	if t.In {
+		sa.heard = now
+	}
+	if t.Out {
+		sa.sent = now
+	}
+}

@@ -1,0 +1,126 @@
+package ikev2
+
+import (
+	"time"
+
+	"culvert/ikev2/wire"
+)
+
+// peer is a configured Peer and what is going on with it.
+type peer struct {
+	Peer
+	e       *Engine
+	wanted  bool   // Connect was said, Disconnect was not
+	path    Path   // where Connect sends IKE_SA_INIT
+	attempt *ikeSA // our own IKE SA on its way up
+	up      *ikeSA
+	failed  int // attempts since the peer was last up
+	timers  timers
+}
+
+func newPeer(e *Engine, cfg Peer) *peer {
+	if len(cfg.IKE) == 0 {
+		cfg.IKE = DefaultIKEProposals()
+	}
+	for i := range cfg.Children {
+		if len(cfg.Children[i].ESP) == 0 {
+			cfg.Children[i].ESP = DefaultESPProposals()
+		}
+	}
+	if cfg.RemoteNATTPort == 0 {
+		cfg.RemoteNATTPort = 4500
+	}
+	cfg.Timing = cfg.Timing.withDefaults()
+	p := &peer{Peer: cfg, e: e}
+	p.timers = timers{owner: p, pos: -1}
+	return p
+}
+
+func (p *peer) connectTo(path Path) {
+	was := p.wanted
+	p.path, p.wanted = path, true
+	if !was && p.up == nil && p.attempt == nil {
+		p.connect()
+	}
+}
+
+func (p *peer) connect() {
+	p.e.setTimer(&p.timers, timerReconnect, time.Time{})
+	sa, err := p.e.newInitiator(p)
+	if err != nil {
+		p.e.drop(dropRandom)
+		p.retry()
+		return
+	}
+	p.attempt = sa
+	p.e.emit(sa.event(Event{Kind: EventConnecting, Attempt: p.failed + 1}))
+	sa.start(wire.ExchangeIKESAInit, &initTask{}, &natdTask{})
+}
+
+func (p *peer) disconnect() {
+	p.wanted = false
+	p.e.stopTimers(&p.timers)
+	if p.attempt != nil {
+		p.attempt.end(ReasonDisconnect)
+	}
+	if p.up != nil {
+		p.up.close(ReasonDisconnect)
+	}
+}
+
+// lost is told that an SA of this peer is no longer of use.
+func (p *peer) lost(sa *ikeSA) {
+	switch sa {
+	case p.attempt:
+		p.attempt = nil
+		p.failed++
+	case p.up:
+		p.up = nil
+	default:
+		return
+	}
+	if p.wanted && p.up == nil && p.attempt == nil {
+		p.retry()
+	}
+}
+
+func (p *peer) retry() {
+	wait := p.e.jitter(backoff(p.Timing.Reconnect, p.Timing.ReconnectMax, p.failed))
+	p.e.setTimer(&p.timers, timerReconnect, p.e.now.Add(wait))
+	p.e.emit(Event{Kind: EventRetrying, Peer: p.Name, Path: p.path, Attempt: p.failed, Wait: wait})
+}
+
+func (p *peer) expire(timerKind) {
+	if p.wanted && p.up == nil && p.attempt == nil {
+		p.connect()
+	}
+}
+
+// established makes sa the peer's SA. An older one of the same identities is
+// taken down only now that the new one is proven.
+func (p *peer) established(sa *ikeSA, initialContact bool) {
+	if p.attempt != nil && p.attempt != sa {
+		p.attempt.end(ReasonReplaced)
+	}
+	old := p.up
+	p.attempt, p.up, p.failed = nil, sa, 0
+	p.e.setTimer(&p.timers, timerReconnect, time.Time{})
+	switch {
+	case old == nil:
+	case initialContact:
+		old.end(ReasonReplaced) // the peer has forgotten it (RFC 7296 section 2.4)
+	default:
+		old.close(ReasonReplaced)
+	}
+}
+
+// findPeer looks a connection up by both identities; a peer that does not say
+// whom it wants takes the first that knows it.
+func (e *Engine) findPeer(said, wanted Identity) *peer {
+	for _, p := range e.byRemoteID[said] {
+		if (wanted == Identity{}) || p.LocalID == wanted {
+			return p
+		}
+	}
+	return nil
+}

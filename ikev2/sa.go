@@ -1,0 +1,271 @@
+package ikev2
+
+import (
+	"crypto/sha256"
+	"net/netip"
+	"time"
+
+	"culvert/ikev2/keymat"
+	"culvert/ikev2/wire"
+)
+
+// state is how far an IKE SA has come.
+type state uint8
+
+const (
+	stateInit    state = iota + 1 // initiator: IKE_SA_INIT is out
+	stateAuth                     // keys are agreed, nobody is authenticated
+	stateUp                       // authenticated
+	stateClosing                  // our Delete, or our refusal, is out
+	stateLinger                   // over; answers only a retransmission of the last request
+	stateGone
+)
+
+// transitions are the only ways from one state to another.
+var transitions = map[state][]state{
+	0:            {stateInit, stateAuth},
+	stateInit:    {stateAuth, stateGone},
+	stateAuth:    {stateUp, stateClosing, stateLinger, stateGone},
+	stateUp:      {stateClosing, stateLinger, stateGone},
+	stateClosing: {stateLinger, stateGone},
+	stateLinger:  {stateGone},
+}
+
+// requestsAllowed is which exchanges a peer may start in which state: nothing
+// but IKE_AUTH before authentication (hostile peers have tried the others).
+var requestsAllowed = map[state][]wire.ExchangeType{
+	stateAuth:    {wire.ExchangeIKEAuth},
+	stateUp:      {wire.ExchangeInformational, wire.ExchangeCreateChildSA},
+	stateClosing: {wire.ExchangeInformational},
+}
+
+// ikeSA is one IKE SA.
+type ikeSA struct {
+	e         *Engine
+	peer      *peer // a responder knows it from IKE_AUTH on
+	initiator bool
+	state     state
+	path      Path
+	// initRemote is where a responder's IKE_SA_INIT came from.
+	initRemote netip.AddrPort
+	spii       wire.SPI
+	spir      wire.SPI
+
+	suite   keymat.IKESuite
+	prf     keymat.PRF
+	keys    keymat.IKEKeys
+	in, out *keymat.Cipher
+	ke      keymat.KeyExchange // until the keys are derived
+	peerKE  []byte
+	ni, nr  []byte
+	// initReq and initResp are the messages that AUTH signs (RFC 7296 section
+	// 2.15), gone when the SA is up.
+	initReq, initResp []byte
+	nat               NAT
+
+	nextID   uint32 // of our next request
+	active   *exchange
+	queue    []*exchange
+	expectID uint32            // of the peer's next request
+	last     [sha256.Size]byte // digest of the peer's latest request
+	answer   []byte            // our answer to it
+
+	children     []*childSA
+	childRefused int // child SAs refused in a row
+	heard     time.Time // authenticated traffic of the peer, IKE or ESP
+	sent      time.Time // anything of ours on path
+	timers    timers
+	complaint wire.NotifyType // an unprotected error was reported
+}
+
+func (e *Engine) newSA(p *peer, initiator bool, path Path, first state) *ikeSA {
+	sa := &ikeSA{e: e, peer: p, initiator: initiator, path: path}
+	sa.timers = timers{owner: sa, pos: -1}
+	sa.setState(first)
+	return sa
+}
+
+func (e *Engine) newInitiator(p *peer) (*ikeSA, error) {
+	spi, err := e.newSPI()
+	if err != nil {
+		return nil, err
+	}
+	sa := e.newSA(p, true, p.path, stateInit)
+	sa.spii = spi
+	e.sas[spi] = sa
+	return sa, nil
+}
+
+func (sa *ikeSA) id() SAID { return SAID{sa.spii, sa.spir} }
+
+func (sa *ikeSA) ownSPI() wire.SPI {
+	if sa.initiator {
+		return sa.spii
+	}
+	return sa.spir
+}
+
+func (sa *ikeSA) hasPeerSPI(spi wire.SPI) bool {
+	if sa.initiator {
+		return sa.state == stateInit || sa.spir == spi
+	}
+	return sa.spii == spi
+}
+
+// setState is the one gate for every change of state.
+func (sa *ikeSA) setState(to state) {
+	allowed := false
+	for _, s := range transitions[sa.state] {
+		allowed = allowed || s == to
+	}
+	if !allowed {
+		sa.e.badTransitions++
+	}
+	if !sa.initiator && to == stateAuth {
+		sa.e.halfOpen++
+	}
+	if !sa.initiator && sa.state == stateAuth {
+		sa.e.halfOpen--
+	}
+	sa.state = to
+}
+
+// event fills in what every event of this SA says.
+func (sa *ikeSA) event(ev Event) Event {
+	ev.IKE, ev.Path, ev.NAT, ev.Initiator = sa.id(), sa.path, sa.nat, sa.initiator
+	if sa.peer != nil {
+		ev.Peer, ev.LocalID, ev.RemoteID = sa.peer.Name, sa.peer.LocalID, sa.peer.RemoteID
+	}
+	return ev
+}
+
+func (sa *ikeSA) report(ev Event) { sa.e.emit(sa.event(ev)) }
+
+func (sa *ikeSA) timing() Timing {
+	if sa.peer != nil {
+		return sa.peer.Timing
+	}
+	return Timing{}.withDefaults()
+}
+
+// establish makes an authenticated SA usable and proves it to its peer.
+func (sa *ikeSA) establish(initialContact bool) {
+	sa.setState(stateUp)
+	sa.initReq, sa.initResp = nil, nil
+	sa.e.setTimer(&sa.timers, timerLifetime, time.Time{})
+	sa.heard = sa.e.now
+	sa.report(Event{Kind: EventEstablished, Suite: sa.suite})
+	sa.peer.established(sa, initialContact)
+	sa.armDPD()
+	sa.armKeepalive()
+}
+
+// close tells the peer that the SA ends, and ends it when that is answered or
+// the peer is given up.
+func (sa *ikeSA) close(reason Reason) {
+	if sa.state != stateUp {
+		sa.end(reason)
+		return
+	}
+	sa.report(Event{Kind: EventDown, Reason: reason})
+	sa.setState(stateClosing)
+	sa.queue = nil
+	sa.start(wire.ExchangeInformational, &deleteIKETask{})
+	sa.dropChildren(reason)
+	sa.e.setTimer(&sa.timers, timerDPD, time.Time{})
+	sa.leavePeer()
+}
+
+// end forgets the SA at once.
+func (sa *ikeSA) end(reason Reason) {
+	if sa.state == stateGone {
+		return
+	}
+	if sa.state == stateUp {
+		sa.report(Event{Kind: EventDown, Reason: reason})
+	}
+	sa.setState(stateGone)
+	sa.dropChildren(reason)
+	sa.active, sa.queue = nil, nil
+	sa.e.stopTimers(&sa.timers)
+	delete(sa.e.sas, sa.ownSPI())
+	if key := (initKey{sa.initRemote, sa.spii}); sa.e.inits[key] == sa {
+		delete(sa.e.inits, key)
+	}
+	sa.leavePeer()
+}
+
+// linger ends the SA but for the answer to a retransmission, which the peer
+// may need to learn why.
+func (sa *ikeSA) linger(reason Reason) {
+	if sa.state == stateUp {
+		sa.report(Event{Kind: EventDown, Reason: reason})
+	}
+	sa.setState(stateLinger)
+	sa.dropChildren(reason)
+	sa.active, sa.queue = nil, nil
+	sa.e.stopTimers(&sa.timers)
+	sa.e.setTimer(&sa.timers, timerLifetime, sa.e.now.Add(lingerTime))
+	sa.leavePeer()
+}
+
+func (sa *ikeSA) leavePeer() {
+	if sa.peer != nil {
+		sa.peer.lost(sa)
+	}
+}
+
+func (sa *ikeSA) expire(k timerKind) {
+	switch k {
+	case timerRetransmit:
+		sa.retransmit()
+	case timerLifetime:
+		sa.end(ReasonDead)
+	case timerDPD:
+		sa.probe()
+	case timerKeepalive:
+		sa.keepalive()
+	case timerChildren:
+		sa.bringUpChildren()
+	}
+}
+
+// followPath moves the SA to where an authenticated message came from (RFC
+// 7296 section 2.23). A side that is itself behind a NAT stays where it is.
+func (sa *ikeSA) followPath(p Path) {
+	sa.heard = sa.e.now
+	if p == sa.path || sa.nat.Local && sa.state == stateUp {
+		return
+	}
+	was := sa.path
+	sa.path = p
+	if sa.state != stateUp || was.Remote == p.Remote {
+		return
+	}
+	for _, c := range sa.children {
+		sa.e.emit(MovePeer{c.in, sa.espPath()})
+	}
+	sa.report(Event{Kind: EventMoved})
+}
+
+// espPath is the path of the children's ESP: always inside UDP on the ports
+// for NAT traversal, whichever way IKE goes.
+func (sa *ikeSA) espPath() Path {
+	p := sa.path
+	if !p.Encap {
+		p = sa.floated()
+	}
+	return p
+}
+
+func (sa *ikeSA) floated() Path {
+	port := uint16(4500)
+	if sa.peer != nil {
+		port = sa.peer.RemoteNATTPort
+	}
+	return Path{
+		Local:  addrPort(sa.path.Local.Addr(), sa.e.cfg.NATTPort),
+		Remote: addrPort(sa.path.Remote.Addr(), port),
+		Encap:  true,
+	}
+}

@@ -1,0 +1,91 @@
+package ikev2
+
+import (
+	"net/netip"
+	"slices"
+
+	"culvert/ikev2/wire"
+)
+
+func findTS(ps []wire.Payload) (tsi, tsr []wire.Selector, ok bool) {
+	for _, p := range ps {
+		ts, is := p.(*wire.TS)
+		if !is {
+			continue
+		}
+		if ts.Responder {
+			tsr = ts.Selectors
+		} else {
+			tsi = ts.Selectors
+		}
+	}
+	return tsi, tsr, len(tsi) > 0 && len(tsr) > 0
+}
+
+// narrow is the traffic that policy and request both name (RFC 7296 section
+// 2.9), without selectors that another one contains.
+func narrow(policy, request []wire.Selector) []wire.Selector {
+	var out []wire.Selector
+	for _, a := range policy {
+		for _, b := range request {
+			s, ok := intersect(a, b)
+			if !ok || slices.ContainsFunc(out, func(o wire.Selector) bool { return contains(o, s) }) {
+				continue
+			}
+			out = slices.DeleteFunc(out, func(o wire.Selector) bool { return contains(s, o) })
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// within says that every selector lies inside one of the policy's.
+func within(ss, policy []wire.Selector) bool {
+	return !slices.ContainsFunc(ss, func(s wire.Selector) bool {
+		return !slices.ContainsFunc(policy, func(p wire.Selector) bool { return contains(p, s) })
+	})
+}
+
+func contains(outer, inner wire.Selector) bool {
+	s, ok := intersect(outer, inner)
+	return ok && s == inner
+}
+
+func intersect(a, b wire.Selector) (wire.Selector, bool) {
+	s := wire.Selector{Protocol: max(a.Protocol, b.Protocol), Start: later(a.Start, b.Start), End: earlier(a.End, b.End)}
+	sameProtocol := a.Protocol == b.Protocol || a.Protocol == 0 || b.Protocol == 0
+	ports := false
+	s.StartPort, s.EndPort, ports = intersectPorts(a, b)
+	sameFamily := a.Start.BitLen() == b.Start.BitLen()
+	return s, sameProtocol && ports && sameFamily && s.Start.Compare(s.End) <= 0
+}
+
+// intersectPorts: 65535-0 is OPAQUE, ports that cannot be seen (RFC 7296
+// section 3.13.1); "any" includes it, a range does not.
+func intersectPorts(a, b wire.Selector) (start, end uint16, ok bool) {
+	switch {
+	case opaque(a):
+		return a.StartPort, a.EndPort, opaque(b) || anyPort(b)
+	case opaque(b):
+		return b.StartPort, b.EndPort, anyPort(a)
+	}
+	start, end = max(a.StartPort, b.StartPort), min(a.EndPort, b.EndPort)
+	return start, end, start <= end
+}
+
+func opaque(s wire.Selector) bool  { return s.StartPort == 65535 && s.EndPort == 0 }
+func anyPort(s wire.Selector) bool { return s.StartPort == 0 && s.EndPort == 65535 }
+
+func later(a, b netip.Addr) netip.Addr {
+	if a.Less(b) {
+		return b
+	}
+	return a
+}
+
+func earlier(a, b netip.Addr) netip.Addr {
+	if a.Less(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,51 @@
+package ikev2
+
+import "encoding/binary"
+
+// spiTable hands out inbound ESP SPIs: an index in the low 20 bits, so that a
+// receiver finds the SA with one array load, and a random generation that is
+// never zero in the high 12, so that a late packet does not find the index's
+// next owner and no SPI is one of the reserved 1-255 (RFC 4303 section 2.1).
+type spiTable struct {
+	slots []*childSA
+	free  []uint32
+}
+
+const (
+	spiIndexBits = 20
+	spiIndexMask = 1<<spiIndexBits - 1
+)
+
+func (t *spiTable) alloc(e *Engine, c *childSA) (uint32, error) {
+	b, err := e.random(2)
+	if err != nil {
+		return 0, err
+	}
+	generation := uint32(binary.BigEndian.Uint16(b))%(1<<(32-spiIndexBits)-1) + 1
+	var index uint32
+	if n := len(t.free); n > 0 && (n > 1024 || len(t.slots) > spiIndexMask) {
+		index, t.free = t.free[0], t.free[1:]
+		t.slots[index] = c
+	} else {
+		index = uint32(len(t.slots))
+		t.slots = append(t.slots, c)
+	}
+	return generation<<spiIndexBits | index, nil
+}
+
+func (t *spiTable) get(spi uint32) *childSA {
+	i := spi & spiIndexMask
+	if int(i) < len(t.slots) && t.slots[i] != nil && t.slots[i].in == spi {
+		return t.slots[i]
+	}
+	return nil
+}
+
+func (t *spiTable) release(spi uint32) {
+	if t.get(spi) == nil {
+		return
+	}
+	i := spi & spiIndexMask
+	t.slots[i] = nil
+	t.free = append(t.free, i)
+}
