@@ -61,7 +61,7 @@ func (f NoAnswer) network() string {
 }
 
 func (f NoAnswer) causes() string {
-	return "Nothing at all came back, not even a refusal: the peer is not running, or is at another address, or UDP 500 and 4500 do not pass in between (firewall, cloud security group, or a NAT in front of the peer that does not forward them)."
+	return "No IKE message came back, not even an error: the peer is not running, or is at another address, or UDP 500 and 4500 do not pass in between (firewall, cloud security group, or a NAT in front of the peer that does not forward them)."
 }
 
 // place names the line with the peer's address; an address that DNS gave is worth a look of its own.

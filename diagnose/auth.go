@@ -32,7 +32,7 @@ type RefusedByPeer struct {
 func (f RefusedByPeer) Report() Report {
 	c := f.Connection
 	summary := fmt.Sprintf("peer at %v refused %v with AUTHENTICATION_FAILED; this side identified itself as %v", f.Peer, c, c.LocalID)
-	asked := fmt.Sprintf("It expects the peer to be %v.", c.RemoteID)
+	asked := fmt.Sprintf("This side expects the peer to be %v.", c.RemoteID)
 	if f.isHidden() {
 		return compose("refused_private_address", summary, asked, f.hidden(), f.Peer.NAT.sentence(), onlyPeerKnows)
 	}
@@ -49,13 +49,13 @@ func (f RefusedByPeer) hidden() string {
 	c := f.Connection
 	name := Identity{TypeFQDN, "@" + clean(c.Name)}
 	return fmt.Sprintf("%s is a private address that the NAT hides, and the usual cause is that the peer does not expect it: %s, and have the peer expect that name (%s).",
-		clean(c.LocalID.Text), c.change(c.LocalIDAt, "local identity", name.Text), peerKeys("remote_id", "remote-id", name))
+		clean(c.LocalID.Text), c.changeID(c.LocalIDAt, "local", name), peerKeys("remote_id", "remote-id", name))
 }
 
 func (f RefusedByPeer) causes() string {
 	c := f.Connection
-	return fmt.Sprintf("So either the peer expects another identity than %s (%s), or it is not %s itself (%s), or its pre-shared key differs.",
-		c.LocalID, peerKeys("remote_id", "remote-id", c.LocalID), clean(c.RemoteID.Text), peerKeys("local_id", "id", c.RemoteID))
+	return fmt.Sprintf("Three things have to be right there: it expects %s of this side (%s), it is %s itself (%s), and its pre-shared key is the same.",
+		clean(c.LocalID.Text), peerKeys("remote_id", "remote-id", c.LocalID), clean(c.RemoteID.Text), peerKeys("local_id", "id", c.RemoteID))
 }
 
 func (f RefusedByPeer) places() string {
@@ -63,5 +63,5 @@ func (f RefusedByPeer) places() string {
 	if c.LocalIDAt.Key == "" || c.RemoteIDAt.Key == "" || c.KeyAt.Key == "" {
 		return ""
 	}
-	return fmt.Sprintf("Here these are %s, %s and %s.", c.LocalIDAt.place(), c.RemoteIDAt.place(), c.KeyAt.place())
+	return fmt.Sprintf("What they have to fit here is in %s, %s and %s.", c.LocalIDAt.place(), c.RemoteIDAt.place(), c.KeyAt.place())
 }

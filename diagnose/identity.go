@@ -28,6 +28,9 @@ func (f UnknownIdentity) Report() Report {
 	m := mismatch{f.Peer, f.Presented, expected.RemoteID}
 	r := m.relation()
 	summary := fmt.Sprintf("peer at %v presented %s; %s", f.Peer, f.Presented.presented(), f.expectation(expected))
+	if len(f.Connections) == 0 {
+		return compose(r.code, summary, f.Peer.NAT.sentence(), toldOnly)
+	}
 	return compose(r.code, summary, r.why(m), r.fix(m, expected), f.Peer.NAT.sentence(), f.others(), toldOnly)
 }
 
@@ -44,17 +47,20 @@ func (f UnknownIdentity) expectation(c Connection) string {
 }
 
 // nearest is the connection whose identity differs only in how it is written, else the one configured for the peer's address, else the only
-// one; -1 where there is no telling.
+// one that is not configured for another address; -1 where there is no telling.
 func (f UnknownIdentity) nearest() int {
+	peer := f.Peer.Addr.Addr().String()
 	spelled := func(c Connection) bool { return mismatch{f.Peer, f.Presented, c.RemoteID}.relation().spelling }
-	addressed := func(c Connection) bool { return c.Remote == f.Peer.Addr.Addr().String() }
+	addressed := func(c Connection) bool { return c.Remote == peer }
+	possible := func(c Connection) bool { _, err := netip.ParseAddr(c.Remote); return err != nil || c.Remote == peer }
 	for _, likely := range []func(Connection) bool{spelled, addressed} {
 		if i := slices.IndexFunc(f.Connections, likely); i >= 0 {
 			return i
 		}
 	}
-	if len(f.Connections) == 1 {
-		return 0
+	first := slices.IndexFunc(f.Connections, possible)
+	if first >= 0 && !slices.ContainsFunc(f.Connections[first+1:], possible) {
+		return first
 	}
 	return -1
 }
@@ -79,12 +85,11 @@ func (f UnknownIdentity) notWhomItWanted(c Connection) Report {
 	if f.Peer.NAT.Local && isPrivate(c.LocalID.Text) {
 		why = fmt.Sprintf("This side is behind NAT and calls itself by its private address %s, which the peer never sees.", clean(c.LocalID.Text))
 	}
-	there := fmt.Sprintf("There, expect %s of this side (%s).", clean(c.LocalID.Text), peerKeys("remote_id", "remote-id", c.LocalID))
+	fix := fmt.Sprintf("there, have it expect %s of this side (%s).", clean(c.LocalID.Text), peerKeys("remote_id", "remote-id", c.LocalID))
 	if f.Wanted.writable() {
-		there = "Or there, e" + strings.TrimPrefix(there, "There, e")
-		there = "Here, " + c.change(c.LocalIDAt, "local identity", f.Wanted.Text) + ". " + there
+		fix = fmt.Sprintf("either here, %s; or %s", c.changeID(c.LocalIDAt, "local", f.Wanted), fix)
 	}
-	return compose("identity_not_ours", summary, why, there, f.Peer.NAT.sentence(), toldOnly)
+	return compose("identity_not_ours", summary, why, capital(fix), f.Peer.NAT.sentence(), toldOnly)
 }
 
 // WrongResponder is an initiator's view: the responder presented an identity that is not the one we expect.
@@ -123,8 +128,11 @@ var relations = []relation{
 		return fmt.Sprintf("They differ by an '@'. One '@' in front says that a name follows and is not part of it; the peer %s.", m.atMistake())
 	}},
 	{"identity_type", true, mismatch.differsInType, func(m mismatch) string {
-		return fmt.Sprintf("The text is the same, the type is not: the peer sent %s, and %s is expected. Identities are equal only if their types are.",
-			typeOf(m.presented), typeOf(m.expected))
+		s := fmt.Sprintf("The text is the same, the type is not, and both count: the peer sent %s, and %s is expected.", typeOf(m.presented), typeOf(m.expected))
+		if m.presented.Type == TypeFQDN || m.expected.Type == TypeFQDN {
+			s += " In most configurations an '@' in front makes a name of any text."
+		}
+		return s
 	}},
 	{"identity_case", true, mismatch.differsInCase, func(mismatch) string {
 		return "They differ only in upper and lower case, and identities are compared byte for byte."
@@ -133,7 +141,9 @@ var relations = []relation{
 		return fmt.Sprintf("%s is the peer's private address: a peer that was given no identity uses its interface's address, and the NAT in front of it shows %s instead.",
 			clean(m.presented.Text), m.peer.Addr.Addr())
 	}},
-	{"identity_address_for_name", false, func(m mismatch) bool { return m.expected.Text != "" && m.presented.isAddress() && !m.expected.isAddress() }, func(m mismatch) string {
+	{"identity_address_for_name", false, func(m mismatch) bool {
+		return m.expected.Text != "" && m.presented.isAddress() && !m.expected.isAddress()
+	}, func(m mismatch) string {
 		return fmt.Sprintf("The peer identifies itself by an address, as one does that was given no identity, and %s is expected.", typeOf(m.expected))
 	}},
 	{"identity_name_for_address", false, func(m mismatch) bool { return m.expected.isAddress() && !m.presented.isAddress() }, func(m mismatch) string {
@@ -158,7 +168,7 @@ func (m mismatch) differsInAt() bool {
 }
 
 func (m mismatch) differsInType() bool {
-	return m.presented.Type != m.expected.Type && m.presented.name() == m.expected.name()
+	return m.expected.Text != "" && m.presented.Type != m.expected.Type && m.presented.name() == m.expected.name()
 }
 
 func (m mismatch) differsInCase() bool {
@@ -181,18 +191,23 @@ func (m mismatch) atMistake() string {
 // fix tells what to change: there to what is expected here, or here to what was presented where a configuration can name that.
 func (r relation) fix(m mismatch, c Connection) string {
 	if c.Name == "" {
-		return ""
+		return "There, set the peer's own identity to the one that its connection here expects."
 	}
-	there := fmt.Sprintf("here, set the peer's own identity to %s (%s)", clean(m.expected.Text), peerKeys("local_id", "id", m.expected))
-	if !m.presented.writable() {
-		return "T" + there + "."
+	fix := fmt.Sprintf("there, set the peer's own identity to %s (%s)", clean(m.expected.Text), peerKeys("local_id", "id", m.expected))
+	if m.presented.writable() {
+		fix = fmt.Sprintf("either %s; or here, %s", fix, c.changeID(c.RemoteIDAt, "remote", m.presented))
 	}
-	return fmt.Sprintf("Either t%s; or here, %s.", there, c.change(c.RemoteIDAt, "remote identity", m.presented.Text))
+	return capital(fix) + "."
+}
+
+func (c Connection) changeID(s Setting, side string, id Identity) string {
+	return c.change(s, s.assign(id.Text), side+" identity", id.Text)
 }
 
 // peerKeys is how a peer's configuration would say it, where that is ours or VyOS.
 func peerKeys(toml, vyos string, id Identity) string {
-	return fmt.Sprintf("%s there, or %s in VyOS", Setting{Key: toml}.assign(clean(id.Text)), Setting{Key: "authentication " + vyos, Style: VyOS}.assign(clean(id.Text)))
+	text := clean(id.Text)
+	return fmt.Sprintf("%s; in VyOS: %s", Setting{Key: toml}.assign(text), Setting{Key: "authentication " + vyos, Style: VyOS}.assign(text))
 }
 
 // typeOf is the identity's type with its article, for the middle of a sentence.

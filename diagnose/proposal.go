@@ -17,7 +17,8 @@ type Transform struct {
 // A Proposal lists the alternatives of each type. One transform of each type must be common.
 type Proposal []Transform
 
-// NoProposal is a side's view of two lists of proposals that have nothing in common.
+// NoProposal is a side's view of two lists of proposals that have nothing in common. An initiator that was told NO_PROPOSAL_CHOSEN does
+// not know Theirs.
 type NoProposal struct {
 	Peer         Peer
 	Connection   Connection // the zero one where the peer is not known yet
@@ -33,9 +34,20 @@ func (f NoProposal) Report() Report {
 	if f.Connection.Name != "" {
 		summary += " for " + f.Connection.String()
 	}
+	if len(f.Theirs) == 0 {
+		return compose("refused_proposal", summary, fmt.Sprintf("The peer accepts nothing of what this side offers: %s.", proposals(f.Ours)), f.refused())
+	}
 	return compose("no_proposal", summary,
 		fmt.Sprintf("The peer has %s. Here there is %s.", proposals(f.Theirs), proposals(f.Ours)),
 		f.change(), f.weakGroup())
+}
+
+func (f NoProposal) refused() string {
+	s := "The peer does not say what it would accept: its configuration or its log does."
+	if f.At.Key != "" {
+		s += fmt.Sprintf(" Add one of those here, at %s.", f.At.place())
+	}
+	return s
 }
 
 func proposals(ps []Proposal) string {
@@ -88,7 +100,9 @@ func (p Proposal) of(typ string) Proposal {
 
 func (p Proposal) names(typ string) (names []string) {
 	for _, t := range p.of(typ) {
-		names = append(names, t.Name)
+		if !slices.Contains(names, t.Name) {
+			names = append(names, t.Name)
+		}
 	}
 	return names
 }

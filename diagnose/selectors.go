@@ -13,7 +13,8 @@ type Selector struct {
 	Text       string
 }
 
-// NoSelectors is a side's view of traffic selectors that have nothing in common, so that the peer gets TS_UNACCEPTABLE or sent it.
+// NoSelectors is a side's view of traffic selectors that have nothing in common. An initiator that was told TS_UNACCEPTABLE does not know the
+// peer's.
 type NoSelectors struct {
 	Peer       Peer
 	Connection Connection
@@ -31,15 +32,28 @@ func (f NoSelectors) Report() Report {
 		tunnel += " tunnel " + clean(f.Tunnel)
 	}
 	summary := fmt.Sprintf("peer at %v and %s have no traffic in common", f.Peer, tunnel)
+	if len(f.PeerLocal) == 0 && len(f.PeerRemote) == 0 {
+		return f.refused(summary)
+	}
 	lists := fmt.Sprintf("The peer protects its %s to our %s. Here %s to the peer's %s is configured.",
 		texts(f.PeerLocal), texts(f.PeerRemote), texts(f.Local), texts(f.Remote))
 	if f.isSwapped() {
 		return compose("selectors_swapped", summary, lists,
-			"Both sides have the same side for local: one of the two configurations must be turned round, since what is local there is remote here.",
+			"Both sides call the same networks local: one of the two configurations must be turned round, since what is local there is remote here.",
 			f.fix(true, true))
 	}
 	local, remote := !meet(f.Local, f.PeerRemote), !meet(f.Remote, f.PeerLocal)
 	return compose("selectors", summary, lists, f.differ(local, remote), f.fix(local, remote))
+}
+
+func (f NoSelectors) refused(summary string) Report {
+	var places string
+	if f.LocalAt.Key != "" && f.RemoteAt.Key != "" {
+		places = fmt.Sprintf("Here they are set in %s and %s.", f.LocalAt.place(), f.RemoteAt.place())
+	}
+	return compose("refused_selectors", summary,
+		fmt.Sprintf("This side offered its %s to the peer's %s, and the peer accepts no part of that.", texts(f.Local), texts(f.Remote)),
+		fmt.Sprintf("There, the local selectors have to meet %s and the remote selectors %s.", texts(f.Remote), texts(f.Local)), places)
 }
 
 // isSwapped: the two sides fit once one of them is turned round.
@@ -84,10 +98,10 @@ func (f NoSelectors) differ(local, remote bool) string {
 func (f NoSelectors) fix(local, remote bool) string {
 	var here, there []string
 	if local && printable(f.PeerRemote) {
-		here = append(here, f.Connection.change(f.LocalAt, "local selectors", textsOf(f.PeerRemote)...))
+		here = append(here, f.changeTo(f.LocalAt, "local", f.PeerRemote))
 	}
 	if remote && printable(f.PeerLocal) {
-		here = append(here, f.Connection.change(f.RemoteAt, "remote selectors", textsOf(f.PeerLocal)...))
+		here = append(here, f.changeTo(f.RemoteAt, "remote", f.PeerLocal))
 	}
 	if local {
 		there = append(there, "its remote selectors to "+texts(f.Local))
@@ -102,6 +116,10 @@ func (f NoSelectors) fix(local, remote bool) string {
 		return fmt.Sprintf("There, set %s.", strings.Join(there, " and "))
 	}
 	return fmt.Sprintf("Either here, %s; or there, set %s.", strings.Join(here, ", and "), strings.Join(there, " and "))
+}
+
+func (f NoSelectors) changeTo(s Setting, side string, to []Selector) string {
+	return f.Connection.change(s, s.assignList(textsOf(to)), side+" selectors", texts(to))
 }
 
 func printable(ss []Selector) bool {

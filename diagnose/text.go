@@ -9,14 +9,16 @@ import (
 )
 
 const (
-	maxText = 96  // characters of one name, identity or selector
-	maxPath = 256 // characters of a file's path
-	maxList = 8   // entries of a list
+	maxText = 96   // characters of one name, identity or selector
+	maxPath = 256  // characters of a file's path
+	maxList = 8    // entries of a list
+	maxCode = 1200 // characters of a configuration's line
+	maxLine = 200  // characters after which a list takes no further entry
 )
 
 // compose makes a Report of its summary and the sentences after it, without the empty ones.
 func compose(code, summary string, sentences ...string) Report {
-	detail := strings.ToUpper(summary[:1]) + summary[1:] + "."
+	detail := capital(summary) + "."
 	for _, s := range sentences {
 		if s != "" {
 			detail += " " + s
@@ -24,6 +26,8 @@ func compose(code, summary string, sentences ...string) Report {
 	}
 	return Report{Code: code, Summary: summary, Detail: detail}
 }
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // clean escapes all but printable ASCII and bounds the length. Text that is clean comes back as it is.
 func clean(s string) string { return cleanTo(s, maxText) }
@@ -46,20 +50,22 @@ func cleanTo(s string, limit int) string {
 	return b.String()
 }
 
-// list joins words, the first few of them: "a, b and 7 more".
+// list joins words, as many as are easily read: "a, b and 7 more".
 func list(words []string) string {
+	var b strings.Builder
+	for i, w := range words {
+		if i == maxList || b.Len() > maxLine {
+			return fmt.Sprintf("%s and %d more", b.String(), len(words)-i)
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(clean(w))
+	}
 	if len(words) == 0 {
 		return "nothing"
 	}
-	shown := make([]string, 0, maxList)
-	for _, w := range words[:min(len(words), maxList)] {
-		shown = append(shown, clean(w))
-	}
-	joined := strings.Join(shown, ", ")
-	if more := len(words) - len(shown); more > 0 {
-		return fmt.Sprintf("%s and %d more", joined, more)
-	}
-	return joined
+	return b.String()
 }
 
 func (c Connection) String() string { return "connection " + clean(c.Name) }
@@ -99,7 +105,7 @@ func (p Peer) String() string {
 func (n NAT) sentence() string {
 	switch {
 	case !n.Known:
-		return "Whether there is a NAT in between is not known."
+		return "NAT detection gave no result."
 	case n.Local && n.Remote:
 		return "Both sides are behind NAT."
 	case n.Local:
@@ -110,23 +116,31 @@ func (n NAT) sentence() string {
 	return "There is no NAT in between."
 }
 
-// assign is the key with its new values as the format writes it.
-func (s Setting) assign(values ...string) string {
+// assign is the key with another value, as the format writes it.
+func (s Setting) assign(value string) string {
 	if s.Style == VyOS {
-		for i, v := range values {
-			values[i] = cleanTo(s.Key, maxPath) + " " + bare(v)
-		}
-		return strings.Join(values, "; ")
+		return code(s.Key + " " + bare(value))
 	}
-	for i, v := range values {
-		values[i] = strconv.Quote(v)
-	}
-	value := strings.Join(values, ", ")
-	if len(values) != 1 {
-		value = "[" + value + "]"
-	}
-	return cleanTo(s.Key, maxPath) + " = " + value
+	return code(s.Key + " = " + strconv.Quote(value))
 }
+
+// assignList is the same for a key that takes several values: an array in TOML, and a line each in VyOS.
+func (s Setting) assignList(values []string) string {
+	words := make([]string, len(values))
+	for i, v := range values {
+		words[i] = strconv.Quote(v)
+		if s.Style == VyOS {
+			words[i] = s.assign(v)
+		}
+	}
+	if s.Style == VyOS {
+		return strings.Join(words, " and ")
+	}
+	return code(s.Key + " = [" + strings.Join(words, ", ") + "]")
+}
+
+// code sets what belongs into a configuration apart from the sentence around it.
+func code(s string) string { return "`" + cleanTo(s, maxCode) + "`" }
 
 // bare quotes a value only where a space or a quote demands it.
 func bare(v string) string {
@@ -136,23 +150,24 @@ func bare(v string) string {
 	return v
 }
 
-// place is where the setting stands: "line 12 of /etc/culvert/a.toml (remote_id)".
+// place is where the setting stands: "line 12 of /etc/culvert/a.toml (`remote_id`)".
 func (s Setting) place() string {
 	if s.Line > 0 {
-		return fmt.Sprintf("line %d of %s (%s)", s.Line, cleanTo(s.File, maxPath), cleanTo(s.Key, maxPath))
+		return fmt.Sprintf("line %d of %s (%s)", s.Line, cleanTo(s.File, maxPath), code(s.Key))
 	}
-	return fmt.Sprintf("%s in %s", cleanTo(s.Key, maxPath), cleanTo(s.File, maxPath))
+	return fmt.Sprintf("%s in %s", code(s.Key), cleanTo(s.File, maxPath))
 }
 
-// change tells to give the setting of c another value. what names the setting for where the configuration gives it no place.
-func (c Connection) change(s Setting, what string, values ...string) string {
+// change tells to give the setting of c another value, which written is in the format of its file. what and value name both where the facts
+// have no place for the setting.
+func (c Connection) change(s Setting, written, what, value string) string {
 	switch {
 	case s.Key == "" || s.File == "":
-		return fmt.Sprintf("set the %s of %s to %s", what, c, list(values))
+		return fmt.Sprintf("set the %s of %s to %s", what, c, value)
 	case s.Line == 0:
-		return fmt.Sprintf("add %s to %s in %s", s.assign(values...), c, cleanTo(s.File, maxPath))
+		return fmt.Sprintf("add %s to %s in %s", written, c, cleanTo(s.File, maxPath))
 	}
-	return fmt.Sprintf("change line %d of %s to %s", s.Line, cleanTo(s.File, maxPath), s.assign(values...))
+	return fmt.Sprintf("change line %d of %s to %s", s.Line, cleanTo(s.File, maxPath), written)
 }
 
 // isPrivate says that the text is an address which the outside never sees: RFC 1918, RFC 4193, RFC 6598, link-local or loopback.
