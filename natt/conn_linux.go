@@ -24,13 +24,16 @@ type system struct {
 	sendmmsg func(fd uintptr, m []mmsghdr) (int, syscall.Errno)
 }
 
+// The descriptor does not block, so the calls need not tell the scheduler about themselves, which would cost as much again as entering the
+// kernel does. They last as long as the kernel's path for a batch, tens of microseconds, and a garbage collection waits for that.
+
 func recvmmsg(fd uintptr, m []mmsghdr) (int, syscall.Errno) {
-	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), unix.MSG_DONTWAIT, 0, 0)
 	return int(n), errno
 }
 
 func sendmmsg(fd uintptr, m []mmsghdr) (int, syscall.Errno) {
-	n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), unix.MSG_DONTWAIT, 0, 0)
 	return int(n), errno
 }
 
