@@ -1,6 +1,7 @@
 package tun
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
 )
@@ -13,6 +14,34 @@ var (
 	ErrHeader     = errors.New("tun: bad IP or transport header length")
 	ErrExtensions = errors.New("tun: too many IPv6 extension headers")
 	ErrSegment    = errors.New("tun: run of segments is not TCP or UDP, or its checksum place is wrong")
+)
+
+// IP protocol numbers that this package looks into.
+const (
+	protoICMP   = 1
+	protoTCP    = 6
+	protoUDP    = 17
+	protoDCCP   = 33
+	protoICMPv6 = 58
+	protoSCTP   = 132
+	protoUDPL   = 136
+
+	extHopByHop    = 0
+	extRouting     = 43
+	extFragment    = 44
+	extAuth        = 51
+	extDestination = 60
+	extMobility    = 135
+	extHIP         = 139
+	extShim6       = 140
+)
+
+const (
+	ipv4Len = 20
+	ipv6Len = 40
+	// maxExtensions bounds the walk along IPv6 extension headers. RFC 8200,
+	// section 4.1 recommends an order of at most seven.
+	maxExtensions = 8
 )
 
 // Flow names the two ends of a packet, as a security policy looks at them.
@@ -28,9 +57,141 @@ type Flow struct {
 
 // ParseFlow reads the addresses, protocol and ports of an IP packet. The
 // packet may be longer than its IP header says (padding), never shorter.
-func ParseFlow(packet []byte) (Flow, error) { return Flow{}, ErrVersion }
+func ParseFlow(packet []byte) (Flow, error) {
+	h, err := parseHeader(packet)
+	if err != nil {
+		return Flow{}, err
+	}
+	f := Flow{Protocol: h.protocol}
+	if h.v6 {
+		f.Src = netip.AddrFrom16([16]byte(packet[8:24]))
+		f.Dst = netip.AddrFrom16([16]byte(packet[24:40]))
+	} else {
+		f.Src = netip.AddrFrom4([4]byte(packet[12:16]))
+		f.Dst = netip.AddrFrom4([4]byte(packet[16:20]))
+	}
+	if hasPorts(h.protocol) && !h.laterFragment && h.transport+4 <= h.end {
+		f.SrcPort = binary.BigEndian.Uint16(packet[h.transport:])
+		f.DstPort = binary.BigEndian.Uint16(packet[h.transport+2:])
+		f.HasPorts = true
+	}
+	return f, nil
+}
+
+func hasPorts(protocol uint8) bool {
+	switch protocol {
+	case protoTCP, protoUDP, protoDCCP, protoSCTP, protoUDPL:
+		return true
+	}
+	return false
+}
 
 // InnerLen is the length in bytes that the packet's IP header declares: what
 // remains when the padding of RFC 4303, section 2.7 is cut off. It is an
 // error if that is more than the bytes present.
-func InnerLen(packet []byte) (int, error) { return 0, ErrVersion }
+func InnerLen(packet []byte) (int, error) {
+	h, err := parseFixed(packet)
+	return h.end, err
+}
+
+// header is where things are in an IP packet.
+type header struct {
+	v6            bool
+	fragment      bool  // part of a fragmented packet
+	laterFragment bool  // a fragment other than the first: no transport header
+	protocol      uint8 // of what starts at transport
+	transport     int   // offset behind the IP header, options and extension headers
+	end           int   // the length the IP header declares, at most the bytes present
+}
+
+// bare says that the transport header follows the fixed IP header at once.
+func (h header) bare() bool {
+	return h.transport == ipv4Len && !h.v6 || h.transport == ipv6Len
+}
+
+func parseHeader(b []byte) (header, error) {
+	h, err := parseFixed(b)
+	if err == nil && h.v6 {
+		err = h.walkExtensions(b[:h.end])
+	}
+	return h, err
+}
+
+// parseFixed reads the IP header without IPv6 extension headers.
+func parseFixed(b []byte) (header, error) {
+	if len(b) == 0 {
+		return header{}, ErrTruncated
+	}
+	switch b[0] >> 4 {
+	case 4:
+		return parseIPv4(b)
+	case 6:
+		return parseIPv6(b)
+	}
+	return header{}, ErrVersion
+}
+
+func parseIPv4(b []byte) (header, error) {
+	if len(b) < ipv4Len {
+		return header{}, ErrTruncated
+	}
+	h := header{protocol: b[9], transport: int(b[0]&15) * 4, end: int(binary.BigEndian.Uint16(b[2:]))}
+	if h.transport < ipv4Len || h.end < h.transport {
+		return header{}, ErrHeader
+	}
+	if h.end > len(b) {
+		return header{}, ErrTruncated
+	}
+	const moreFragments, offset = 0x2000, 0x1fff
+	fragment := binary.BigEndian.Uint16(b[6:])
+	h.fragment = fragment&(moreFragments|offset) != 0
+	h.laterFragment = fragment&offset != 0
+	return h, nil
+}
+
+func parseIPv6(b []byte) (header, error) {
+	if len(b) < ipv6Len {
+		return header{}, ErrTruncated
+	}
+	h := header{v6: true, protocol: b[6], transport: ipv6Len, end: ipv6Len + int(binary.BigEndian.Uint16(b[4:]))}
+	if h.end > len(b) {
+		return header{}, ErrTruncated
+	}
+	return h, nil
+}
+
+// walkExtensions moves h along the extension headers of b (RFC 8200, section
+// 4) to the transport header, or to the payload of a later fragment.
+func (h *header) walkExtensions(b []byte) error {
+	for range maxExtensions {
+		var n int
+		rest := b[h.transport:]
+		switch h.protocol {
+		case extHopByHop, extRouting, extDestination, extMobility, extHIP, extShim6, extFragment, extAuth:
+			if len(rest) < 8 {
+				return ErrTruncated
+			}
+		default:
+			return nil
+		}
+		switch h.protocol {
+		case extFragment:
+			n = 8
+			h.fragment = true
+			h.laterFragment = binary.BigEndian.Uint16(rest[2:])&0xfff8 != 0
+		case extAuth: // counts in 4 bytes, RFC 4302, section 2.2
+			n = (int(rest[1]) + 2) * 4
+		default:
+			n = (int(rest[1]) + 1) * 8
+		}
+		if n > len(rest) {
+			return ErrTruncated
+		}
+		h.protocol = rest[0]
+		h.transport += n
+		if h.laterFragment {
+			return nil
+		}
+	}
+	return ErrExtensions
+}

@@ -1,0 +1,187 @@
+//go:build linux || darwin
+
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	wgtun "golang.zx2c4.com/wireguard/tun"
+)
+
+// fileDevice is a Device over the file of a kernel's tunnel interface. The
+// wireguard package made it and watches it; packets cross its file here, since
+// that package's contract would copy each of them.
+//
+// The closures for the file's RawConn are made once, and what they work on is
+// passed through fields: no allocation in the steady state. The file is
+// non-blocking, so that a reader waits in the Go poller and Close wakes it.
+type fileDevice struct {
+	wg      wgtun.Device
+	name    string
+	raw     syscall.RawConn
+	prefix  int // bytes before each packet on the file
+	offload Offload
+	mtuNow  func() (int, error)
+	release func() // frees what mtuNow needs
+
+	mtu    atomic.Int64
+	events chan Event
+	closed atomic.Bool
+
+	rd struct {
+		slab    []byte
+		n       int
+		err     error
+		waitFn  func(fd uintptr) bool
+		probeFn func(fd uintptr) bool
+	}
+	wr struct {
+		sync.Mutex
+		gather
+		err error
+		fn  func(fd uintptr) bool
+	}
+}
+
+// newFileDevice takes wg over; mtuNow asks for the current MTU from any thread.
+func newFileDevice(wg wgtun.Device, prefix int, offload Offload, mtuNow func() (int, error), release func()) (*fileDevice, error) {
+	d := &fileDevice{wg: wg, prefix: prefix, offload: offload, mtuNow: mtuNow, release: release, events: make(chan Event, 16)}
+	err := d.attach()
+	if err != nil {
+		wg.Close()
+		for range wg.Events() { // its goroutines wait for a listener
+		}
+		release()
+		return nil, err
+	}
+	go d.watch()
+	return d, nil
+}
+
+func (d *fileDevice) attach() (err error) {
+	if d.name, err = d.wg.Name(); err != nil {
+		return fmt.Errorf("name of the tunnel device: %w", err)
+	}
+	mtu, err := d.mtuNow()
+	if err != nil {
+		return fmt.Errorf("MTU of %s: %w", d.name, err)
+	}
+	d.mtu.Store(int64(mtu))
+	if d.raw, err = d.wg.File().SyscallConn(); err != nil {
+		return fmt.Errorf("file of %s: %w", d.name, err)
+	}
+	d.rd.probeFn = func(fd uintptr) bool {
+		d.rd.n, d.rd.err = readFile(int(fd), d.rd.slab)
+		return true
+	}
+	d.rd.waitFn = func(fd uintptr) bool {
+		d.rd.n, d.rd.err = readFile(int(fd), d.rd.slab)
+		return !errors.Is(d.rd.err, syscall.EAGAIN)
+	}
+	d.wr.fn = func(fd uintptr) bool {
+		// No waiting when the host cannot take it: the packet is lost and counted.
+		d.wr.err = d.wr.write(int(fd))
+		return true
+	}
+	return nil
+}
+
+// watch passes the device's events on. It must never block: the goroutines
+// that find events end only when they are listened to.
+func (d *fileDevice) watch() {
+	defer d.release()
+	defer close(d.events)
+	for e := range d.wg.Events() {
+		switch {
+		case e&wgtun.EventUp != 0:
+			d.emit(EventUp)
+		case e&wgtun.EventDown != 0:
+			d.emit(EventDown)
+		case e&wgtun.EventMTUUpdate != 0:
+			// Sent for every change of the link.
+			mtu, err := d.mtuNow()
+			if err == nil && d.mtu.Swap(int64(mtu)) != int64(mtu) {
+				d.emit(EventMTU)
+			}
+		}
+	}
+}
+
+func (d *fileDevice) emit(e Event) {
+	select {
+	case d.events <- e:
+	default:
+	}
+}
+
+func (d *fileDevice) Name() string         { return d.name }
+func (d *fileDevice) MTU() int             { return int(d.mtu.Load()) }
+func (d *fileDevice) Offload() Offload     { return d.offload }
+func (d *fileDevice) Events() <-chan Event { return d.events }
+
+func (d *fileDevice) Close() error {
+	if d.closed.Swap(true) {
+		return nil
+	}
+	return d.wg.Close()
+}
+
+func (d *fileDevice) Read(slab []byte) (Super, error) { return d.read(slab, d.rd.waitFn) }
+
+func (d *fileDevice) TryRead(slab []byte) (Super, error) { return d.read(slab, d.rd.probeFn) }
+
+func (d *fileDevice) read(slab []byte, fn func(uintptr) bool) (Super, error) {
+	if len(slab) < SlabLen {
+		return Super{}, io.ErrShortBuffer
+	}
+	d.rd.slab = slab
+	if err := d.raw.Read(fn); err != nil {
+		return Super{}, d.closedError("read", err)
+	}
+	if d.rd.err != nil {
+		return Super{}, d.callError("read", d.rd.err)
+	}
+	return decodePrefix(slab[:d.rd.n], d.prefix)
+}
+
+func (d *fileDevice) Write(s Super) error {
+	if (s.SegmentSize > 0 || s.ChecksumStart > 0) && d.offload == (Offload{}) {
+		return d.callError("write", errors.ErrUnsupported)
+	}
+	d.wr.Lock()
+	defer d.wr.Unlock()
+	if err := d.wr.load(s, d.prefix); err != nil {
+		return err
+	}
+	if err := d.raw.Write(d.wr.fn); err != nil {
+		return d.closedError("write", err)
+	}
+	if d.wr.err != nil {
+		return d.callError("write", d.wr.err)
+	}
+	return nil
+}
+
+// closedError: the poller has no error but that the file is closed, in words of its own.
+func (d *fileDevice) closedError(op string, err error) error {
+	if d.closed.Load() {
+		err = os.ErrClosed
+	}
+	return &os.PathError{Op: op, Path: d.name, Err: err}
+}
+
+func (d *fileDevice) callError(op string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EAGAIN) && op == "read":
+		return ErrWouldBlock
+	case isGone(err):
+		return &os.PathError{Op: op, Path: d.name, Err: os.ErrClosed} // removed under us
+	}
+	return &os.PathError{Op: op, Path: d.name, Err: err}
+}

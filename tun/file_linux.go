@@ -1,0 +1,206 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	wgtun "golang.zx2c4.com/wireguard/tun"
+)
+
+const devicePath = "/dev/net/tun"
+
+// Open makes a TUN device of the given name and MTU (in bytes) in the network
+// namespace of the calling thread. The device is down until SetUp. On macOS,
+// where devices are called utunN, any other name takes the next free one; ask
+// Device.Name. Missing rights come back as an error that says what to do and
+// wraps fs.ErrPermission or fs.ErrNotExist.
+func Open(name string, mtu int) (Device, error) {
+	if _, err := os.Stat(devicePath); err != nil {
+		return nil, openError(name, err)
+	}
+	wg, err := wgtun.CreateTUN(name, mtu)
+	if err != nil {
+		return nil, openError(name, err)
+	}
+	return adopt(wg)
+}
+
+// FromFile makes a Device of a TUN file that was opened elsewhere (inherited,
+// persistent), which it takes over. Without a virtio header on it, packets
+// cross one at a time.
+func FromFile(f *os.File, mtu int) (Device, error) {
+	wg, err := wgtun.CreateTUNFromFile(f, mtu)
+	if err != nil {
+		return nil, openError(f.Name(), err)
+	}
+	return adopt(wg)
+}
+
+// openError adds what to do about it.
+func openError(name string, err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		hint = ": load the module (modprobe tun), or give the container the device (--device " + devicePath + ")"
+	case errors.Is(err, fs.ErrPermission):
+		hint = ": this needs CAP_NET_ADMIN and access to " + devicePath +
+			"; run it as root, give the container --cap-add NET_ADMIN, or the binary: setcap cap_net_admin+ep"
+	case errors.Is(err, unix.EBUSY):
+		hint = ": another process has a device of this name"
+	case errors.Is(err, unix.EINVAL):
+		hint = ": a device of this name but another kind exists, or the name is longer than 15 bytes"
+	}
+	return fmt.Errorf("open TUN device %s: %w%s", name, err, hint)
+}
+
+func adopt(wg wgtun.Device) (Device, error) {
+	// A socket remembers the network namespace it was made in: whoever asks for the MTU later may be elsewhere.
+	sock, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		wg.Close()
+		return nil, err
+	}
+	release := func() { unix.Close(sock) }
+	prefix, offload, err := negotiate(wg.File())
+	if err != nil {
+		wg.Close()
+		release()
+		return nil, err
+	}
+	return newFileDevice(wg, prefix, offload, func() (int, error) { return linkMTU(sock, wg) }, release)
+}
+
+func linkMTU(sock int, wg wgtun.Device) (int, error) {
+	name, err := wg.Name()
+	if err != nil {
+		return 0, err
+	}
+	ifr, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, err
+	}
+	if err := unix.IoctlIfreq(sock, unix.SIOCGIFMTU, ifr); err != nil {
+		return 0, err
+	}
+	return int(ifr.Uint32()), nil
+}
+
+// negotiate finds out whether the file has a virtio header and switches on
+// the runs that the kernel knows.
+func negotiate(f *os.File) (prefix int, offload Offload, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, Offload{}, err
+	}
+	controlErr := raw.Control(func(fd uintptr) { prefix, offload, err = negotiateFd(int(fd)) })
+	return prefix, offload, errors.Join(controlErr, err)
+}
+
+func negotiateFd(fd int) (int, Offload, error) {
+	ifr, err := unix.NewIfreq("")
+	if err != nil {
+		return 0, Offload{}, err
+	}
+	if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, ifr); err != nil {
+		return 0, Offload{}, err
+	}
+	flags := ifr.Uint16()
+	if flags&unix.IFF_TUN == 0 || flags&unix.IFF_NO_PI == 0 {
+		return 0, Offload{}, errors.New("not a TUN file without packet information (IFF_TUN|IFF_NO_PI)")
+	}
+	if flags&unix.IFF_VNET_HDR == 0 {
+		return 0, Offload{}, nil
+	}
+	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, virtioLen); err != nil {
+		return 0, Offload{}, err
+	}
+	const tcp = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
+	if unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcp|unix.TUN_F_USO4|unix.TUN_F_USO6) == nil {
+		return virtioLen, Offload{TCP: true, UDP: true}, nil
+	}
+	if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcp); err != nil {
+		return 0, Offload{}, err
+	}
+	return virtioLen, Offload{TCP: true}, nil
+}
+
+func decodePrefix(b []byte, prefix int) (Super, error) {
+	if prefix == 0 {
+		return Super{Packet: b}, nil
+	}
+	return decodeVirtio(b)
+}
+
+// readFile and gather.write bypass the scheduler's bookkeeping of system
+// calls, which is allowed because the descriptor never blocks.
+func readFile(fd int, b []byte) (int, error) {
+	for {
+		n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+		switch e {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return 0, errAgain
+		default:
+			return 0, e
+		}
+	}
+}
+
+// errAgain is an error value made once: an Errno put into an interface may
+// allocate.
+var errAgain error = unix.EAGAIN
+
+// gather is one writev: header, packet, and the pieces behind it.
+type gather struct {
+	virtio [virtioLen]byte
+	iov    [2 + maxRunPackets]unix.Iovec
+	n      int
+}
+
+func (g *gather) load(s Super, prefix int) error {
+	g.n = 0
+	if len(s.Packet) == 0 || len(s.Rest) > maxRunPackets {
+		return ErrTruncated
+	}
+	if prefix > 0 {
+		if err := encodeVirtio(&g.virtio, s); err != nil {
+			return err
+		}
+		g.add(g.virtio[:])
+	}
+	g.add(s.Packet)
+	for _, b := range s.Rest {
+		if len(b) > 0 {
+			g.add(b)
+		}
+	}
+	return nil
+}
+
+func (g *gather) add(b []byte) {
+	g.iov[g.n].Base = &b[0]
+	g.iov[g.n].SetLen(len(b))
+	g.n++
+}
+
+func (g *gather) write(fd int) error {
+	for {
+		_, _, e := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&g.iov[0])), uintptr(g.n))
+		switch e {
+		case 0:
+			return nil
+		case unix.EINTR:
+		default:
+			return e
+		}
+	}
+}
+
+// isGone: the interface was deleted while its file is open.
+func isGone(err error) bool { return errors.Is(err, unix.EBADFD) }

@@ -1,0 +1,23 @@
+//go:build !linux && !darwin
+
+package tun
+
+import (
+	"net/netip"
+	"os"
+)
+
+// Open is not supported here.
+func Open(name string, mtu int) (Device, error) { return nil, ErrUnsupported }
+
+// FromFile is not supported here.
+func FromFile(f *os.File, mtu int) (Device, error) { return nil, ErrUnsupported }
+
+// SetUp is not supported here.
+func SetUp(device string, mtu int) error { return ErrUnsupported }
+
+// AddRoute is not supported here.
+func AddRoute(device string, prefix netip.Prefix, opts RouteOptions) error { return ErrUnsupported }
+
+// DelRoute is not supported here.
+func DelRoute(device string, prefix netip.Prefix) error { return ErrUnsupported }
