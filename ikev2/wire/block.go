@@ -1,6 +1,10 @@
 package wire
 
-import "golang.org/x/crypto/cryptobyte"
+import (
+	"slices"
+
+	"golang.org/x/crypto/cryptobyte"
+)
 
 // blockHeadLen is what a block's length counts beside its body.
 const blockHeadLen = 4
@@ -12,8 +16,16 @@ const blockHeadLen = 4
 func readBlock(s *cryptobyte.String) (first, second uint8, body cryptobyte.String, ok bool) {
 	var n uint16
 	ok = s.ReadUint8(&first) && s.ReadUint8(&second) && s.ReadUint16(&n) &&
-		n >= blockHeadLen && s.ReadBytes((*[]byte)(&body), int(n)-blockHeadLen)
+		n >= blockHeadLen && readBytes(s, (*[]byte)(&body), int(n)-blockHeadLen)
 	return first, second, body, ok
+}
+
+// readBytes reads n bytes, without capacity for what follows them: appending to
+// a field of a parsed message must not write into the datagram.
+func readBytes(s *cryptobyte.String, out *[]byte, n int) bool {
+	ok := s.ReadBytes(out, n)
+	*out = slices.Clip(*out)
+	return ok
 }
 
 // addBlock writes what readBlock reads.

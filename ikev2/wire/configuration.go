@@ -22,8 +22,10 @@ var cfgNames = map[CFGType]string{
 
 func (t CFGType) String() string { return nameOf(cfgNames, t, "CFG") }
 
-// Config is a Configuration payload (RFC 7296 section 3.15). It bounds its
-// attributes by its length alone.
+// maxAttributes bounds one Configuration payload.
+const maxAttributes = 255
+
+// Config is a Configuration payload (RFC 7296 section 3.15).
 type Config struct {
 	CFGType    CFGType
 	Attributes []ConfigAttribute
@@ -53,13 +55,15 @@ func parseConfig(s cryptobyte.String) (Payload, error) {
 		return nil, malformed("CP payload: too short")
 	}
 	for !s.Empty() {
+		if len(p.Attributes) == maxAttributes {
+			return nil, malformed("CP payload: more than %d attributes", maxAttributes)
+		}
 		var a ConfigAttribute
-		var value cryptobyte.String
-		if !s.ReadUint16(&a.Type) || !s.ReadUint16LengthPrefixed(&value) {
+		var n uint16
+		if !s.ReadUint16(&a.Type) || !s.ReadUint16(&n) || !readBytes(&s, &a.Value, int(n)) {
 			return nil, malformed("CP payload: attribute length does not fit")
 		}
 		a.Type &^= 0x8000 // a reserved bit
-		a.Value = value
 		p.Attributes = append(p.Attributes, a)
 	}
 	return &p, nil

@@ -1,6 +1,10 @@
 package wire
 
-import "golang.org/x/crypto/cryptobyte"
+import (
+	"slices"
+
+	"golang.org/x/crypto/cryptobyte"
+)
 
 // Delete is a Delete payload (RFC 7296 section 3.11). SPIs is empty for the IKE
 // SA itself; those of AH and ESP have 4 bytes. The same SPI may be there twice.
@@ -9,17 +13,15 @@ type Delete struct {
 	SPIs     [][]byte
 }
 
+// deleteSPISizes are the protocols that have SAs to delete. An IKE SA's SPIs are
+// in the message's header.
+var deleteSPISizes = map[Protocol]uint8{ProtocolIKE: 0, ProtocolAH: 4, ProtocolESP: 4}
+
 func (*Delete) Type() PayloadType { return PayloadDelete }
 
 func (p *Delete) add(b *cryptobyte.Builder) {
-	size := 0
-	if len(p.SPIs) > 0 {
-		size = len(p.SPIs[0])
-	} else if p.Protocol.isChild() {
-		size = 4
-	}
 	b.AddUint8(uint8(p.Protocol))
-	b.AddUint8(uint8(size))
+	b.AddUint8(deleteSPISizes[p.Protocol])
 	b.AddUint16(uint16(len(p.SPIs)))
 	for _, spi := range p.SPIs {
 		b.AddBytes(spi)
@@ -33,15 +35,16 @@ func parseDelete(s cryptobyte.String) (Payload, error) {
 	if !s.ReadUint8((*uint8)(&p.Protocol)) || !s.ReadUint8(&size) || !s.ReadUint16(&count) {
 		return nil, malformed("D payload: too short")
 	}
-	if p.Protocol <= ProtocolIKE && size != 0 || p.Protocol.isChild() && size != 4 {
+	if want, ok := deleteSPISizes[p.Protocol]; !ok || size != want {
 		return nil, malformed("D payload: %v SPIs of %d bytes", p.Protocol, size)
 	}
 	if len(s) != int(size)*int(count) {
 		return nil, malformed("D payload: %d SPIs of %d bytes in %d", count, size, len(s))
 	}
+	p.SPIs = slices.Grow(p.SPIs, len(s)/4)
 	for !s.Empty() {
 		var spi []byte
-		if !s.ReadBytes(&spi, int(size)) {
+		if !readBytes(&s, &spi, int(size)) {
 			return nil, malformed("D payload: SPI cut short")
 		}
 		p.SPIs = append(p.SPIs, spi)

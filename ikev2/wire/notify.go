@@ -39,7 +39,7 @@ func parseNotify(s cryptobyte.String) (Payload, error) {
 	var p Notify
 	var spiSize uint8
 	if !s.ReadUint8((*uint8)(&p.Protocol)) || !s.ReadUint8(&spiSize) ||
-		!s.ReadUint16((*uint16)(&p.NotifyType)) || !s.ReadBytes(&p.SPI, int(spiSize)) {
+		!s.ReadUint16((*uint16)(&p.NotifyType)) || !readBytes(&s, &p.SPI, int(spiSize)) {
 		return nil, malformed("N payload: too short")
 	}
 	p.Data = s

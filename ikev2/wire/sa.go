@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"slices"
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -79,7 +78,7 @@ func parseProposal(s cryptobyte.String) (Proposal, error) {
 	var p Proposal
 	var spiSize, count uint8
 	if !s.ReadUint8(&p.Number) || !s.ReadUint8((*uint8)(&p.Protocol)) || !s.ReadUint8(&spiSize) ||
-		!s.ReadUint8(&count) || !s.ReadBytes(&p.SPI, int(spiSize)) {
+		!s.ReadUint8(&count) || !readBytes(&s, &p.SPI, int(spiSize)) {
 		return p, malformed("SA payload: proposal too short")
 	}
 	if !p.spiFits() {
@@ -134,9 +133,4 @@ func (p Proposal) add(b *cryptobyte.Builder) {
 		rest := len(p.Transforms) - i - 1
 		addBlock(b, followed(moreTransforms, rest), 0, build(t.add))
 	}
-}
-
-// Equal compares proposals, SPIs included.
-func (p Proposal) Equal(q Proposal) bool {
-	return p.Number == q.Number && p.Protocol == q.Protocol && slices.Equal(p.SPI, q.SPI) && slices.Equal(p.Transforms, q.Transforms)
 }

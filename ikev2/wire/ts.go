@@ -51,7 +51,7 @@ func lastAddr(p netip.Prefix) netip.Addr {
 	a := p.Addr().AsSlice()
 	for i := range a {
 		hostBits := min(max(8*(i+1)-p.Bits(), 0), 8)
-		a[i] |= uint8(1<<hostBits - 1)
+		a[i] |= 0xff >> (8 - hostBits)
 	}
 	last, _ := netip.AddrFromSlice(a)
 	return last
