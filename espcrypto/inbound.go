@@ -2,6 +2,7 @@ package espcrypto
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync/atomic"
 
 	"culvert/espcrypto/aesgcm"
@@ -41,25 +42,25 @@ func (i *Inbound) Stats() Stats {
 // every packet stands or falls alone. The content of a dropped packet is lost.
 func (i *Inbound) Open(packets [][]byte, out []Opened) {
 	out = out[:len(packets)]
-	i.batch = i.batch[:0]
+	i.batch = slices.Grow(i.batch[:0], len(packets))
 	for k, packet := range packets {
 		out[k] = Opened{Drop: i.admit(packet)}
 	}
 	i.transform.Open(i.batch)
-	batch, bytes, count := i.batch, uint64(0), uint64(0)
+	var admitted, count, bytes int
 	for k := range out {
 		if out[k].Drop != 0 {
 			continue
 		}
-		out[k] = i.accept(&batch[0])
-		batch = batch[1:]
+		out[k] = i.accept(&i.batch[admitted])
+		admitted++
 		if out[k].Drop == 0 {
-			bytes += uint64(len(out[k].Inner))
 			count++
+			bytes += len(out[k].Inner)
 		}
 	}
-	i.packets.Add(count)
-	i.bytes.Add(bytes)
+	i.packets.Add(uint64(count))
+	i.bytes.Add(uint64(bytes))
 	i.sequence.Store(i.window.Top())
 }
 
@@ -70,6 +71,9 @@ func (i *Inbound) admit(packet []byte) Drop {
 	if text < trailerLen || text%i.align != 0 {
 		return DropTruncated
 	}
+	if binary.BigEndian.Uint32(packet) != i.spi {
+		return DropAuthenticationFailed // was not sealed for this SA, whatever the keys
+	}
 	seq := uint64(binary.BigEndian.Uint32(packet[4:]))
 	if i.esn {
 		seq = i.window.Extend(uint32(seq))
@@ -77,9 +81,11 @@ func (i *Inbound) admit(packet []byte) Drop {
 	if drop := verdicts[i.window.Check(seq)]; drop != 0 {
 		return drop
 	}
-	p := aesgcm.Packet{Text: packet[i.textOffset:], IV: binary.BigEndian.Uint64(packet[headerLen:])}
-	i.cover(&p, binary.BigEndian.Uint32(packet), seq)
-	i.batch = append(i.batch, p)
+	i.batch = i.batch[:len(i.batch)+1] // Open made room
+	p := &i.batch[len(i.batch)-1]
+	p.Text = packet[i.textOffset:]
+	p.IV = binary.BigEndian.Uint64(packet[headerLen:])
+	i.cover(p, seq)
 	return 0
 }
 
@@ -94,14 +100,6 @@ func (i *Inbound) accept(p *aesgcm.Packet) Opened {
 		return Opened{Drop: drop}
 	}
 	return unwrap(p.Text[i.innerOffset()-i.textOffset : len(p.Text)-i.icv])
-}
-
-// number is the sequence number that cover wrote.
-func (i *Inbound) number(p *aesgcm.Packet) uint64 {
-	if i.esn {
-		return binary.BigEndian.Uint64(p.AAD[4:])
-	}
-	return uint64(binary.BigEndian.Uint32(p.AAD[4:]))
 }
 
 // unwrap takes the trailer off a plaintext of at least its length.

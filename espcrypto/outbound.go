@@ -13,7 +13,6 @@ import (
 // Outbound is the sending end of an SA. One goroutine seals with it.
 type Outbound struct {
 	sa
-	spi                      uint32
 	last                     uint64 // the last number that may be used
 	sequence, packets, bytes atomic.Uint64
 }
@@ -25,7 +24,7 @@ func NewOutbound(spi uint32, s Suite, k Keys) (*Outbound, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Outbound{sa: a, spi: spi, last: math.MaxUint32}
+	o := &Outbound{sa: a, last: math.MaxUint32}
 	if s.ESN {
 		o.last = math.MaxUint64
 	}
@@ -101,18 +100,5 @@ func (o *Outbound) frame(p *aesgcm.Packet, s *Segment, seq uint64) {
 	p.Head = o.innerOffset() + s.HeadLen - o.textOffset
 	p.Body = s.Body
 	p.IV = seq
-	o.cover(p, o.spi, seq)
-}
-
-// cover puts beside the text what the ICV covers besides: SPI and sequence
-// number, all 64 bits of it with ESN (RFC 4106 section 5, RFC 7634 section 2.1).
-func (a *sa) cover(p *aesgcm.Packet, spi uint32, seq uint64) {
-	binary.BigEndian.PutUint32(p.AAD[:], spi)
-	if a.esn {
-		binary.BigEndian.PutUint64(p.AAD[4:], seq)
-		p.AADLen = 12
-	} else {
-		binary.BigEndian.PutUint32(p.AAD[4:], uint32(seq))
-		p.AADLen = 8
-	}
+	o.cover(p, seq)
 }

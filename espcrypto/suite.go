@@ -1,6 +1,7 @@
 package espcrypto
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -59,10 +60,16 @@ func (s Suite) KeyLens() (encr, integ int, err error) {
 }
 
 // InnerOffset is where the inner packet starts in an ESP packet.
-func (s Suite) InnerOffset() int { return s.layout().innerOffset() }
+func (s Suite) InnerOffset() int {
+	l := s.layout()
+	return l.innerOffset()
+}
 
 // PacketLen is the length of the ESP packet around inner bytes.
-func (s Suite) PacketLen(inner int) int { return s.layout().packetLen(inner) }
+func (s Suite) PacketLen(inner int) int {
+	l := s.layout()
+	return l.packetLen(inner)
+}
 
 // MaxInner is the reverse of PacketLen: the most inner bytes whose ESP packet
 // is not longer than espLen, or 0.
@@ -71,9 +78,9 @@ func (s Suite) MaxInner(espLen int) int {
 	return max(0, (espLen-l.innerOffset()-l.icv)&^(l.align-1)-trailerLen)
 }
 
-func (l layout) innerOffset() int { return headerLen + l.iv }
+func (l *layout) innerOffset() int { return headerLen + l.iv }
 
-func (l layout) packetLen(inner int) int {
+func (l *layout) packetLen(inner int) int {
 	return l.innerOffset() + (inner+trailerLen+l.align-1)&^(l.align-1) + l.icv
 }
 
@@ -88,9 +95,10 @@ type transform interface {
 type sa struct {
 	layout
 	transform
-	textOffset int
+	spi        uint32
 	esn        bool
-	batch      []aesgcm.Packet // reused from batch to batch
+	textOffset int
+	batch      []aesgcm.Packet // in work; the memory serves batch after batch
 }
 
 func newSA(spi uint32, s Suite, k Keys) (sa, error) {
@@ -104,7 +112,7 @@ func newSA(spi uint32, s Suite, k Keys) (sa, error) {
 	if len(k.Encr) != encr || len(k.Integ) != integ {
 		return sa{}, fmt.Errorf("%w: %d and %d bytes, not %d and %d", ErrKeyLength, len(k.Encr), len(k.Integ), encr, integ)
 	}
-	a := sa{layout: s.layout(), esn: s.ESN, textOffset: s.InnerOffset()}
+	a := sa{layout: s.layout(), spi: spi, esn: s.ESN, textOffset: s.InnerOffset()}
 	key, salt := k.Encr, [saltLen]byte{}
 	if integ == 0 {
 		key = k.Encr[:encr-saltLen]
@@ -120,4 +128,25 @@ func newSA(spi uint32, s Suite, k Keys) (sa, error) {
 		a.textOffset = headerLen
 	}
 	return a, err
+}
+
+// cover puts beside the text what the ICV covers besides: SPI and sequence
+// number, all 64 bits of it with ESN (RFC 4106 section 5, RFC 7634 section 2.1).
+func (a *sa) cover(p *aesgcm.Packet, seq uint64) {
+	binary.BigEndian.PutUint32(p.AAD[:], a.spi)
+	if a.esn {
+		binary.BigEndian.PutUint64(p.AAD[4:], seq)
+		p.AADLen = 12
+	} else {
+		binary.BigEndian.PutUint32(p.AAD[4:], uint32(seq))
+		p.AADLen = 8
+	}
+}
+
+// number is the sequence number that cover wrote.
+func (a *sa) number(p *aesgcm.Packet) uint64 {
+	if a.esn {
+		return binary.BigEndian.Uint64(p.AAD[4:])
+	}
+	return uint64(binary.BigEndian.Uint32(p.AAD[4:]))
 }
