@@ -7,7 +7,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -63,23 +65,55 @@ func (l *Lab) Link(a, b End, mtu int) error {
 	if mtu == 0 {
 		mtu = 1500
 	}
-	err := a.Host.Do(func() error {
+	err := b.Host.ns.hold(func(fd int) error {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.MTU = a.Interface, mtu
-		return netlink.LinkAdd(&netlink.Veth{
-			LinkAttrs:     attrs,
-			PeerName:      b.Interface,
-			PeerMTU:       uint32(mtu),
-			PeerNamespace: netlink.NsFd(b.Host.ns.fd),
-		})
+		veth := &netlink.Veth{LinkAttrs: attrs, PeerName: b.Interface, PeerMTU: uint32(mtu), PeerNamespace: netlink.NsFd(fd)}
+		return a.Host.Do(func() error { return netlink.LinkAdd(veth) })
 	})
 	if err != nil {
 		return fmt.Errorf("lab: link %s to %s: %w", a.Host.Name, b.Host.Name, err)
 	}
-	if err := a.configure(); err != nil {
-		return err
+	for _, step := range []func(End) error{End.configure, End.awaitUp} {
+		for _, end := range []End{a, b} {
+			if err := step(end); err != nil {
+				return err
+			}
+		}
 	}
-	return b.configure()
+	return nil
+}
+
+// linkUp is how long the kernel may take until it uses what it was given: it
+// notices a carrier, and lets go of its doubts about an IPv6 address, in its own
+// time, and drops packets until then.
+const linkUp = 5 * time.Second
+
+func (e End) awaitUp() error {
+	return e.Host.Do(func() error {
+		for deadline := time.Now().Add(linkUp); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			if up, err := e.up(); up || err != nil {
+				return err
+			}
+		}
+		return fmt.Errorf("lab: %s on %s stays down", e.Interface, e.Host.Name)
+	})
+}
+
+func (e End) up() (bool, error) {
+	link, err := netlink.LinkByName(e.Interface)
+	if err != nil {
+		return false, fmt.Errorf("lab: find %s on %s: %w", e.Interface, e.Host.Name, err)
+	}
+	if link.Attrs().OperState != netlink.OperUp {
+		return false, nil
+	}
+	addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	if errors.Is(err, netlink.ErrDumpInterrupted) { // changed meanwhile: look again
+		return false, nil
+	}
+	tentative := func(a netlink.Addr) bool { return a.Flags&unix.IFA_F_TENTATIVE != 0 }
+	return !slices.ContainsFunc(addrs, tentative), err
 }
 
 func (e End) configure() error {

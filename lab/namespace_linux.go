@@ -28,7 +28,7 @@ type namespace struct {
 
 	mu     sync.RWMutex // held for reading while fd is in use
 	fd     int
-	closed bool
+	closed bool // after close, which is called once
 }
 
 func newNamespace(name string) (*namespace, error) {
@@ -84,17 +84,24 @@ func onThread(fn func() error) error {
 	return <-done
 }
 
-// enterThread moves the calling thread into the namespace, for good.
-func (n *namespace) enterThread() error {
+// hold calls fn with the descriptor, which stays open meanwhile.
+func (n *namespace) hold(fn func(fd int) error) error {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	if n.closed {
 		return errClosed
 	}
-	if err := unix.Setns(n.fd, unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("lab: enter %s: %w", n.name, err)
-	}
-	return nil
+	return fn(n.fd)
+}
+
+// enterThread moves the calling thread into the namespace, for good.
+func (n *namespace) enterThread() error {
+	return n.hold(func(fd int) error {
+		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("lab: enter %s: %w", n.name, err)
+		}
+		return nil
+	})
 }
 
 func (n *namespace) do(fn func() error) error {
@@ -107,32 +114,26 @@ func (n *namespace) do(fn func() error) error {
 }
 
 func (n *namespace) close() error {
-	var err error
-	if n.fd >= 0 {
-		err = n.do(removeLinks)
-		if errors.Is(err, errClosed) {
-			return nil
-		}
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
+	if n.fd < 0 {
 		return nil
 	}
+	err := n.do(removeLinks)
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.closed = true
 	if n.path != "" {
 		err = errors.Join(err, unbind(n.path))
 	}
-	if n.fd >= 0 {
-		err = errors.Join(err, unix.Close(n.fd))
-	}
-	return err
+	return errors.Join(err, unix.Close(n.fd))
 }
 
 // removeLinks deletes what would otherwise live as long as the last foreign
 // reference to the namespace, such as a shell that a user left in it.
 func removeLinks() error {
 	links, err := netlink.LinkList()
+	for i := 0; i < 10 && errors.Is(err, netlink.ErrDumpInterrupted); i++ { // a device went meanwhile
+		links, err = netlink.LinkList()
+	}
 	if err != nil {
 		return fmt.Errorf("lab: list links: %w", err)
 	}

@@ -72,8 +72,8 @@ func (h *Host) addRules(rules ...rule) error {
 }
 
 // NAT1to1 makes the host translate one public address to one private address and
-// back, ports untouched, for whatever passes it. The host answers for the public
-// address.
+// back, ports untouched, for whatever passes it. The host has the public address
+// on lo: it answers ARP for it, but IPv6 neighbours need a route.
 func (h *Host) NAT1to1(public, private netip.Addr) error {
 	err := h.Do(func() error {
 		lo, err := netlink.LinkByName("lo")

@@ -82,32 +82,48 @@ func (h *Host) StrongSwan(ctx context.Context, config StrongSwanConfig) (*Strong
 	if err := StrongSwanAvailable(); err != nil {
 		return nil, err
 	}
-	s := &StrongSwan{host: h}
-	err := s.start(ctx, config)
+	s, err := h.prepareStrongSwan(ctx, config)
 	if err == nil {
-		return s, nil
+		err = s.start(ctx)
 	}
-	s.Stop()
-	return nil, fmt.Errorf("lab: strongSwan on %s: %w", h.Name, err)
+	if err != nil {
+		return nil, fmt.Errorf("lab: strongSwan on %s: %w", h.Name, err)
+	}
+	return s, nil
 }
 
-func (s *StrongSwan) start(ctx context.Context, config StrongSwanConfig) error {
+// prepareStrongSwan writes the files, for which the lab is answerable from then on.
+func (h *Host) prepareStrongSwan(ctx context.Context, config StrongSwanConfig) (*StrongSwan, error) {
 	dir, err := os.MkdirTemp("", "strongswan-")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.dir = dir
-	if err := s.writeConfig(config); err != nil {
-		return err
-	}
+	s := &StrongSwan{host: h, dir: dir}
 	s.charon = s.command(context.WithoutCancel(ctx), charon, "--use-syslog", "no")
-	if err := s.charon.Start(); err != nil {
-		return err
+	err = s.writeConfig(config)
+	if err == nil {
+		err = h.lab.adopt(s)
 	}
-	if err := s.awaitControl(ctx); err != nil {
-		return fmt.Errorf("%w\n%s", err, s.Log())
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, err
 	}
-	_, err = s.Swanctl(ctx, "--load-all", "--noprompt")
+	return s, nil
+}
+
+// start starts charon and loads its connection; a failure leaves nothing behind.
+func (s *StrongSwan) start(ctx context.Context) error {
+	err := s.charon.Start()
+	if err == nil {
+		err = s.awaitControl(ctx)
+	}
+	if err == nil {
+		_, err = s.Swanctl(ctx, "--load-all", "--noprompt")
+	}
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, s.Log())
+		s.Stop()
+	}
 	return err
 }
 
@@ -176,16 +192,15 @@ func (s *StrongSwan) Log() string {
 // LogPath is the file that charon logs to. It goes with Stop.
 func (s *StrongSwan) LogPath() string { return filepath.Join(s.dir, "run", "charon.log") }
 
-// Stop ends charon, which deletes its SAs first, and removes its files.
+// Stop ends charon, which deletes its SAs first, and removes its files. It may be
+// called again.
 func (s *StrongSwan) Stop() error {
-	var err error
-	if s.charon != nil {
-		err = s.charon.Stop()
-	}
-	if s.dir != "" {
-		err = errors.Join(err, os.RemoveAll(s.dir))
-	}
-	return err
+	s.host.lab.disown(s)
+	return s.halt()
+}
+
+func (s *StrongSwan) halt() error {
+	return errors.Join(s.charon.Stop(), os.RemoveAll(s.dir))
 }
 
 func (s *StrongSwan) writeConfig(config StrongSwanConfig) error {
