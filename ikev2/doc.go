@@ -13,20 +13,20 @@
 // An IKE SA lives through these states; setState is the only way from one to
 // another:
 //
-//	 initiator             responder
-//	   init                    |              IKE_SA_INIT
-//	     |  answer that works  |  request that works
-//	     v                     v
-//	   auth ----------------- auth            IKE_AUTH
-//	     |  both authenticated |      \  refused
-//	     v                     v       v
-//	     up ------------------ up    linger   answers a retransmission, no more
-//	     |  Delete out         |  Delete in    |
-//	     v                     v               |
-//	  closing               linger             |
-//	     \_____________________|_______________/
-//	                           v
-//	                          gone
+//	initiator             responder
+//	  init                    |              IKE_SA_INIT
+//	    |  answer that works  |  request that works
+//	    v                     v
+//	  auth ----------------- auth            IKE_AUTH
+//	    |  both authenticated |      \  refused
+//	    v                     v       v
+//	    up ------------------ up    linger   answers a retransmission, no more
+//	    |  Delete out         |  Delete in    |
+//	    v                     v               |
+//	 closing               linger             |
+//	    \_____________________|_______________/
+//	                          v
+//	                         gone
 //
 // A message passes header, cached answer, decryption, format (package wire),
 // legality (wire.Check) and only then the tasks of its exchange; a failure at

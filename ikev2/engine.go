@@ -14,14 +14,14 @@ import (
 // caller drains Poll. The same configuration, random bytes and inputs give
 // the same outputs.
 type Engine struct {
-	cfg      Config
-	rand     io.Reader
-	now      time.Time
-	peers    []*peer
-	byName   map[string]*peer
+	cfg    Config
+	rand   io.Reader
+	now    time.Time
+	peers  []*peer
+	byName map[string]*peer
 	// byRemoteID is the first half of the look-up by a pair of identities.
 	byRemoteID map[Identity][]*peer
-	accepted []Proposal // every peer's IKE proposals, each once
+	accepted   []Proposal // every peer's IKE proposals, each once
 
 	sas   map[wire.SPI]*ikeSA // by our own SPI
 	inits map[initKey]*ikeSA  // as responder, by what identifies an IKE_SA_INIT
@@ -123,6 +123,10 @@ func (e *Engine) Command(now time.Time, c Command) error {
 	case Shutdown:
 		for _, p := range e.peers {
 			p.disconnect()
+		}
+	case Moved:
+		if child := e.spis.get(c.SPI); child != nil && child.sa.nat.Remote {
+			child.sa.followPath(c.Path)
 		}
 	case Traffic:
 		if child := e.spis.get(c.SPI); child != nil {

@@ -24,7 +24,7 @@ const (
 	EventDown                                  // an established IKE SA is gone; Reason
 	EventRefused                               // we refused the peer; Reason and the facts
 	EventRefusedByPeer                         // the peer refused us, protected; Reason, Notify
-	EventGaveUp                                // no answer after Attempt tries
+	EventGaveUp                                // no answer to Exchange after Attempt tries in Wait
 	EventRetrying                              // the next attempt comes after Wait
 	EventMoved                                 // the peer is at another address or port: Path
 )
@@ -111,6 +111,7 @@ type Event struct {
 	// us to be (IDr of an initiator), zero where it did not ask.
 	PeerSaid, PeerWanted Identity
 	Notify               wire.NotifyType
+	Exchange             wire.ExchangeType
 	Suite                keymat.IKESuite
 	ESP                  ESPSuite
 	InboundSPI           uint32

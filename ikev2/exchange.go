@@ -58,6 +58,7 @@ type exchange struct {
 	datagram []byte
 	then     []func()
 	tries    int
+	started  time.Time
 }
 
 // refusal is a local decision against the peer: the answer carries Notify
@@ -76,7 +77,7 @@ var errIgnore = errors.New("ignored")
 // start sends a request, or queues it behind the outstanding one: our window
 // is one (RFC 7296 section 2.3).
 func (sa *ikeSA) start(kind wire.ExchangeType, tasks ...task) {
-	sa.queue = append(sa.queue, &exchange{kind: kind, tasks: tasks})
+	sa.queue = append(sa.queue, &exchange{kind: kind, tasks: tasks, started: sa.e.now})
 	sa.pump()
 }
 
@@ -158,7 +159,7 @@ func (sa *ikeSA) retransmit() {
 		return
 	}
 	if sa.state != stateClosing {
-		sa.report(Event{Kind: EventGaveUp, Attempt: x.tries, Notify: sa.complaint})
+		sa.report(Event{Kind: EventGaveUp, Exchange: x.kind, Attempt: x.tries, Wait: sa.e.now.Sub(x.started), Notify: sa.complaint})
 	}
 	sa.end(ReasonDead)
 }

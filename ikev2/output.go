@@ -47,6 +47,14 @@ type Traffic struct {
 	In, Out bool
 }
 
+// Moved says that an authentic ESP packet of the child with this inbound SPI
+// came by another path than the child's (RFC 7296 section 2.23).
+type Moved struct {
+	SPI  uint32
+	Path Path
+}
+
+func (Moved) command()      {}
 func (Connect) command()    {}
 func (Disconnect) command() {}
 func (Shutdown) command()   {}

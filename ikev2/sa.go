@@ -49,7 +49,7 @@ type ikeSA struct {
 	// initRemote is where a responder's IKE_SA_INIT came from.
 	initRemote netip.AddrPort
 	spii       wire.SPI
-	spir      wire.SPI
+	spir       wire.SPI
 
 	suite   keymat.IKESuite
 	prf     keymat.PRF
@@ -71,11 +71,11 @@ type ikeSA struct {
 	answer   []byte            // our answer to it
 
 	children     []*childSA
-	childRefused int // child SAs refused in a row
-	heard     time.Time // authenticated traffic of the peer, IKE or ESP
-	sent      time.Time // anything of ours on path
-	timers    timers
-	complaint wire.NotifyType // an unprotected error was reported
+	childRefused int       // child SAs refused in a row
+	heard        time.Time // authenticated traffic of the peer, IKE or ESP
+	sent         time.Time // anything of ours on path
+	timers       timers
+	complaint    wire.NotifyType // an unprotected error was reported
 }
 
 func (e *Engine) newSA(p *peer, initiator bool, path Path, first state) *ikeSA {

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"culvert/api"
+	"culvert/gateway"
+)
+
+func statusCommand() *cobra.Command {
+	var socket string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "show what a running gateway is doing",
+		Long: `Asks a running gateway, through its control socket, for its peers, SAs,
+traffic and drop counters. Only the user who runs the gateway may ask.`,
+		Example: `  sudo culvert status
+  sudo culvert status --json | jq '.peers[] | {name, state}'`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError(fmt.Errorf("status takes no arguments"))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var s gateway.Status
+			if err := api.Get(cmd.Context(), socket, "/v1/status", &s); err != nil {
+				return failure(err)
+			}
+			if asJSON {
+				e := json.NewEncoder(cmd.OutOrStdout())
+				e.SetIndent("", "  ")
+				return e.Encode(s)
+			}
+			printStatus(cmd.OutOrStdout(), s, time.Now())
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&socket, "socket", api.DefaultSocket(), "control socket of the gateway")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// printStatus is the status for people. now is when it was asked.
+func printStatus(w io.Writer, s gateway.Status, now time.Time) {
+	fmt.Fprintf(w, "culvert, up %s, %s\n", ago(now, s.Started), s.Config)
+	fmt.Fprintf(w, "device %s, MTU %d, offload: TUN %s, UDP %s\n", s.Device.Name, s.Device.MTU, s.Device.Offload, s.Device.UDPOffload)
+	for _, p := range s.Peers {
+		printPeer(w, p, now)
+	}
+	printDrops(w, s.Drops)
+}
+
+func printPeer(w io.Writer, p gateway.PeerStatus, now time.Time) {
+	fmt.Fprintf(w, "\npeer %s: %s", p.Name, p.State)
+	if !p.Since.IsZero() {
+		fmt.Fprintf(w, " for %s", ago(now, p.Since))
+	}
+	if p.Attempt > 0 {
+		fmt.Fprintf(w, ", attempt %d", p.Attempt)
+	}
+	fmt.Fprintln(w)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	field := func(name, format string, args ...any) {
+		fmt.Fprintf(t, "  %s\t%s\n", name, fmt.Sprintf(format, args...))
+	}
+	field("identities", "%v (here) <-> %v (peer)", p.LocalID, p.RemoteID)
+	if p.RemoteAddress.IsValid() {
+		field("addresses", "%v <-> %v", p.LocalAddress, p.RemoteAddress)
+	}
+	if p.InitiatorSPI != "" {
+		field("IKE SA", "%s, SPIs %s_i %s_r, started by %s", p.Suite, p.InitiatorSPI, p.ResponderSPI, starter(p.Initiator))
+		field("NAT", "%s", p.NAT)
+	}
+	if p.Problem != "" {
+		field("problem", "%s", p.Problem)
+	}
+	for _, c := range p.Children {
+		field("tunnel "+c.Name, "%s <-> %s", strings.Join(c.Local, ", "), strings.Join(c.Remote, ", "))
+		field("", "%s, SPIs %s in, %s out, up %s", c.Suite, c.InboundSPI, c.OutboundSPI, ago(now, c.Since))
+		field("", "in  %d packets, %s, last %s", c.PacketsIn, bytesText(c.BytesIn), last(now, c.LastIn))
+		field("", "out %d packets, %s, last %s", c.PacketsOut, bytesText(c.BytesOut), last(now, c.LastOut))
+	}
+	_ = t.Flush()
+}
+
+func starter(here bool) string {
+	if here {
+		return "us"
+	}
+	return "the peer"
+}
+
+// printDrops lists the counters that are not zero.
+func printDrops(w io.Writer, drops map[string]uint64) {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(drops)) {
+		if drops[name] > 0 {
+			names = append(names, fmt.Sprintf("%s %d", name, drops[name]))
+		}
+	}
+	if len(names) > 0 {
+		fmt.Fprintf(w, "\ncounters: %s\n", strings.Join(names, ", "))
+	}
+}
+
+func ago(now, t time.Time) string { return now.Sub(t).Round(time.Second).String() }
+
+func last(now, t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return ago(now, t) + " ago"
+}
+
+// bytesText is a number of bytes in the unit that fits it.
+func bytesText(n uint64) string {
+	units := []string{"B", "kB", "MB", "GB", "TB"}
+	v, i := float64(n), 0
+	for ; v >= 1000 && i < len(units)-1; i++ {
+		v /= 1000
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", v, units[i])
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"culvert/api"
+	"culvert/config"
+	"culvert/gateway"
+)
+
+type upOptions struct {
+	socket, keyLog, logFormat string
+}
+
+func upCommand() *cobra.Command {
+	var opts upOptions
+	cmd := &cobra.Command{
+		Use:   "up FILE",
+		Short: "run one gateway in the foreground",
+		Long: `Runs the gateway that FILE configures until SIGINT or SIGTERM; then it tells
+its peers, and takes down its routes and its device.
+
+It needs CAP_NET_ADMIN, /dev/net/tun and UDP ports 500 and 4500. The exit code
+is 0 after a signal, 1 when something failed, 2 when FILE is not right.`,
+		Example: `  sudo culvert up site.toml
+  sudo culvert up --log json vpn.vyos
+  sudo culvert up --keylog /root/keys site.toml   # for Wireshark; whoever reads it reads the traffic`,
+		Args: oneFile,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return up(cmd.Context(), cmd.ErrOrStderr(), args[0], opts)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&opts.socket, "socket", api.DefaultSocket(), "control socket for `culvert status`")
+	f.StringVar(&opts.keyLog, "keylog", "", "write Wireshark's tables of IKE and ESP keys into this `directory`")
+	f.StringVar(&opts.logFormat, "log", "text", "log as `text` or json, on standard error")
+	return cmd
+}
+
+// oneFile is cobra.ExactArgs(1) in words that help.
+func oneFile(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 {
+		return nil
+	}
+	return usageError(fmt.Errorf("%s takes one configuration file (see '%s --help')", cmd.Name(), cmd.CommandPath()))
+}
+
+func up(ctx context.Context, stderr io.Writer, file string, opts upOptions) error {
+	log, err := newLog(stderr, opts.logFormat)
+	if err != nil {
+		return usageError(err)
+	}
+	cfg, err := config.Load(file)
+	if err != nil {
+		return usageError(err)
+	}
+	for _, w := range cfg.Warnings {
+		log.Warn(w.String(), "event", "config_warning")
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return serve(ctx, log, cfg, opts)
+}
+
+// serve runs gateway and control socket together.
+func serve(ctx context.Context, log *slog.Logger, cfg *config.Config, opts upOptions) error {
+	control, err := api.Listen(opts.socket)
+	if err != nil {
+		return failure(err)
+	}
+	defer func() { _ = control.Close() }()
+	g, err := gateway.New(cfg, gateway.Options{Log: log, KeyLog: opts.keyLog})
+	if err != nil {
+		return failure(err)
+	}
+	go func() {
+		if err := control.Serve(func() (any, bool) { return g.Status() }); err != nil {
+			log.Error("control socket: "+err.Error(), "event", "control_failed")
+		}
+	}()
+	if err := g.Run(ctx); err != nil {
+		return failure(err)
+	}
+	return nil
+}
+
+func newLog(w io.Writer, format string) (*slog.Logger, error) {
+	switch format {
+	case "text":
+		return slog.New(&lineHandler{w: w}), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, nil)), nil
+	}
+	return nil, errors.New("--log takes text or json")
+}

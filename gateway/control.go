@@ -1,0 +1,237 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"culvert/config"
+	"culvert/ikev2"
+	"culvert/natt"
+)
+
+// control is the one goroutine that owns the IKE engine and writes the SA
+// tables. Everything reaches it through channels; it does what the engine's
+// outputs say, in their order.
+type control struct {
+	g         *Gateway
+	engine    *ikev2.Engine
+	keylog    *keyLog
+	children  map[uint32]*child // by inbound SPI
+	peers     map[string]*peerStatus
+	strangers budget
+	timer     *time.Timer
+	scratch   []byte
+}
+
+// noticesLen bounds what the data path has to say and control has not heard.
+const noticesLen = 64
+
+// trafficInterval is how often the engine hears which children carried
+// traffic: often against its intervals of 20 and 30 s.
+const trafficInterval = 5 * time.Second
+
+func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
+	c := &control{g: g, engine: e, keylog: k, children: map[uint32]*child{}, peers: map[string]*peerStatus{}, notices: make(chan notice, noticesLen), timer: time.NewTimer(time.Hour)}
+	for i := range g.cfg.Peers {
+		c.peers[g.cfg.Peers[i].Name] = newPeerStatus(&g.cfg.Peers[i])
+	}
+	return c
+}
+
+func (c *control) run(ctx context.Context, l *loops) error {
+	defer c.timer.Stop()
+	for i := range c.g.cfg.Peers {
+		if p := &c.g.cfg.Peers[i]; p.Initiate {
+			c.dial(ctx, p, 0)
+		}
+	}
+	traffic := time.NewTicker(trafficInterval)
+	defer traffic.Stop()
+	stop := ctx.Done()
+	var deadline <-chan time.Time
+	for {
+		c.arm()
+		select {
+		case d := <-c.g.inbox:
+			c.engine.HandleDatagram(time.Now(), d)
+		case now := <-c.timer.C:
+			c.reportTraffic(now)
+			c.engine.HandleTimeout(now)
+		case now := <-traffic.C:
+			c.reportTraffic(now)
+		case n := <-c.notices:
+			c.notice(n)
+		case ask := <-c.g.asks:
+			ask(c)
+		case err := <-l.err:
+			return err
+		case <-stop:
+			stop, deadline = nil, time.After(shutdownTime)
+			c.command(ikev2.Shutdown{})
+		case <-deadline:
+			return nil
+		}
+		c.drain(ctx)
+		if stop == nil && c.engine.Idle() {
+			return nil
+		}
+	}
+}
+
+// notice takes what the data path saw. A packet that no SA carries is counted
+// where it was dropped; the peer that it wanted is being tried already.
+func (c *control) notice(n notice) {
+	switch n.Kind {
+	case noticeMoved:
+		c.command(ikev2.Moved{SPI: n.InboundSPI, Path: ikev2.Path(n.Path)})
+	case noticeExhausted:
+		c.g.log.Error(fmt.Sprintf("child SA %08x has used all its sequence numbers and carries nothing more", n.InboundSPI), "event", "sequence_exhausted")
+	}
+}
+
+// arm sets the timer to the engine's deadline.
+func (c *control) arm() {
+	at, ok := c.engine.Deadline()
+	if !ok {
+		at = time.Now().Add(time.Hour)
+	}
+	c.timer.Reset(time.Until(at))
+}
+
+func (c *control) command(cmd ikev2.Command) {
+	if err := c.engine.Command(time.Now(), cmd); err != nil {
+		c.g.log.Error(err.Error(), "event", "command_failed")
+	}
+}
+
+// ask runs f on the control goroutine and waits for it. False when the
+// gateway is no longer running.
+func (g *Gateway) ask(f func(*control)) bool {
+	finished := make(chan struct{})
+	select {
+	case g.asks <- func(c *control) { f(c); close(finished) }:
+		<-finished
+		return true
+	case <-g.done:
+		return false
+	}
+}
+
+// drain does what the engine wants done.
+func (c *control) drain(ctx context.Context) {
+	for {
+		o, ok := c.engine.Poll()
+		if !ok {
+			return
+		}
+		switch o := o.(type) {
+		case ikev2.Transmit:
+			c.transmit(o)
+		case ikev2.InstallInbound:
+			c.installInbound(o)
+		case ikev2.InstallOutbound:
+			c.installOutbound(o)
+		case ikev2.RemoveInbound:
+			c.removeInbound(o.InboundSPI)
+		case ikev2.RemoveOutbound:
+			c.g.table.RemoveOutbound(o.InboundSPI)
+		case ikev2.MovePeer:
+			c.move(o)
+		case ikev2.IKEKeys:
+			c.keylog.ike(o)
+		case ikev2.Event:
+			c.happened(ctx, o)
+		}
+	}
+}
+
+// transmit sends an IKE message, behind the non-ESP marker on the port that it
+// shares with ESP, or a keepalive as it is (RFC 3948 sections 2.2 and 2.3).
+func (c *control) transmit(o ikev2.Transmit) {
+	conn := c.g.doors.IKE
+	payload := o.Payload
+	if o.Path.Encap {
+		conn = c.g.doors.NATT
+		if len(payload) > 1 {
+			c.scratch = append(natt.AppendMarker(c.scratch[:0]), payload...)
+			payload = c.scratch
+		}
+	}
+	if _, err := conn.Send([]natt.Run{{Bytes: payload, Path: natt.Path(o.Path)}}); err != nil {
+		c.g.log.Debug(fmt.Sprintf("sending IKE to %v: %v", o.Path.Remote, err), "event", "send_failed")
+	}
+}
+
+// reportTraffic tells the engine which children carried something since the
+// last time.
+func (c *control) reportTraffic(time.Time) {
+	for spi, ch := range c.children {
+		if in, out := ch.moved(); in || out {
+			c.command(ikev2.Traffic{SPI: spi, In: in, Out: out})
+		}
+	}
+}
+
+// dialRetry is the wait before another look for a way to a peer that has none.
+const dialRetry = 5 * time.Second
+
+// dial finds out where a peer is and from which address we reach it, then has
+// the engine connect. Looking a name up takes time, so it happens aside.
+func (c *control) dial(ctx context.Context, p *config.Peer, wait time.Duration) {
+	go func() {
+		for ; ; wait = dialRetry {
+			select {
+			case <-ctx.Done():
+				return
+			case <-c.g.done:
+				return
+			case <-time.After(wait):
+			}
+			path, err := c.g.findPath(ctx, p)
+			if err == nil {
+				c.g.ask(func(c *control) { c.command(ikev2.Connect{Peer: p.Name, Path: path}) })
+				return
+			}
+			c.g.log.Warn(fmt.Sprintf("peer %s: %v; trying again in %v", p.Name, err, dialRetry), "event", "no_path", "peer", p.Name, "wait", dialRetry)
+		}
+	}()
+}
+
+// findPath resolves a peer's address, and our own for it: the configured one,
+// or the one that the system would send from.
+func (g *Gateway) findPath(ctx context.Context, p *config.Peer) (ikev2.Path, error) {
+	remote, err := netip.ParseAddr(p.Remote)
+	if err != nil {
+		if remote, err = g.lookup(ctx, p.Remote); err != nil {
+			return ikev2.Path{}, err
+		}
+	}
+	local := p.Local
+	if !local.IsValid() {
+		local = g.cfg.Gateway.Local
+	}
+	if !local.IsValid() || local.IsUnspecified() {
+		if local, err = g.doors.LocalAddr(remote); err != nil {
+			return ikev2.Path{}, fmt.Errorf("no way to %v from this host: %w", remote, err)
+		}
+	}
+	return ikev2.Path{Local: netip.AddrPortFrom(local, g.cfg.Gateway.IKEPort), Remote: netip.AddrPortFrom(remote, p.RemoteIKEPort)}, nil
+}
+
+func (g *Gateway) lookup(ctx context.Context, host string) (netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialRetry)
+	defer cancel()
+	addrs, err := g.doors.Resolve(ctx, host)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("looking up %s: %w", host, err)
+	}
+	if len(addrs) == 0 {
+		return netip.Addr{}, errors.New("looking up " + host + ": no address")
+	}
+	i := max(0, slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Unmap().Is4() }))
+	return addrs[i].Unmap(), nil
+}

@@ -1,0 +1,82 @@
+package gateway
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+
+	"culvert/config"
+	"culvert/espcrypto"
+	"culvert/ikev2/wire"
+	"culvert/natt"
+	"culvert/tun"
+)
+
+// openDoors opens the machine's own device and sockets.
+func openDoors(cfg *config.Config) (doors *Doors, err error) {
+	doors = &Doors{LocalAddr: localAddr, Resolve: resolve}
+	defer func() {
+		if err != nil {
+			doors.closeOpened()
+		}
+	}()
+	local := cfg.Gateway.Local
+	if doors.IKE, err = natt.Listen(netip.AddrPortFrom(local, cfg.Gateway.IKEPort), natt.Options{}); err != nil {
+		return nil, err
+	}
+	if doors.NATT, err = natt.Listen(netip.AddrPortFrom(local, cfg.Gateway.NATTPort), natt.Options{NATT: true}); err != nil {
+		return nil, err
+	}
+	mtu := deviceMTU(cfg)
+	if doors.Device, err = tun.Open(cfg.Gateway.Device, mtu); err != nil {
+		return nil, err
+	}
+	name := doors.Device.Name()
+	if err = tun.SetUp(name, mtu); err != nil {
+		return nil, err
+	}
+	doors.AddRoute = func(p netip.Prefix, opts tun.RouteOptions) error { return tun.AddRoute(name, p, opts) }
+	doors.DelRoute = func(p netip.Prefix) error { return tun.DelRoute(name, p) }
+	return doors, nil
+}
+
+func (d *Doors) closeOpened() {
+	if d.IKE != nil {
+		_ = d.IKE.Close()
+	}
+	if d.NATT != nil {
+		_ = d.NATT.Close()
+	}
+	if d.Device != nil {
+		_ = d.Device.Close()
+	}
+}
+
+func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
+
+// localAddr asks the routing table: connecting a UDP socket sends nothing.
+func localAddr(remote netip.Addr) (netip.Addr, error) {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(remote, 500)))
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer func() { _ = conn.Close() }()
+	local := conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
+	return local.Unmap(), nil
+}
+
+// deviceMTU is what the configuration says, or what fits 1500 bytes outside
+// with AES-GCM. Each child SA's own limit is enforced where it is used.
+func deviceMTU(cfg *config.Config) int {
+	if cfg.Gateway.MTU != 0 {
+		return cfg.Gateway.MTU
+	}
+	six := slices.ContainsFunc(cfg.Peers, func(p config.Peer) bool {
+		a, err := netip.ParseAddr(p.Remote)
+		return err == nil && a.Is6()
+	})
+	return innerMTU(defaultPathMTU, six, espcrypto.Suite{Encr: wire.EncrAESGCM16, KeyBits: 128})
+}

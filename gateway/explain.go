@@ -1,0 +1,189 @@
+package gateway
+
+import (
+	"strings"
+
+	"culvert/config"
+	"culvert/diagnose"
+	"culvert/ikev2"
+	"culvert/ikev2/wire"
+)
+
+// explain hands the facts of a failure to diagnose. False for events that are
+// no failure, or one that their line says all about.
+func (c *control) explain(e ikev2.Event) (diagnose.Report, bool) {
+	f := facts{c.g.cfg, e}
+	switch e.Kind {
+	case ikev2.EventRefused:
+		return f.refused()
+	case ikev2.EventRefusedByPeer:
+		return f.refusedByPeer()
+	case ikev2.EventUnprotectedError:
+		if e.Notify == wire.NotifyNoProposalChosen {
+			return f.noProposal("IKE", "ike"), true
+		}
+	case ikev2.EventGaveUp:
+		if e.Initiator && e.Exchange != wire.ExchangeInformational {
+			return f.noAnswer(), true
+		}
+	}
+	return diagnose.Report{}, false
+}
+
+type facts struct {
+	cfg *config.Config
+	e   ikev2.Event
+}
+
+func (f facts) refused() (diagnose.Report, bool) {
+	switch f.e.Reason {
+	case ikev2.ReasonUnknownIdentity:
+		return diagnose.UnknownIdentity{Peer: f.peer(), Presented: identity(f.e.PeerSaid), Wanted: identity(f.e.PeerWanted), Connections: f.connections()}.Report(), true
+	case ikev2.ReasonWrongKey:
+		return diagnose.WrongKey{Peer: f.peer(), Connection: f.connection()}.Report(), true
+	case ikev2.ReasonWrongResponder:
+		return diagnose.WrongResponder{Peer: f.peer(), Presented: identity(f.e.PeerSaid), Connection: f.connection()}.Report(), true
+	case ikev2.ReasonNoProposal:
+		return f.noProposal("IKE", "ike"), true
+	case ikev2.ReasonChildProposal:
+		return f.noProposal("ESP", "esp"), true
+	case ikev2.ReasonSelectors:
+		return f.noSelectors(), true
+	}
+	return diagnose.Report{}, false
+}
+
+func (f facts) refusedByPeer() (diagnose.Report, bool) {
+	switch {
+	case f.e.Reason == ikev2.ReasonAuthFailed && f.e.Initiator:
+		return diagnose.RefusedByPeer{Peer: f.peer(), Connection: f.connection()}.Report(), true
+	case f.e.Reason == ikev2.ReasonChildProposal:
+		return f.noProposal("ESP", "esp"), true
+	case f.e.Reason == ikev2.ReasonSelectors:
+		return f.noSelectors(), true
+	}
+	return diagnose.Report{}, false
+}
+
+func (f facts) peer() diagnose.Peer {
+	return diagnose.Peer{Addr: f.e.Path.Remote, NAT: diagnose.NAT(f.e.NAT)}
+}
+
+func (f facts) configured() *config.Peer {
+	for i := range f.cfg.Peers {
+		if f.cfg.Peers[i].Name == f.e.Peer {
+			return &f.cfg.Peers[i]
+		}
+	}
+	return nil
+}
+
+func (f facts) connection() diagnose.Connection {
+	if p := f.configured(); p != nil {
+		return f.describe(p)
+	}
+	return diagnose.Connection{}
+}
+
+func (f facts) connections() []diagnose.Connection {
+	var out []diagnose.Connection
+	for i := range f.cfg.Peers {
+		out = append(out, f.describe(&f.cfg.Peers[i]))
+	}
+	return out
+}
+
+func (f facts) describe(p *config.Peer) diagnose.Connection {
+	return diagnose.Connection{
+		Name: p.Name, Remote: p.Remote, LocalID: identity(p.LocalID), RemoteID: identity(p.RemoteID),
+		RemoteAt: f.at(p.Where, "remote"), LocalIDAt: f.at(p.Where, "local_id"), RemoteIDAt: f.at(p.Where, "remote_id"), KeyAt: f.at(p.Where, "psk"),
+	}
+}
+
+func identity(id ikev2.Identity) diagnose.Identity {
+	if id == (ikev2.Identity{}) {
+		return diagnose.Identity{}
+	}
+	return diagnose.Identity{Type: id.TypeName(), Text: id.String()}
+}
+
+func (f facts) at(where config.Places, key string) diagnose.Setting {
+	p, ok := where[key]
+	if !ok {
+		return diagnose.Setting{}
+	}
+	s := diagnose.Setting{File: p.File, Key: p.Key}
+	if p.Given {
+		s.Line = p.Line
+	}
+	if f.cfg.Format != config.FormatTOML {
+		s.Style = diagnose.VyOS
+	}
+	return s
+}
+
+func (f facts) tunnel() *config.Tunnel {
+	p := f.configured()
+	if p == nil {
+		return nil
+	}
+	for i := range p.Tunnels {
+		if p.Tunnels[i].Name == f.e.Child || len(p.Tunnels) == 1 {
+			return &p.Tunnels[i]
+		}
+	}
+	return nil
+}
+
+func (f facts) noProposal(what, key string) diagnose.Report {
+	r := diagnose.NoProposal{Peer: f.peer(), Connection: f.connection(), For: what, Ours: proposals(f.e.OwnProposals), Theirs: proposals(f.e.PeerProposals)}
+	if p := f.configured(); p != nil {
+		r.At = f.at(p.Where, key)
+	}
+	if t := f.tunnel(); t != nil && what == "ESP" {
+		r.At = f.at(t.Where, key)
+	}
+	return r.Report()
+}
+
+var transformWords = map[wire.TransformType]string{
+	wire.TransformEncr: "encryption", wire.TransformPRF: "PRF", wire.TransformInteg: "integrity", wire.TransformKE: "key exchange", wire.TransformESN: "sequence numbers",
+}
+
+func proposals(ps []ikev2.Proposal) []diagnose.Proposal {
+	var out []diagnose.Proposal
+	for _, p := range ps {
+		var d diagnose.Proposal
+		for _, t := range p {
+			word, ok := transformWords[t.Type]
+			if !ok {
+				word = t.Type.String()
+			}
+			d = append(d, diagnose.Transform{Type: word, Name: t.String(), Written: config.Keyword(t)})
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+func (f facts) noSelectors() diagnose.Report {
+	r := diagnose.NoSelectors{Peer: f.peer(), Connection: f.connection(), Tunnel: f.e.Child,
+		Local: selectors(f.e.LocalTS), Remote: selectors(f.e.RemoteTS), PeerLocal: selectors(f.e.PeerRemoteTS), PeerRemote: selectors(f.e.PeerLocalTS)}
+	if t := f.tunnel(); t != nil {
+		r.LocalAt, r.RemoteAt = f.at(t.Where, "local"), f.at(t.Where, "remote")
+	}
+	return r.Report()
+}
+
+func selectors(ss []wire.Selector) []diagnose.Selector {
+	out := make([]diagnose.Selector, len(ss))
+	for i, s := range ss {
+		out[i] = diagnose.Selector{Start: s.Start, End: s.End, Text: strings.TrimSpace(s.String())}
+	}
+	return out
+}
+
+func (f facts) noAnswer() diagnose.Report {
+	return diagnose.NoAnswer{Connection: f.connection(), From: f.e.Path.Local, To: f.e.Path.Remote, Exchange: f.e.Exchange.String(),
+		Tries: f.e.Attempt, For: f.e.Wait, Answered: f.e.Exchange != wire.ExchangeIKESAInit}.Report()
+}

@@ -1,0 +1,273 @@
+// Package gateway composes the rooms into one IPsec gateway: it opens the
+// doors (TUN device, UDP sockets), starts the goroutines, and carries data
+// between the IKE engine, the SA tables and the data path.
+//
+//	           TUN device                      UDP 4500        UDP 500
+//	               |                            ^     |           |
+//	outbound.go    +-> SA of the flow -> seal --+     |           |
+//	               ^                                  v           |
+//	inbound.go     +-- selectors <- open <- SA of the SPI         |
+//	                                                  | IKE       |
+//	                                                  v           v
+//	control.go        timer, commands ------> one goroutine: the IKE engine,
+//	                                          the only writer of the SA tables
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"culvert/config"
+	"culvert/espcrypto/sad"
+	"culvert/ikev2"
+	"culvert/ikev2/wire"
+	"culvert/natt"
+	"culvert/tun"
+)
+
+// Options are what a caller may put in place of the machine's own.
+type Options struct {
+	// Log takes one record for each event; nil discards them.
+	Log *slog.Logger
+	// KeyLog is a directory that gets Wireshark's tables of IKE and ESP keys.
+	// Whoever reads it reads the traffic.
+	KeyLog string
+	// Doors replace the machine's device, sockets and routes.
+	Doors *Doors
+	// Random replaces the system's source of random bytes.
+	Random io.Reader
+}
+
+// Doors are the gateway's ways out. The gateway closes what it was given.
+type Doors struct {
+	Device    tun.Device
+	IKE, NATT natt.Conn
+	// LocalAddr is the address from which this host reaches remote.
+	LocalAddr func(remote netip.Addr) (netip.Addr, error)
+	// Resolve turns a host name into addresses.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// AddRoute and DelRoute lead a prefix into the device.
+	AddRoute func(prefix netip.Prefix, opts tun.RouteOptions) error
+	DelRoute func(prefix netip.Prefix) error
+}
+
+// Gateway is one running configuration.
+type Gateway struct {
+	cfg      *config.Config
+	opts     Options
+	log      *slog.Logger
+	doors    *Doors
+	table    sad.Table
+	counters Counters
+	started  time.Time
+
+	inbox chan ikev2.Datagram
+	asks  chan func(*control)
+	done  chan struct{}
+}
+
+// inboxLen bounds the IKE messages that wait for the control goroutine; more
+// are dropped and counted, so that a flood costs no memory.
+const inboxLen = 256
+
+// shutdownTime bounds how long Run waits for peers to answer our Delete.
+const shutdownTime = 2 * time.Second
+
+// New opens the doors. The error says in plain words what is missing: rights,
+// a free port, /dev/net/tun.
+func New(cfg *config.Config, opts Options) (*Gateway, error) {
+	g := &Gateway{
+		cfg: cfg, opts: opts, log: opts.Log, doors: opts.Doors, started: time.Now(),
+		inbox: make(chan ikev2.Datagram, inboxLen), asks: make(chan func(*control)), done: make(chan struct{}),
+	}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	if g.doors == nil {
+		doors, err := openDoors(cfg)
+		if err != nil {
+			return nil, err
+		}
+		g.doors = doors
+	}
+	return g, nil
+}
+
+// Run carries traffic until ctx ends; then it tells the peers, takes down
+// routes and device, and returns nil. Any other return is a failure that no
+// retry mends. Run may be called once.
+func (g *Gateway) Run(ctx context.Context) error {
+	defer close(g.done)
+	keylog, err := openKeyLog(g.opts.KeyLog)
+	if err != nil {
+		g.closeDoors()
+		return err
+	}
+	defer func() { _ = keylog.Close() }()
+	random := g.opts.Random
+	if random == nil {
+		random = rand.Reader
+	}
+	g.log.Info(fmt.Sprintf("device %s is up, MTU %d", g.doors.Device.Name(), g.doors.Device.MTU()),
+		"event", "device_up", "device", g.doors.Device.Name(), "mtu", g.doors.Device.MTU(),
+		"offload", g.doors.Device.Offload().String(), "udp_offload", g.doors.NATT.Offload())
+	routes := g.addRoutes()
+	defer g.delRoutes(routes)
+
+	c := newControl(g, ikev2.New(engineConfig(g.cfg, g.opts.KeyLog != ""), random), keylog)
+	failed := g.startDataPath(c)
+	err = c.run(ctx, failed)
+	g.closeDoors()
+	failed.wait()
+	return err
+}
+
+// loops are the goroutines beside control: what the first of them failed
+// with, and their end.
+type loops struct {
+	group sync.WaitGroup
+	err   chan error
+}
+
+func (l *loops) start(name string, run func() error) {
+	l.group.Go(func() {
+		if err := run(); err != nil && !errors.Is(err, net.ErrClosed) {
+			select {
+			case l.err <- fmt.Errorf("%s: %w", name, err):
+			default:
+			}
+		}
+	})
+}
+
+func (l *loops) wait() { l.group.Wait() }
+
+// startDataPath starts the goroutines beside control.
+func (g *Gateway) startDataPath(c *control) *loops {
+	l := &loops{err: make(chan error, 1)}
+	in := newInbound(g.doors.Device, g.doors.NATT, &g.table, &g.counters,
+		inboundOptions{InnerMTU: g.cfg.Gateway.MTU, IKE: g.deliver, Notices: c.notices})
+	out := newOutbound(g.doors.Device, g.doors.NATT, &g.table, &g.counters,
+		outboundOptions{InnerMTU: g.cfg.Gateway.MTU, Notices: c.notices})
+	l.start("UDP 500", g.receiveIKE)
+	l.start("UDP 4500", in.run)
+	l.start(g.doors.Device.Name(), out.run)
+	return l
+}
+
+// receiveIKE carries port 500 to control.
+func (g *Gateway) receiveIKE() error {
+	runs := make([]natt.Run, 16)
+	for {
+		n, err := g.doors.IKE.Receive(runs)
+		if err != nil {
+			return err
+		}
+		for _, r := range runs[:n] {
+			for i := range r.Segments() {
+				g.deliver(r.Path, r.Segment(i))
+			}
+		}
+	}
+}
+
+// deliver copies an IKE message to control, which may be behind.
+func (g *Gateway) deliver(p natt.Path, b []byte) {
+	d := ikev2.Datagram{Path: ikev2.Path(p), Payload: append([]byte(nil), b...)}
+	select {
+	case g.inbox <- d:
+	default:
+		g.counters.count(dropInboxFull)
+	}
+}
+
+func (g *Gateway) closeDoors() {
+	for _, c := range []io.Closer{g.doors.Device, g.doors.IKE, g.doors.NATT} {
+		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			g.log.Warn("closing: "+err.Error(), "event", "close_failed")
+		}
+	}
+}
+
+// engineConfig is the part of the configuration that IKE works from.
+func engineConfig(cfg *config.Config, keyLog bool) ikev2.Config {
+	out := ikev2.Config{IKEPort: cfg.Gateway.IKEPort, NATTPort: cfg.Gateway.NATTPort, KeyLog: keyLog}
+	for _, p := range cfg.Peers {
+		peer := ikev2.Peer{
+			Name: p.Name, LocalID: p.LocalID, RemoteID: p.RemoteID, PSK: p.PSK.Bytes(), IKE: p.IKE, RemoteNATTPort: p.RemoteNATTPort,
+			Timing: ikev2.Timing{Keepalive: offWhenZero(p.Keepalive), DPD: offWhenZero(p.DPD)},
+		}
+		for _, t := range p.Tunnels {
+			peer.Children = append(peer.Children, ikev2.Child{Name: t.Name, Local: t.Local, Remote: t.Remote, ESP: t.ESP})
+		}
+		out.Peers = append(out.Peers, peer)
+	}
+	return out
+}
+
+// offWhenZero: the configuration has its defaults filled in, so its zero is
+// the user's "off", which the engine writes as a negative interval.
+func offWhenZero(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+// addRoutes leads every tunnel's remote prefixes into the device from the
+// start, tunnel up or not, so that their traffic never leaves in the clear.
+func (g *Gateway) addRoutes() (added []netip.Prefix) {
+	for _, p := range g.cfg.Peers {
+		for _, t := range p.Tunnels {
+			opts := tun.RouteOptions{Source: sourceAddr(t.Local)}
+			for _, s := range t.Remote {
+				prefix := cover(s)
+				if err := g.doors.AddRoute(prefix, opts); err != nil {
+					g.log.Warn(fmt.Sprintf("route to %v: %v", prefix, err), "event", "route_failed", "peer", p.Name, "prefix", prefix)
+					continue
+				}
+				added = append(added, prefix)
+				g.log.Info(fmt.Sprintf("route to %v leads into %s", prefix, g.doors.Device.Name()), "event", "route_added",
+					"peer", p.Name, "tunnel", t.Name, "prefix", prefix, "device", g.doors.Device.Name())
+			}
+		}
+	}
+	return added
+}
+
+func (g *Gateway) delRoutes(added []netip.Prefix) {
+	for _, p := range added {
+		if err := g.doors.DelRoute(p); err != nil {
+			g.log.Debug(fmt.Sprintf("route to %v: %v", p, err), "event", "route_failed", "prefix", p)
+		}
+	}
+}
+
+// sourceAddr is an address of this host inside the local selectors, which its
+// own traffic into the tunnel has to carry.
+func sourceAddr(local []wire.Selector) netip.Addr {
+	for _, s := range local {
+		if a, ok := tun.HostAddr(cover(s)); ok {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// cover is the smallest prefix around a selector's addresses.
+func cover(s wire.Selector) netip.Prefix {
+	for bits := s.Start.BitLen(); bits > 0; bits-- {
+		if p := netip.PrefixFrom(s.Start, bits); p.Contains(s.End) {
+			return p.Masked()
+		}
+	}
+	return netip.PrefixFrom(s.Start, 0).Masked()
+}

@@ -1,0 +1,110 @@
+package gateway
+
+import (
+	"fmt"
+	"time"
+
+	"culvert/espcrypto"
+	"culvert/espcrypto/sad"
+	"culvert/ikev2"
+	"culvert/ikev2/wire"
+	"culvert/natt"
+)
+
+// child is a child SA as control remembers it: its halves in the SA tables,
+// and when they were last seen to carry something.
+type child struct {
+	*sad.Child
+	ike             ikev2.SAID
+	since           time.Time
+	in              *sad.Inbound
+	out             *sad.Outbound
+	seenIn, seenOut time.Time
+}
+
+// moved says what the child carried since the last call.
+func (ch *child) moved() (in, out bool) {
+	if ch.in != nil {
+		last := ch.in.Last()
+		in, ch.seenIn = last.After(ch.seenIn), last
+	}
+	if ch.out != nil {
+		last := ch.out.Last()
+		out, ch.seenOut = last.After(ch.seenOut), last
+	}
+	return in, out
+}
+
+// replayWindow in packets: the bursts that several receive queues put out of
+// order are larger than the 64 of RFC 4303 section 3.4.3.
+const replayWindow = 4096
+
+func (c *control) installInbound(o ikev2.InstallInbound) {
+	ch := &child{Child: sadChild(o.ChildSA), ike: o.IKE, since: time.Now()}
+	ch.Move(sad.Path(o.Path))
+	ch.PathMTU = pathMTU(o.Path)
+	sa, err := espcrypto.NewInbound(o.InboundSPI, ch.Suite, espcrypto.Keys(o.Keys), replayWindow)
+	if err == nil {
+		err = c.g.table.AddInbound(ch.Child, sa)
+	}
+	if err != nil {
+		c.installFailed(o.ChildSA, err)
+		return
+	}
+	ch.in = c.g.table.Load().Inbound(o.InboundSPI)
+	c.children[o.InboundSPI] = ch
+	c.keylog.esp(o.Path.Remote.Addr(), o.Path.Local.Addr(), o.InboundSPI, o.Suite, o.Keys)
+}
+
+// pathMTU is the system's view of an outer path; 0 when it has none.
+func pathMTU(p ikev2.Path) int {
+	n, err := natt.PathMTU(p.Local.Addr(), p.Remote.Addr())
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func (c *control) installOutbound(o ikev2.InstallOutbound) {
+	ch := c.children[o.InboundSPI]
+	if ch == nil {
+		return
+	}
+	sa, err := espcrypto.NewOutbound(o.OutboundSPI, ch.Suite, espcrypto.Keys(o.Keys))
+	if err == nil {
+		err = c.g.table.AddOutbound(ch.Child, sa)
+	}
+	if err != nil {
+		c.installFailed(o.ChildSA, err)
+		return
+	}
+	ch.out = c.g.table.Load().Outbound(o.InboundSPI)
+	c.keylog.esp(o.Path.Local.Addr(), o.Path.Remote.Addr(), o.OutboundSPI, o.Suite, o.Keys)
+}
+
+func (c *control) installFailed(o ikev2.ChildSA, err error) {
+	c.g.log.Error(fmt.Sprintf("peer %s, tunnel %s: cannot install the child SA: %v", o.Peer, o.Child, err),
+		"event", "install_failed", "peer", o.Peer, "tunnel", o.Child)
+}
+
+func (c *control) removeInbound(spi uint32) {
+	c.g.table.RemoveInbound(spi)
+	delete(c.children, spi)
+}
+
+func (c *control) move(o ikev2.MovePeer) { c.g.table.MovePeer(o.InboundSPI, sad.Path(o.Path)) }
+
+func sadChild(o ikev2.ChildSA) *sad.Child {
+	return &sad.Child{
+		Peer: o.Peer, Name: o.Child, InboundSPI: o.InboundSPI, OutboundSPI: o.OutboundSPI, Suite: espcrypto.Suite(o.Suite),
+		Local: sadSelectors(o.Local), Remote: sadSelectors(o.Remote),
+	}
+}
+
+func sadSelectors(ss []wire.Selector) []sad.Selector {
+	out := make([]sad.Selector, len(ss))
+	for i, s := range ss {
+		out[i] = sad.Selector(s)
+	}
+	return out
+}

@@ -1,0 +1,122 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"culvert/ikev2"
+	"culvert/ikev2/wire"
+)
+
+// keyLog writes Wireshark's tables of keys: ikev2_decryption_table and esp_sa,
+// in the formats of its preferences. A nil keyLog writes nothing.
+type keyLog struct {
+	dir     string
+	ikeFile *os.File
+	espFile *os.File
+}
+
+// openKeyLog makes the tables in dir, readable by their owner alone. An empty
+// dir is no key log.
+func openKeyLog(dir string) (*keyLog, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("key log: %w", err)
+	}
+	k := &keyLog{dir: dir}
+	for name, f := range map[string]**os.File{"ikev2_decryption_table": &k.ikeFile, "esp_sa": &k.espFile} {
+		var err error
+		if *f, err = os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+			k.Close()
+			return nil, fmt.Errorf("key log: %w", err)
+		}
+	}
+	return k, nil
+}
+
+// Close closes the tables.
+func (k *keyLog) Close() error {
+	if k == nil {
+		return nil
+	}
+	return errors.Join(closeFile(k.ikeFile), closeFile(k.espFile))
+}
+
+func closeFile(f *os.File) error {
+	if f == nil {
+		return nil
+	}
+	return f.Close()
+}
+
+// row writes one line of quoted fields.
+func row(w io.Writer, fields ...string) {
+	var line []byte
+	for i, f := range fields {
+		if i > 0 {
+			line = append(line, ',')
+		}
+		line = append(append(append(line, '"'), f...), '"')
+	}
+	_, _ = w.Write(append(line, '\n'))
+}
+
+// ikeCiphers and ikeIntegrity are Wireshark's names (epan/dissectors/packet-isakmp.c).
+var ikeCiphers = map[[2]uint16]string{
+	{wire.EncrAESCBC, 128}: "AES-CBC-128 [RFC3602]", {wire.EncrAESCBC, 192}: "AES-CBC-192 [RFC3602]", {wire.EncrAESCBC, 256}: "AES-CBC-256 [RFC3602]",
+	{wire.EncrAESGCM16, 128}: "AES-GCM-128 with 16 octet ICV [RFC5282]", {wire.EncrAESGCM16, 192}: "AES-GCM-192 with 16 octet ICV [RFC5282]",
+	{wire.EncrAESGCM16, 256}: "AES-GCM-256 with 16 octet ICV [RFC5282]",
+}
+
+var ikeIntegrity = map[uint16]string{
+	0: "NONE [RFC4306]", wire.IntegHMACSHA2256128: "HMAC_SHA2_256_128 [RFC4868]", wire.IntegHMACSHA2384192: "HMAC_SHA2_384_192 [RFC4868]",
+	wire.IntegHMACSHA2512256: "HMAC_SHA2_512_256 [RFC4868]",
+}
+
+func (k *keyLog) ike(o ikev2.IKEKeys) {
+	if k == nil {
+		return
+	}
+	hex := func(b []byte) string { return fmt.Sprintf("%x", b) }
+	_, _ = fmt.Fprintf(k.ikeFile, "%x,%x,%s,%s,\"%s\",%s,%s,\"%s\"\n", o.ID.Initiator[:], o.ID.Responder[:],
+		hex(o.Keys.SKei), hex(o.Keys.SKer), ikeCiphers[[2]uint16{o.Suite.Encr, o.Suite.KeyBits}],
+		hex(o.Keys.SKai), hex(o.Keys.SKar), ikeIntegrity[o.Suite.Integ])
+}
+
+// espCiphers and espIntegrity are Wireshark's names (epan/dissectors/packet-ipsec.c).
+var espCiphers = map[uint16]string{
+	wire.EncrAESCBC: "AES-CBC [RFC3602]", wire.EncrAESGCM16: "AES-GCM [RFC4106]", wire.EncrChaCha20Poly1305: "ChaCha20 with Poly1305 [RFC7634]",
+}
+
+var espIntegrity = map[uint16]string{
+	0: "NULL", wire.IntegHMACSHA2256128: "HMAC-SHA-256-128 [RFC4868]", wire.IntegHMACSHA2384192: "HMAC-SHA-384-192 [RFC4868]",
+	wire.IntegHMACSHA2512256: "HMAC-SHA-512-256 [RFC4868]",
+}
+
+func (k *keyLog) esp(from, to netip.Addr, spi uint32, s ikev2.ESPSuite, keys ikev2.ESPKeys) {
+	if k == nil {
+		return
+	}
+	family, sn := "IPv4", "32-bit"
+	if to.Is6() {
+		family = "IPv6"
+	}
+	if s.ESN {
+		sn = "64-bit"
+	}
+	row(k.espFile, family, from.String(), to.String(), fmt.Sprintf("0x%08x", spi), espCiphers[s.Encr], fmt.Sprintf("0x%x", keys.Encr),
+		espIntegrity[s.Integ], optionalHex(keys.Integ), sn)
+}
+
+func optionalHex(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("0x%x", b)
+}

@@ -1,0 +1,212 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"culvert/config"
+	"culvert/diagnose"
+	"culvert/ikev2"
+	"culvert/ikev2/wire"
+)
+
+// peerStatus is what control remembers of a peer between events.
+type peerStatus struct {
+	PeerStatus
+}
+
+func newPeerStatus(p *config.Peer) *peerStatus {
+	return &peerStatus{PeerStatus{Name: p.Name, State: "down", LocalID: p.LocalID, RemoteID: p.RemoteID, NAT: ikev2.NAT{}.String()}}
+}
+
+// happened writes an event down: into the log, a line and where something
+// failed a paragraph, and into the peer's status.
+func (c *control) happened(ctx context.Context, e ikev2.Event) {
+	report, failed := c.explain(e)
+	if p := c.peers[e.Peer]; p != nil {
+		p.note(e, report.Detail)
+	}
+	if e.Kind == ikev2.EventRetrying {
+		c.lookAgain(ctx, e.Peer)
+	}
+	if e.Peer == "" && !c.strangers.take(time.Now()) {
+		return
+	}
+	level, text := slog.LevelInfo, sentence(e)
+	if failed {
+		level, text = slog.LevelWarn, report.Detail
+	}
+	c.g.log.Log(ctx, level, text, attributes(e, report)...)
+}
+
+// lookAgain gives the next attempt the address that the peer's name has then.
+func (c *control) lookAgain(ctx context.Context, name string) {
+	for i := range c.g.cfg.Peers {
+		if p := &c.g.cfg.Peers[i]; p.Name == name && p.Initiate {
+			c.dial(ctx, p, 0)
+		}
+	}
+}
+
+// budget lets through a few log lines a second from peers that nobody knows,
+// so that a flood of refusals does not become a flood of log.
+type budget struct {
+	second time.Time
+	used   int
+}
+
+const strangersPerSecond = 5
+
+func (b *budget) take(now time.Time) bool {
+	if s := now.Truncate(time.Second); !s.Equal(b.second) {
+		*b = budget{second: s}
+	}
+	b.used++
+	return b.used <= strangersPerSecond
+}
+
+func (p *peerStatus) note(e ikev2.Event, problem string) {
+	switch e.Kind {
+	case ikev2.EventConnecting:
+		if p.State != "up" {
+			p.State, p.Attempt, p.Since = "connecting", e.Attempt, time.Now()
+		}
+	case ikev2.EventEstablished:
+		p.State, p.Since, p.Attempt, p.Problem = "up", time.Now(), 0, ""
+		p.InitiatorSPI, p.ResponderSPI = hex8(e.IKE.Initiator), hex8(e.IKE.Responder)
+		p.Initiator, p.NAT, p.Suite = e.Initiator, e.NAT.String(), suiteText(e)
+	case ikev2.EventDown:
+		if p.InitiatorSPI == hex8(e.IKE.Initiator) {
+			p.State, p.Since = "down", time.Now()
+			p.InitiatorSPI, p.ResponderSPI, p.Suite = "", "", ""
+		}
+	}
+	if e.Path.Remote.IsValid() {
+		p.LocalAddress, p.RemoteAddress = e.Path.Local, e.Path.Remote
+	}
+	if problem != "" {
+		p.Problem = problem
+	}
+}
+
+func hex8(spi wire.SPI) string { return fmt.Sprintf("%x", spi[:]) }
+
+func spiText(spi uint32) string { return fmt.Sprintf("%08x", spi) }
+
+func suiteText(e ikev2.Event) string {
+	p := ikev2.Proposal{{Type: wire.TransformEncr, ID: e.Suite.Encr, KeyBits: e.Suite.KeyBits}, {Type: wire.TransformPRF, ID: e.Suite.PRF}}
+	if e.Suite.Integ != 0 {
+		p = append(p, wire.Transform{Type: wire.TransformInteg, ID: e.Suite.Integ})
+	}
+	return append(p, wire.Transform{Type: wire.TransformKE, ID: e.Suite.Group}).String()
+}
+
+func groupText(id uint16) string { return wire.Transform{Type: wire.TransformKE, ID: id}.String() }
+
+// sentence says in a line what happened.
+func sentence(e ikev2.Event) string {
+	remote := e.Path.Remote
+	switch e.Kind {
+	case ikev2.EventConnecting:
+		return fmt.Sprintf("%s: IKE_SA_INIT to %v, attempt %d", e.Peer, remote, e.Attempt)
+	case ikev2.EventRetryKE:
+		return fmt.Sprintf("%s: the peer wants key exchange group %s; trying again with it", e.Peer, groupText(e.Suite.Group))
+	case ikev2.EventRetryCookie:
+		return fmt.Sprintf("%s: the peer wants a cookie; trying again with it", e.Peer)
+	case ikev2.EventInit:
+		return fmt.Sprintf("%s: IKE_SA_INIT with %v done, %s; NAT: %v", orStranger(e.Peer), remote, suiteText(e), natText(e))
+	case ikev2.EventFloat:
+		return fmt.Sprintf("%s: moving to UDP port %d", e.Peer, remote.Port())
+	case ikev2.EventEstablished:
+		return fmt.Sprintf("%s: authenticated %v (%s) at %v; we are %v", e.Peer, e.RemoteID, e.RemoteID.TypeName(), remote, e.LocalID)
+	case ikev2.EventChildUp:
+		return fmt.Sprintf("%s: tunnel %s is up, %v <-> %v, %v, SPIs %08x in, %08x out", e.Peer, e.Child, list(e.LocalTS), list(e.RemoteTS), e.ESP, e.InboundSPI, e.OutboundSPI)
+	case ikev2.EventChildDown:
+		return fmt.Sprintf("%s: tunnel %s is down: %s", e.Peer, e.Child, reasonText(e.Reason))
+	case ikev2.EventDown:
+		return fmt.Sprintf("%s: the connection with %v is down: %s", e.Peer, remote, reasonText(e.Reason))
+	case ikev2.EventRetrying:
+		return fmt.Sprintf("%s: next attempt in %v", e.Peer, e.Wait.Round(10*time.Millisecond))
+	case ikev2.EventMoved:
+		return fmt.Sprintf("%s: the peer is at %v now", e.Peer, remote)
+	case ikev2.EventUnprotectedError:
+		return fmt.Sprintf("%s: %v answered %v, unprotected; going on in case that is forged", e.Peer, remote, e.Notify)
+	}
+	return fmt.Sprintf("%s: %v %s, %v", orStranger(e.Peer), e.Kind, reasonText(e.Reason), e.Notify)
+}
+
+func orStranger(peer string) string {
+	if peer == "" {
+		return "a peer"
+	}
+	return peer
+}
+
+func natText(e ikev2.Event) string {
+	switch {
+	case !e.NAT.Known:
+		return "not known, the peer does not detect it"
+	case e.NAT.Local && e.NAT.Remote:
+		return "in front of this side and in front of the peer"
+	case e.NAT.Local:
+		return fmt.Sprintf("in front of this side (%v is not what the peer sees)", e.Path.Local.Addr())
+	case e.NAT.Remote:
+		return fmt.Sprintf("in front of the peer (%v is not its own address)", e.Path.Remote.Addr())
+	}
+	return "none"
+}
+
+var reasonTexts = map[ikev2.Reason]string{
+	ikev2.ReasonDeleted: "the peer deleted it", ikev2.ReasonDisconnect: "we took it down", ikev2.ReasonDead: "the peer does not answer",
+	ikev2.ReasonReplaced: "a newer one took its place", ikev2.ReasonMalformed: "an authenticated message broke the protocol",
+	ikev2.ReasonAuthFailed: "the peer did not accept our authentication",
+}
+
+func reasonText(r ikev2.Reason) string {
+	if t, ok := reasonTexts[r]; ok {
+		return t
+	}
+	return r.String()
+}
+
+func list(ss []wire.Selector) string {
+	words := make([]string, len(ss))
+	for i, s := range ss {
+		words[i] = s.String()
+	}
+	return strings.Join(words, ", ")
+}
+
+// attributes are the event's facts for those who read logs by machine; the
+// keys are the same everywhere.
+func attributes(e ikev2.Event, r diagnose.Report) []any {
+	a := []any{"event", e.Kind.String()}
+	add := func(key string, value any, present bool) {
+		if present {
+			a = append(a, key, value)
+		}
+	}
+	add("peer", e.Peer, e.Peer != "")
+	add("tunnel", e.Child, e.Child != "")
+	add("remote", e.Path.Remote.String(), e.Path.Remote.IsValid())
+	add("local", e.Path.Local.String(), e.Path.Local.IsValid())
+	add("reason", e.Reason.String(), e.Reason != ikev2.ReasonNone)
+	add("notify", e.Notify.String(), e.Notify != 0)
+	add("diagnosis", r.Code, r.Code != "")
+	add("nat", e.NAT.String(), e.Kind == ikev2.EventInit)
+	add("suite", suiteText(e), e.Suite.Encr != 0)
+	add("local_id", e.LocalID.String(), e.Kind == ikev2.EventEstablished)
+	add("remote_id", e.RemoteID.String(), e.Kind == ikev2.EventEstablished)
+	add("peer_said", e.PeerSaid.String(), e.PeerSaid.Type != 0)
+	add("local_ts", list(e.LocalTS), e.Kind == ikev2.EventChildUp)
+	add("remote_ts", list(e.RemoteTS), e.Kind == ikev2.EventChildUp)
+	add("esp", e.ESP.String(), e.Kind == ikev2.EventChildUp)
+	add("spi_in", spiText(e.InboundSPI), e.InboundSPI != 0)
+	add("spi_out", spiText(e.OutboundSPI), e.OutboundSPI != 0)
+	add("attempt", e.Attempt, e.Attempt != 0)
+	add("wait", e.Wait.String(), e.Wait != 0)
+	return a
+}

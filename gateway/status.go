@@ -1,0 +1,123 @@
+package gateway
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"culvert/ikev2"
+)
+
+// Status is a gateway at one moment, as `culvert status` shows it.
+type Status struct {
+	Started time.Time         `json:"started"`
+	Config  string            `json:"config"`
+	Device  DeviceStatus      `json:"device"`
+	Peers   []PeerStatus      `json:"peers"`
+	Drops   map[string]uint64 `json:"drops"` // by name; what is zero is there too
+}
+
+// DeviceStatus is the two edges of the data path.
+type DeviceStatus struct {
+	Name       string `json:"name"`
+	MTU        int    `json:"mtu"`
+	Offload    string `json:"offload"`
+	UDPOffload string `json:"udp_offload"`
+}
+
+// PeerStatus is one configured peer and its IKE SA. State is "up",
+// "connecting" or "down"; Problem says why it is not up, in plain words, and
+// stays until it is.
+type PeerStatus struct {
+	Name          string         `json:"name"`
+	State         string         `json:"state"`
+	Since         time.Time      `json:"since,omitzero"`
+	LocalID       ikev2.Identity `json:"local_id"`
+	RemoteID      ikev2.Identity `json:"remote_id"`
+	LocalAddress  netip.AddrPort `json:"local_address"`
+	RemoteAddress netip.AddrPort `json:"remote_address"`
+	NAT           string         `json:"nat"`
+	Initiator     bool           `json:"initiator"`
+	InitiatorSPI  string         `json:"initiator_spi,omitempty"`
+	ResponderSPI  string         `json:"responder_spi,omitempty"`
+	Suite         string         `json:"suite,omitempty"`
+	Attempt       int            `json:"attempt,omitempty"`
+	Problem       string         `json:"problem,omitempty"`
+	Children      []ChildStatus  `json:"children"`
+}
+
+// ChildStatus is one child SA. Packets and bytes are inner packets that went
+// through, and their bytes inside ESP.
+type ChildStatus struct {
+	Name        string    `json:"name"`
+	Since       time.Time `json:"since"`
+	InboundSPI  string    `json:"inbound_spi"`
+	OutboundSPI string    `json:"outbound_spi"`
+	Suite       string    `json:"suite"`
+	Local       []string  `json:"local"`
+	Remote      []string  `json:"remote"`
+	PacketsIn   uint64    `json:"packets_in"`
+	BytesIn     uint64    `json:"bytes_in"`
+	PacketsOut  uint64    `json:"packets_out"`
+	BytesOut    uint64    `json:"bytes_out"`
+	LastIn      time.Time `json:"last_in,omitzero"`
+	LastOut     time.Time `json:"last_out,omitzero"`
+}
+
+// Status asks the running gateway. False when it is not running.
+func (g *Gateway) Status() (Status, bool) {
+	s := Status{Started: g.started, Config: g.cfg.File, Device: DeviceStatus{
+		Name: g.doors.Device.Name(), MTU: g.doors.Device.MTU(),
+		Offload: g.doors.Device.Offload().String(), UDPOffload: g.doors.NATT.Offload(),
+	}}
+	ok := g.ask(func(c *control) {
+		s.Drops = c.drops()
+		for _, p := range g.cfg.Peers {
+			s.Peers = append(s.Peers, c.peerStatus(p.Name))
+		}
+	})
+	return s, ok
+}
+
+// drops is everything that was dropped anywhere in the gateway, by name.
+func (c *control) drops() map[string]uint64 {
+	all := c.g.counters.Snapshot()
+	maps.Copy(all, c.engine.Drops())
+	for name, conn := range map[string]interface{ Counters() map[string]uint64 }{"udp500_": c.g.doors.IKE, "udp4500_": c.g.doors.NATT} {
+		for k, n := range conn.Counters() {
+			all[name+k] = n
+		}
+	}
+	return all
+}
+
+func (c *control) peerStatus(name string) PeerStatus {
+	s := c.peers[name].PeerStatus
+	for _, spi := range slices.Sorted(maps.Keys(c.children)) {
+		if ch := c.children[spi]; ch.Peer == name {
+			s.Children = append(s.Children, ch.status())
+		}
+	}
+	return s
+}
+
+func (ch *child) status() ChildStatus {
+	s := ChildStatus{
+		Name: ch.Name, Since: ch.since, InboundSPI: spiText(ch.InboundSPI), OutboundSPI: spiText(ch.OutboundSPI),
+		Suite: ikev2.ESPSuite(ch.Suite).String(),
+	}
+	for _, x := range ch.Local {
+		s.Local = append(s.Local, x.String())
+	}
+	for _, x := range ch.Remote {
+		s.Remote = append(s.Remote, x.String())
+	}
+	if ch.in != nil {
+		s.PacketsIn, s.BytesIn, s.LastIn = ch.in.SA.Packets(), ch.in.SA.Bytes(), ch.in.Last()
+	}
+	if ch.out != nil {
+		s.PacketsOut, s.BytesOut, s.LastOut = ch.out.SA.Packets(), ch.out.SA.Bytes(), ch.out.Last()
+	}
+	return s
+}
