@@ -6,10 +6,23 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// Capture is a running capture of an interface of a host.
+type Capture struct {
+	host   *Host
+	socket packetSocket
+	file   *pcapng
+	done   chan struct{}
+	once   sync.Once
+
+	stats CaptureStats
+	err   error // of the writer; both to be read after done
+}
 
 // packetSocket is an AF_PACKET socket. The file is the same descriptor, known to
 // the runtime's poller, and owns it.
@@ -99,4 +112,9 @@ func (c *Capture) Stop() (CaptureStats, error) {
 		c.host.lab.disown(c)
 	})
 	return c.stats, c.err
+}
+
+func (c *Capture) halt() error {
+	_, err := c.Stop()
+	return err
 }

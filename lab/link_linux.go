@@ -36,8 +36,8 @@ func writeSysctls(list [][2]string) error {
 	return nil
 }
 
-// writeSysctl leaves a value alone that is right already, since containers may
-// mount /proc/sys read-only, and one that is not there (a kernel without IPv6).
+// writeSysctl leaves a value alone that is right already, and one that is not there
+// in a kernel without IPv6.
 func writeSysctl(key, value string) error {
 	path := filepath.Join("/proc/sys", strings.ReplaceAll(key, ".", "/"))
 	now, err := os.ReadFile(path)
@@ -47,10 +47,23 @@ func writeSysctl(key, value string) error {
 	if err == nil && strings.TrimSpace(string(now)) == value {
 		return nil
 	}
-	if err := os.WriteFile(path, []byte(value), 0); err != nil {
+	err = os.WriteFile(path, []byte(value), 0)
+	if errors.Is(err, unix.EROFS) && unlockSysctls() == nil {
+		err = os.WriteFile(path, []byte(value), 0)
+	}
+	if err != nil {
 		return fmt.Errorf("set %s: %w", key, err)
 	}
 	return nil
+}
+
+// unlockSysctls gives the calling thread, which is to end soon, a view of its own
+// of /proc/sys, writable: a container that may do that often has it read-only.
+func unlockSysctls() error {
+	if err := privateMountNamespace(); err != nil {
+		return err
+	}
+	return unix.Mount("", "/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 }
 
 // Sysctl sets a kernel variable of the host's network, such as

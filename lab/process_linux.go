@@ -28,16 +28,25 @@ func privateMounts(mounts []Mount) error {
 	if len(mounts) == 0 {
 		return nil
 	}
-	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("make a mount namespace: %w", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
+	if err := privateMountNamespace(); err != nil {
+		return err
 	}
 	for _, m := range mounts {
 		if err := m.do(); err != nil {
 			return fmt.Errorf("mount %q on %s: %w", m.Source, m.Target, err)
 		}
+	}
+	return nil
+}
+
+// privateMountNamespace moves the calling thread to a copy of all mounts, of which
+// nobody else sees the changes.
+func privateMountNamespace() error {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("make a mount namespace: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
 	}
 	return nil
 }

@@ -129,7 +129,6 @@ func TestPrivateMounts(t *testing.T) {
 	if err := os.WriteFile(dir+"/file", []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	before := must[[]byte](t)(os.ReadFile("/proc/self/mountinfo"))
 	p := h.Command(t.Context(), "sh", "-c", "ls -A /run; touch /run/new; cat /etc/hostname")
 	p.Mounts = []Mount{{Target: "/run"}, {dir + "/file", "/etc/hostname"}}
 	if out, err := p.Output(); err != nil || out != "mine" {
@@ -138,7 +137,7 @@ func TestPrivateMounts(t *testing.T) {
 	if _, err := os.Lstat("/run/new"); err == nil {
 		t.Error("the private /run is everybody's")
 	}
-	if after := must[[]byte](t)(os.ReadFile("/proc/self/mountinfo")); !bytes.Equal(before, after) {
+	if mounts := must[[]byte](t)(os.ReadFile("/proc/self/mountinfo")); bytes.Contains(mounts, []byte(dir)) {
 		t.Error("mounts leaked")
 	}
 	p = h.Command(t.Context(), "true")

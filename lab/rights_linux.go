@@ -14,25 +14,35 @@ import (
 
 // CheckRights tries out, leaving nothing behind, whether this process can build
 // labs itself, could in a user namespace of its own, or neither.
-func CheckRights() (Rights, error) {
+func CheckRights() Rights {
 	r := Rights{Device: openTUN()}
-	direct := onThread(func() error { return unix.Unshare(unix.CLONE_NEWNET) })
+	direct := probeNamespace()
 	if direct == nil {
 		r.Kind, r.Reason = Direct, "this process may make network namespaces"
 		if inUserNamespace() {
 			r.Reason += " (inside a user namespace)"
 		}
-		return r, nil
+		return r
 	}
 	user := probeUserNamespace()
 	if user == nil {
 		r.Kind = UserNamespace
 		r.Reason = fmt.Sprintf("this process may not make network namespaces itself (%v), but may in a user namespace of its own", direct)
-		return r, nil
+		return r
 	}
 	r.Kind = NoRights
 	r.Reason = fmt.Sprintf("this process may make neither network namespaces (%v) nor a user namespace to make them in (%v)%s", direct, user, userNamespaceHint())
-	return r, nil
+	return r
+}
+
+// probeNamespace makes a host's namespace, nameless and for a moment.
+func probeNamespace() error {
+	n := &namespace{fd: -1}
+	err := onThread(n.create)
+	if n.fd >= 0 {
+		unix.Close(n.fd)
+	}
+	return err
 }
 
 // probeUserNamespace starts a program that does not exist in new namespaces. The

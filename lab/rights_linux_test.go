@@ -2,7 +2,6 @@ package lab
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,9 +19,8 @@ func TestRightsOfRoot(t *testing.T) {
 		t.Skip("needs root")
 	}
 	before := must[string](t)(os.Readlink("/proc/thread-self/ns/net"))
-	r, err := CheckRights()
-	if err != nil || r.Reason == "" {
-		t.Fatalf("%+v, %v", r, err)
+	if r := CheckRights(); r.Reason == "" {
+		t.Errorf("no reason in %+v", r)
 	}
 	if after := must[string](t)(os.Readlink("/proc/thread-self/ns/net")); after != before {
 		t.Errorf("asking moved the thread from %s to %s", before, after)
@@ -64,12 +62,48 @@ func TestUserNamespace(t *testing.T) {
 		t.Errorf("exit code %d: neither the signal nor the code came through", exit.ExitCode())
 	}
 	for key, want := range map[string]string{
-		"rights": "direct <nil>", "arguments": "[argument]", "ping": "3 <nil>", "tcp": "true <nil>", "bound": "true",
+		"rights": "direct", "arguments": "[argument]", "ping": "3 <nil>", "tcp": "true <nil>", "bound": "true",
 	} {
 		if said[key] != want {
 			t.Errorf("%s: %q, want %q", key, said[key], want)
 		}
 	}
+}
+
+// TestReadOnlySysctls: containers that may make namespaces often have /proc/sys
+// mounted read-only.
+func TestReadOnlySysctls(t *testing.T) {
+	needDirect(t)
+	cmd := asRole("readonly")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// readOnlySysctls is run in a mount namespace of its own.
+func readOnlySysctls() int {
+	for _, flags := range []uintptr{syscall.MS_BIND, syscall.MS_BIND | syscall.MS_REMOUNT | syscall.MS_RDONLY} {
+		if err := syscall.Mount("/proc/sys", "/proc/sys", "", flags, ""); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+	}
+	if _, err := os.OpenFile("/proc/sys/net/ipv4/ip_forward", os.O_WRONLY, 0); !errors.Is(err, syscall.EROFS) {
+		fmt.Println("not read-only:", err)
+		return 1
+	}
+	s, err := Situation(testPrefix, 0)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer s.Close()
+	if stats, err := s.GatewayB.Ping(context.Background(), GatewayAAddr, quick(3)); err != nil || stats.Received != 3 {
+		fmt.Println(stats, err)
+		return 1
+	}
+	return 0
 }
 
 // tryEnter enters the lab in the user namespace from outside.
@@ -92,6 +126,7 @@ func tryEnter(t *testing.T, said map[string]string) {
 var roles = map[string]func() int{
 	"crash":        crash,
 	"unprivileged": unprivileged,
+	"readonly":     readOnlySysctls,
 	"inside":       inside,
 }
 
@@ -115,9 +150,8 @@ func crash() int {
 
 // unprivileged is run by a user without rights.
 func unprivileged() int {
-	r, err := CheckRights()
-	if err != nil || r.Kind != UserNamespace {
-		fmt.Println("skip:", cmp.Or(r.Reason, "no reason"), err)
+	if r := CheckRights(); r.Kind != UserNamespace {
+		fmt.Println("skip:", r.Kind, r.Reason)
 		return 3
 	}
 	os.Setenv(roleVariable, "inside")
@@ -139,8 +173,7 @@ func inside() int {
 		return 1
 	}
 	defer s.Close()
-	r, err := CheckRights()
-	fmt.Println("rights", r.Kind, err)
+	fmt.Println("rights", CheckRights().Kind)
 	fmt.Println("arguments", os.Args[1:])
 	fmt.Println("enter", s.HostA.Enter())
 	s.HostA.Do(func() error {

@@ -14,7 +14,8 @@ import (
 
 type namespace struct{ name string }
 
-type packetSocket struct{}
+// Capture is a running capture of an interface of a host.
+type Capture struct{}
 
 // PortMapping is how a masquerading NAT chooses the source port it shows.
 type PortMapping int
@@ -30,8 +31,8 @@ func supported() error { return ErrUnsupported }
 func Sweep(string) ([]string, error) { return nil, nil }
 
 // CheckRights reports that there are none.
-func CheckRights() (Rights, error) {
-	return Rights{Kind: NoRights, Reason: ErrUnsupported.Error(), Device: ErrUnsupported}, nil
+func CheckRights() Rights {
+	return Rights{Kind: NoRights, Reason: ErrUnsupported.Error(), Device: ErrUnsupported}
 }
 
 // ReexecInUserNamespace fails.
