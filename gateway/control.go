@@ -22,6 +22,7 @@ type control struct {
 	keylog    *keyLog
 	children  map[uint32]*child // by inbound SPI
 	peers     map[string]*peerStatus
+	notices   chan notice // from the data path
 	strangers budget
 	timer     *time.Timer
 	scratch   []byte

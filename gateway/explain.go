@@ -114,7 +114,7 @@ func (f facts) at(where config.Places, key string) diagnose.Setting {
 	}
 	s := diagnose.Setting{File: p.File, Key: p.Key}
 	if p.Given {
-		s.Line = p.Line
+		s.Line = p.Pos.Line
 	}
 	if f.cfg.Format != config.FormatTOML {
 		s.Style = diagnose.VyOS

@@ -114,10 +114,12 @@ func (ch *child) status() ChildStatus {
 		s.Remote = append(s.Remote, x.String())
 	}
 	if ch.in != nil {
-		s.PacketsIn, s.BytesIn, s.LastIn = ch.in.SA.Packets(), ch.in.SA.Bytes(), ch.in.Last()
+		stats := ch.in.SA.Stats()
+		s.PacketsIn, s.BytesIn, s.LastIn = stats.Packets, stats.Bytes, ch.in.Last()
 	}
 	if ch.out != nil {
-		s.PacketsOut, s.BytesOut, s.LastOut = ch.out.SA.Packets(), ch.out.SA.Bytes(), ch.out.Last()
+		stats := ch.out.SA.Stats()
+		s.PacketsOut, s.BytesOut, s.LastOut = stats.Packets, stats.Bytes, ch.out.Last()
 	}
 	return s
 }

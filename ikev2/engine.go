@@ -156,8 +156,16 @@ func (e *Engine) Poll() (Output, bool) {
 	return o, true
 }
 
-// Idle says that no SA is left, not even one that is being deleted.
-func (e *Engine) Idle() bool { return len(e.sas) == 0 }
+// Idle says that no SA is left, not even one that is being deleted; only some
+// that are over and may still answer a retransmission.
+func (e *Engine) Idle() bool {
+	for _, sa := range e.sas {
+		if sa.state != stateLinger {
+			return false
+		}
+	}
+	return true
+}
 
 func (e *Engine) emit(o Output) { e.out = append(e.out, o) }
 
