@@ -21,7 +21,7 @@ type Inbound struct {
 }
 
 // NewInbound makes the receiving end of an SA, with a replay window of that
-// many packets, but not less than replay.MinSize. It fails with ErrSPI,
+// many packets (see DefaultWindow), but not less than replay.MinSize. It fails with ErrSPI,
 // ErrUnsupported or ErrKeyLength.
 func NewInbound(spi uint32, s Suite, k Keys, window int) (*Inbound, error) {
 	a, err := newSA(spi, s, k)

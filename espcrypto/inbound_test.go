@@ -183,6 +183,7 @@ func TestTrailer(t *testing.T) {
 			{"longest padding", append(v4, 0, 0, 0, 0, 0), append(long[:255:255], 255, 4), 0},
 			{"padding from 0", v4, []byte{0, 1, 2, 3, 4, 4}, DropBadPadding},
 			{"padding of zeros", v4, []byte{0, 0, 0, 0, 4, 4}, DropBadPadding},
+			{"first byte of padding wrong", v4, []byte{2, 2, 3, 4, 4, 4}, DropBadPadding},
 			{"last byte of padding wrong", v4, []byte{1, 2, 3, 5, 4, 4}, DropBadPadding},
 			{"padding longer than the packet", nil, []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 4}, DropBadPadding},
 			{"padding as long as can be", v4, []byte{1, 2, 3, 4, 255, 4}, DropBadPadding},

@@ -18,7 +18,7 @@ func TestAgainstOracle(t *testing.T) {
 			w := New(size)
 			oracle := replaydetector.New(uint(w.Size()), math.MaxUint64)
 			var counts [3]int
-			for range 200_000 {
+			for range 60_000 {
 				seq := next(rng, w)
 				accept, fresh := oracle.Check(seq)
 				v := w.Check(seq)
