@@ -1,0 +1,185 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"culvert/ikev2"
+	"culvert/ikev2/wire"
+)
+
+// validate judges what no single setting shows. What a reader has complained
+// of already is left alone.
+func validate(r *reader) {
+	if len(r.cfg.Peers) == 0 && r.errors == 0 {
+		r.error(Pos{r.file, 1, 1}, "write [peer.NAME] with its settings", "there is no peer")
+	}
+	names := map[string]Pos{}
+	for i := range r.cfg.Peers {
+		p := &r.cfg.Peers[i]
+		if first, taken := names[p.Name]; taken {
+			r.error(p.Where[""].Pos, fmt.Sprintf("the first one is on line %d", first.Line), "peer %q is there twice", p.Name)
+		} else {
+			names[p.Name] = p.Where[""].Pos
+		}
+		validateAddresses(r, p)
+		validateIdentities(r, p)
+		for j := range p.Tunnels {
+			validateTunnel(r, p, &p.Tunnels[j])
+		}
+		if len(p.Tunnels) == 0 && r.errors == 0 {
+			r.error(p.Where[""].Pos, "name the networks on both sides, as in culvert's examples", "peer %q has no tunnel", p.Name)
+		}
+	}
+	validatePairs(r)
+	validateOverlaps(r)
+}
+
+func validateAddresses(r *reader, p *Peer) {
+	if p.Initiate && p.Remote == "" && r.errors == 0 {
+		r.error(p.Where["initiate"].Pos, "write the peer's address or host name, or let the peer initiate", "peer %q cannot be initiated to: its address is not known", p.Name)
+	}
+	remote, err := netip.ParseAddr(p.Remote)
+	for _, local := range []netip.Addr{p.Local, r.cfg.Gateway.Local} {
+		if err == nil && local.IsValid() && local.Is4() != remote.Is4() {
+			r.error(p.Where["remote"].Pos, "both have to be IPv4 or both IPv6", "peer %q at %v cannot be reached from %v", p.Name, remote, local)
+			return
+		}
+	}
+	if g := r.cfg.Gateway.Local; g.IsValid() && p.Local.IsValid() && g != p.Local {
+		r.error(p.Where["local"].Pos, "leave one of them out", "peer %q is to be reached from %v, but the gateway listens on %v alone", p.Name, p.Local, g)
+	}
+}
+
+func validateIdentities(r *reader, p *Peer) {
+	none := ikev2.Identity{}
+	for setting, id := range map[string]ikev2.Identity{"local_id": p.LocalID, "remote_id": p.RemoteID} {
+		if where := p.Where[setting]; id == none && !where.Given {
+			who := map[string]string{"local_id": "this side is to identify itself as", "remote_id": "the peer identifies itself as"}[setting]
+			r.error(where.Pos, "add "+where.Setting("@NAME")+"; a name holds whatever a NAT does to addresses", "peer %q does not say what %s", p.Name, who)
+		}
+	}
+	// A side that takes its own identity for a peer's can be made to talk to
+	// itself by reflecting its messages.
+	if p.LocalID == p.RemoteID && p.LocalID != none {
+		r.error(p.Where["remote_id"].Pos, "give each side an identity of its own", "peer %q has the identity %v on both sides", p.Name, p.LocalID)
+	}
+}
+
+// validatePairs: the pair of identities is what a peer is found by.
+func validatePairs(r *reader) {
+	type pair struct{ local, remote ikev2.Identity }
+	seen := map[pair]*Peer{}
+	for i := range r.cfg.Peers {
+		p := &r.cfg.Peers[i]
+		ids := pair{p.LocalID, p.RemoteID}
+		if ids.local == (ikev2.Identity{}) || ids.remote == (ikev2.Identity{}) {
+			continue
+		}
+		if first := seen[ids]; first != nil {
+			r.error(p.Where["remote_id"].Pos, "use another identity on either side, or make one peer with several tunnels of them",
+				"peer %q has the same pair of identities as peer %q: %v and %v", p.Name, first.Name, ids.local, ids.remote)
+			continue
+		}
+		seen[ids] = p
+	}
+}
+
+func validateTunnel(r *reader, p *Peer, t *Tunnel) {
+	for setting, s := range map[string][]wire.Selector{"local": t.Local, "remote": t.Remote} {
+		if where := t.Where[setting]; len(s) == 0 && !where.Given {
+			r.error(where.Pos, "add "+where.Setting("10.1.0.0/16"), "tunnel %q of peer %q has no %s network", t.Name, p.Name, setting)
+		}
+	}
+	if len(t.Local) == 0 || len(t.Remote) == 0 {
+		return
+	}
+	where := t.Where["remote"].Pos
+	matched := false
+	for _, l := range t.Local {
+		for _, s := range t.Remote {
+			matched = matched || l.Start.Is4() == s.Start.Is4()
+			validateSides(r, t, l, s, where)
+		}
+	}
+	if !matched {
+		r.error(where, "give both sides an IPv4 network, or both an IPv6 one", "tunnel %q of peer %q has IPv4 on one side and IPv6 on the other only", t.Name, p.Name)
+	}
+}
+
+// validateSides looks for addresses that would be on both sides. A network
+// inside the other side's is usual for a branch of a bigger network, and
+// everything (0.0.0.0/0) for one that sends all its traffic through the tunnel.
+func validateSides(r *reader, t *Tunnel, l, s wire.Selector, where Pos) {
+	if !addrsOverlap(l, s) || everything(l) || everything(s) {
+		return
+	}
+	small, large := l, s
+	if holds(l, s) {
+		small, large = s, l
+	}
+	if small == large || !holds(large, small) {
+		r.error(where, "the sides of a tunnel need different networks", "tunnel %q has %v on this side and %v on the other, which overlap", t.Name, l, s)
+		return
+	}
+	r.warn(where, "this is right for a branch of a larger network, and wrong otherwise", "tunnel %q: %v of one side lies within %v of the other", t.Name, small, large)
+}
+
+func everything(s wire.Selector) bool {
+	for _, all := range []string{"0.0.0.0/0", "::/0"} {
+		if a := wire.SelectorFromPrefix(netip.MustParsePrefix(all)); s.Start == a.Start && s.End == a.End {
+			return true
+		}
+	}
+	return false
+}
+
+func holds(large, small wire.Selector) bool {
+	return large.Start.Compare(small.Start) <= 0 && small.End.Compare(large.End) <= 0
+}
+
+func addrsOverlap(a, b wire.Selector) bool {
+	return a.Start.BitLen() == b.Start.BitLen() && a.Start.Compare(b.End) <= 0 && b.Start.Compare(a.End) <= 0
+}
+
+func overlap(a, b wire.Selector) bool {
+	sameProtocol := a.Protocol == b.Protocol || a.Protocol == 0 || b.Protocol == 0
+	return addrsOverlap(a, b) && sameProtocol && a.StartPort <= b.EndPort && b.StartPort <= a.EndPort
+}
+
+// validateOverlaps: a packet has one tunnel to go into.
+func validateOverlaps(r *reader) {
+	type owned struct {
+		peer   *Peer
+		tunnel *Tunnel
+	}
+	var before []owned
+	for i := range r.cfg.Peers {
+		p := &r.cfg.Peers[i]
+		for j := range p.Tunnels {
+			t := &p.Tunnels[j]
+			for _, o := range before {
+				if l, s, both := common(t, o.tunnel); both {
+					r.error(t.Where["remote"].Pos, fmt.Sprintf("the other is on line %d; keep the network in one of them", o.tunnel.Where["remote"].Line),
+						"tunnel %q of peer %q overlaps tunnel %q of peer %q: both take traffic between %v and %v", t.Name, p.Name, o.tunnel.Name, o.peer.Name, l, s)
+				}
+			}
+			before = append(before, owned{p, t})
+		}
+	}
+}
+
+// common finds a pair of networks that both tunnels take traffic between.
+func common(t, o *Tunnel) (local, remote wire.Selector, ok bool) {
+	l := slices.IndexFunc(t.Local, func(x wire.Selector) bool {
+		return slices.ContainsFunc(o.Local, func(y wire.Selector) bool { return overlap(x, y) })
+	})
+	s := slices.IndexFunc(t.Remote, func(x wire.Selector) bool {
+		return slices.ContainsFunc(o.Remote, func(y wire.Selector) bool { return overlap(x, y) })
+	})
+	if l < 0 || s < 0 {
+		return local, remote, false
+	}
+	return t.Local[l], t.Remote[s], true
+}
