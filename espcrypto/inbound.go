@@ -64,7 +64,7 @@ func (i *Inbound) Open(packets [][]byte, out []Opened) {
 	i.sequence.Store(i.window.Top())
 }
 
-// admit queues a packet for authentication unless its length or number speaks
+// admit queues a packet for authentication unless its length, SPI or number speaks
 // against it.
 func (i *Inbound) admit(packet []byte) Drop {
 	text := len(packet) - i.innerOffset() - i.icv
