@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"culvert/config"
+)
+
+func checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check FILE",
+		Short: "say whether a configuration is right, and what it means",
+		Long: `Reads FILE, in culvert's own form or as VyOS has it, and prints everything that
+is wrong or worth knowing, each with its line and what to write instead. It
+needs no rights and touches nothing. The exit code is 2 when FILE cannot be used.`,
+		Example: `  culvert check site.toml
+  culvert check vpn.vyos`,
+		Args: oneFile,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := loadConfig(cmd.ErrOrStderr(), args[0])
+			if err == nil {
+				describe(cmd.OutOrStdout(), cfg)
+			}
+			return err
+		},
+	}
+}
+
+// loadConfig reads a configuration and prints what there is to say about it.
+func loadConfig(stderr io.Writer, file string) (*config.Config, error) {
+	cfg, err := config.Load(file)
+	var wrong *config.Error
+	if errors.As(err, &wrong) {
+		fmt.Fprintln(stderr, wrong)
+		return nil, usageError(nil)
+	}
+	if err != nil {
+		return nil, usageError(err)
+	}
+	for _, w := range cfg.Warnings {
+		fmt.Fprintln(stderr, w)
+	}
+	return cfg, nil
+}
+
+// describe says in words what a configuration means.
+func describe(w io.Writer, cfg *config.Config) {
+	fmt.Fprintf(w, "%s can be used (%s)\n", cfg.File, cfg.Format)
+	for _, p := range cfg.Peers {
+		remote, does := p.Remote, "we wait for it to connect"
+		if remote == "" {
+			remote = "any address"
+		}
+		if p.Initiate {
+			does = "we connect to it"
+		}
+		fmt.Fprintf(w, "peer %s at %s: %s\n", p.Name, remote, does)
+		fmt.Fprintf(w, "  we are     %v (%s)\n", p.LocalID, p.LocalID.TypeName())
+		fmt.Fprintf(w, "  it must be %v (%s)\n", p.RemoteID, p.RemoteID.TypeName())
+		for _, t := range p.Tunnels {
+			fmt.Fprintf(w, "  tunnel %s: %v here, %v there\n", t.Name, t.Local, t.Remote)
+		}
+	}
+}
