@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -215,17 +214,19 @@ func proposalKeywords(p ikev2.Proposal) string {
 	var words []string
 	for _, t := range p {
 		if !slices.Contains(skip, t) {
-			words = append(words, keywordOf(t))
+			words = append(words, Keyword(t))
 		}
 	}
 	return strings.Join(words, "-")
 }
 
-func keywordOf(t wire.Transform) string {
+// Keyword is how a proposal in a configuration writes the algorithm; "" for
+// one that it cannot have.
+func Keyword(t wire.Transform) string {
 	for _, k := range keywords {
 		if k.transform == t {
 			return k.names[0]
 		}
 	}
-	return fmt.Sprintf("unknown(%v)", t)
+	return ""
 }

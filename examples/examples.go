@@ -6,5 +6,5 @@ import "embed"
 
 // Files are the example configurations.
 //
-//go:embed *.toml *.vyos
+//go:embed *.toml *.vyos *.set
 var Files embed.FS
