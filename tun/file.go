@@ -54,14 +54,19 @@ func newFileDevice(wg wgtun.Device, prefix int, offload Offload, mtuNow func() (
 	d := &fileDevice{wg: wg, prefix: prefix, offload: offload, mtuNow: mtuNow, release: release, events: make(chan Event, 16)}
 	err := d.attach()
 	if err != nil {
-		wg.Close()
-		for range wg.Events() { // its goroutines wait for a listener
-		}
+		discard(wg)
 		release()
 		return nil, err
 	}
 	go d.watch()
 	return d, nil
+}
+
+// discard closes a device that nobody listens to.
+func discard(wg wgtun.Device) {
+	wg.Close()
+	for range wg.Events() { // its goroutines end when they are listened to
+	}
 }
 
 func (d *fileDevice) attach() (err error) {
@@ -141,8 +146,8 @@ func (d *fileDevice) read(slab []byte, fn func(uintptr) bool) (Super, error) {
 		return Super{}, io.ErrShortBuffer
 	}
 	d.rd.slab = slab
-	if err := d.raw.Read(fn); err != nil {
-		return Super{}, d.closedError("read", err)
+	if d.raw.Read(fn) != nil {
+		return Super{}, d.gone("read")
 	}
 	if d.rd.err != nil {
 		return Super{}, d.callError("read", d.rd.err)
@@ -159,8 +164,8 @@ func (d *fileDevice) Write(s Super) error {
 	if err := d.wr.load(s, d.prefix); err != nil {
 		return err
 	}
-	if err := d.raw.Write(d.wr.fn); err != nil {
-		return d.closedError("write", err)
+	if d.raw.Write(d.wr.fn) != nil {
+		return d.gone("write")
 	}
 	if d.wr.err != nil {
 		return d.callError("write", d.wr.err)
@@ -168,12 +173,10 @@ func (d *fileDevice) Write(s Super) error {
 	return nil
 }
 
-// closedError: the poller has no error but that the file is closed, in words of its own.
-func (d *fileDevice) closedError(op string, err error) error {
-	if d.closed.Load() {
-		err = os.ErrClosed
-	}
-	return &os.PathError{Op: op, Path: d.name, Err: err}
+// gone: the file was closed, or the interface deleted under it. The poller has
+// no other errors, and words of its own for these.
+func (d *fileDevice) gone(op string) error {
+	return &os.PathError{Op: op, Path: d.name, Err: os.ErrClosed}
 }
 
 func (d *fileDevice) callError(op string, err error) error {
@@ -181,7 +184,7 @@ func (d *fileDevice) callError(op string, err error) error {
 	case errors.Is(err, syscall.EAGAIN) && op == "read":
 		return ErrWouldBlock
 	case isGone(err):
-		return &os.PathError{Op: op, Path: d.name, Err: os.ErrClosed} // removed under us
+		return d.gone(op)
 	}
 	return &os.PathError{Op: op, Path: d.name, Err: err}
 }

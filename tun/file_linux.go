@@ -30,8 +30,8 @@ func Open(name string, mtu int) (Device, error) {
 }
 
 // FromFile makes a Device of a TUN file that was opened elsewhere (inherited,
-// persistent), which it takes over. Without a virtio header on it, packets
-// cross one at a time.
+// persistent) with IFF_NO_PI, which it takes over. Without a virtio header on
+// it, packets cross one at a time. The kernel does not tell whether IFF_NO_PI is set.
 func FromFile(f *os.File, mtu int) (Device, error) {
 	wg, err := wgtun.CreateTUNFromFile(f, mtu)
 	if err != nil {
@@ -61,15 +61,15 @@ func adopt(wg wgtun.Device) (Device, error) {
 	// A socket remembers the network namespace it was made in: whoever asks for the MTU later may be elsewhere.
 	sock, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		wg.Close()
+		discard(wg)
 		return nil, err
 	}
 	release := func() { unix.Close(sock) }
 	prefix, offload, err := negotiate(wg.File())
 	if err != nil {
-		wg.Close()
+		discard(wg)
 		release()
-		return nil, err
+		return nil, fmt.Errorf("adopt TUN device: %w", err)
 	}
 	return newFileDevice(wg, prefix, offload, func() (int, error) { return linkMTU(sock, wg) }, release)
 }
@@ -109,8 +109,8 @@ func negotiateFd(fd int) (int, Offload, error) {
 		return 0, Offload{}, err
 	}
 	flags := ifr.Uint16()
-	if flags&unix.IFF_TUN == 0 || flags&unix.IFF_NO_PI == 0 {
-		return 0, Offload{}, errors.New("not a TUN file without packet information (IFF_TUN|IFF_NO_PI)")
+	if flags&unix.IFF_TUN == 0 {
+		return 0, Offload{}, errors.New("not a TUN device")
 	}
 	if flags&unix.IFF_VNET_HDR == 0 {
 		return 0, Offload{}, nil

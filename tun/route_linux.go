@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,6 +27,9 @@ func SetUp(device string, mtu int) error {
 			return fmt.Errorf("set MTU of %s to %d: %w", device, mtu, err)
 		}
 	}
+	// No link-local address: the router solicitations and multicast reports
+	// that come with one fit no tunnel. Where IPv6 is off this fails, and need not succeed.
+	_ = netlink.LinkSetIP6AddrGenMode(link, nl.IN6_ADDR_GEN_MODE_NONE)
 	if err := netlink.LinkSetTxQLen(link, queueLen); err != nil {
 		return fmt.Errorf("set queue length of %s: %w", device, err)
 	}
