@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -17,6 +18,7 @@ import (
 // station is a socket and all that it received.
 type station struct {
 	natt.Conn
+	mu  sync.Mutex
 	got []natt.Run
 }
 
@@ -38,13 +40,17 @@ func (s *station) collect() {
 		if err != nil {
 			return
 		}
+		s.mu.Lock()
 		s.got = append(s.got, runs[:n]...)
+		s.mu.Unlock()
 	}
 }
 
 // take waits until the network is quiet and returns what came since the last time.
 func (s *station) take() []natt.Run {
 	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	got := s.got
 	s.got = nil
 	return got
@@ -188,7 +194,6 @@ func TestRebind(t *testing.T) {
 
 // TestFilter drops, duplicates and delays by number, and checks what arrives when.
 func TestFilter(t *testing.T) {
-	start := time.Time{}
 	filter := func(d Datagram) Verdict {
 		if d.From.Port() != 4500 || d.TOS != uint8(d.Number) {
 			panic(fmt.Sprintf("filter got %+v", d))
@@ -196,7 +201,7 @@ func TestFilter(t *testing.T) {
 		return []Verdict{{}, {Drop: true}, {Copies: 2}, {Delay: time.Second}, {}}[d.Number]
 	}
 	inNetwork(t, Config{Filter: filter, Latency: 10 * time.Millisecond}, func(t *testing.T, n *Network) {
-		start = time.Now()
+		start := time.Now()
 		a, b := listen(t, n.A, 4500), listen(t, n.B, 4500)
 		for i := range 5 {
 			run := natt.Run{Bytes: fmt.Append(nil, i), TOS: uint8(i), Path: natt.Path{Remote: at(PublicA, 4500)}}
@@ -206,7 +211,7 @@ func TestFilter(t *testing.T) {
 		}
 		expect := func(after time.Duration, want string) {
 			t.Helper()
-			time.Sleep(start.Add(after).Sub(time.Now()))
+			time.Sleep(time.Until(start.Add(after)))
 			var got []byte
 			for _, r := range a.take() {
 				got = append(got, r.Bytes...)
