@@ -48,7 +48,7 @@ func (authTask) response(sa *ikeSA, m *message) error {
 		reason = ReasonWrongResponder
 	case auth.Method != wire.AuthSharedKey:
 		reason = ReasonAuthMethod
-	case !hmac.Equal(auth.Data, sa.authValue(!sa.initiator, sa.peer.PSK, idr.Body())):
+	case len(sa.peer.PSK) == 0 || !hmac.Equal(auth.Data, sa.authValue(!sa.initiator, sa.peer.PSK, idr.Body())):
 		reason = ReasonWrongKey
 	}
 	if reason != ReasonNone {
@@ -136,7 +136,7 @@ func (sa *ikeSA) judge(p *peer, idi *wire.ID, req *message) Reason {
 		return ReasonUnknownIdentity
 	case !ok || auth.Method != wire.AuthSharedKey:
 		return ReasonAuthMethod
-	case !fits:
+	case !fits || len(psk) == 0:
 		return ReasonWrongKey
 	case !allowsSuite(p.IKE, sa.suite):
 		return ReasonNoProposal
@@ -152,13 +152,19 @@ func allowsSuite(ps []Proposal, s keymat.IKESuite) bool {
 	})
 }
 
-// yield decides between this SA and an attempt of our own to the same peer
-// that is as far along. Both sides see the same two initiator SPIs, so both
-// keep the same SA: the one with the lower.
+// yield decides between this SA and another of the same peer that was under way
+// at the same time. Where both sides started one, both see the same two
+// initiator SPIs and keep the SA with the lower. An SA that is up by now crossed
+// with this one if it was not when this one began; a peer that comes back after
+// losing its state begins later.
 func (sa *ikeSA) yield(p *peer) bool {
-	own := p.attempt
-	if own == nil || own.state != stateAuth {
-		return true
+	switch {
+	case p.attempt != nil && p.attempt.state == stateAuth:
+		return sa.lower(p.attempt)
+	case p.up != nil && sa.born < p.up.proven:
+		return p.up.initiator && sa.lower(p.up)
 	}
-	return bytes.Compare(sa.spii[:], own.spii[:]) < 0
+	return true
 }
+
+func (sa *ikeSA) lower(other *ikeSA) bool { return bytes.Compare(sa.spii[:], other.spii[:]) < 0 }

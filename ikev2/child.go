@@ -31,6 +31,7 @@ func (t *childTask) request(sa *ikeSA, req *draft) (err error) {
 	if t.child.in, err = sa.e.spis.alloc(sa.e, t.child); err != nil {
 		return err
 	}
+	sa.pending = t.child
 	req.add(&wire.SA{Proposals: offer(t.cfg.ESP, wire.ProtocolESP, spiBytes(t.child.in))})
 	if sa.state == stateUp {
 		if t.nonce, err = sa.e.random(nonceLen); err != nil {
@@ -48,12 +49,19 @@ func (t *childTask) response(sa *ikeSA, m *message) error {
 	if sa.state != stateUp {
 		return nil
 	}
+	sa.pending = nil
 	reason := t.accept(sa, m)
 	if reason == ReasonNone {
-		sa.childRefused = 0
-		sa.bringUpChildren()
-		return nil
+		delete(sa.refused, t.cfg)
+	} else {
+		t.refused(sa, m, reason)
 	}
+	sa.bringUpChildren()
+	return nil
+}
+
+func (t *childTask) refused(sa *ikeSA, m *message, reason Reason) {
+	sa.refused[t.cfg]++
 	sa.e.spis.release(t.child.in)
 	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.cfg.ESP, LocalTS: t.cfg.Local, RemoteTS: t.cfg.Remote}
 	if n := errorNotify(m.payloads); n != nil {
@@ -62,9 +70,6 @@ func (t *childTask) response(sa *ikeSA, m *message) error {
 		sa.start(wire.ExchangeInformational, &deleteChildTask{t.child.in})
 	}
 	sa.report(ev)
-	sa.childRefused++
-	sa.retryChildren()
-	return nil
 }
 
 var childRefusals = map[wire.NotifyType]Reason{
@@ -83,7 +88,7 @@ func (t *childTask) accept(sa *ikeSA, m *message) Reason {
 	tsi, tsr, ok := findTS(m.payloads)
 	c, chosen := selectProposal(t.cfg.ESP, theirs.Proposals, wire.ProtocolESP, espTypes, 0)
 	switch {
-	case !ok || len(theirs.Proposals) != 1 || !chosen || !validSPI(c.spi):
+	case !ok || !isChoice(theirs) || !chosen || !validSPI(c.spi):
 		return ReasonChildProposal
 	case !within(tsi, t.cfg.Local) || !within(tsr, t.cfg.Remote):
 		return ReasonSelectors
@@ -106,14 +111,15 @@ func (t *childTask) accept(sa *ikeSA, m *message) Reason {
 // answerFirstChild is the child part of IKE_AUTH. Its failure leaves the IKE
 // SA up (RFC 7296 section 1.2).
 func answerFirstChild(sa *ikeSA, req *message, resp *draft) error {
-	if _, ok := wire.Find[*wire.SA](req.payloads); ok {
-		sa.answerChild(req, resp, sa.ni, sa.nr)
+	if theirs, ok := wire.Find[*wire.SA](req.payloads); ok {
+		sa.answerChild(req, resp, withoutKE(theirs.Proposals), sa.ni, sa.nr)
 	}
 	return nil
 }
 
-// answerNewChild is CREATE_CHILD_SA for a further child. Rekeying is declined
-// in the words that make the peer start over (RFC 7296 section 1.3.3).
+// answerNewChild is CREATE_CHILD_SA for a further child, without a key exchange
+// of its own. Rekeying is declined in the words that make the peer start over
+// (RFC 7296 section 1.3.3).
 func answerNewChild(sa *ikeSA, req *message, resp *draft) error {
 	theirs, _ := wire.Find[*wire.SA](req.payloads)
 	ni, _ := wire.Find[*wire.Nonce](req.payloads)
@@ -127,24 +133,26 @@ func answerNewChild(sa *ikeSA, req *message, resp *draft) error {
 		resp.notify(wire.NotifyTemporaryFailure, nil)
 		return nil
 	}
-	resp.add(&wire.Nonce{Data: nr})
-	sa.answerChild(req, resp, ni.Data, nr)
+	if sa.answerChild(req, resp, theirs.Proposals, ni.Data, nr) {
+		resp.payloads = slices.Insert(resp.payloads, 1, wire.Payload(&wire.Nonce{Data: nr}))
+	}
 	return nil
 }
 
-func (sa *ikeSA) answerChild(req *message, resp *draft, ni, nr []byte) {
-	theirs, _ := wire.Find[*wire.SA](req.payloads)
+// answerChild adds SA, TSi and TSr of a new child to the response, or the
+// notify that refuses it.
+func (sa *ikeSA) answerChild(req *message, resp *draft, theirs []wire.Proposal, ni, nr []byte) bool {
 	tsi, tsr, ok := findTS(req.payloads)
 	child := sa.narrowToPolicy(tsr, tsi)
 	if !ok || child == nil {
 		sa.refuseChild(resp, wire.NotifyTSUnacceptable, Event{Reason: ReasonSelectors, PeerLocalTS: tsr, PeerRemoteTS: tsi})
-		return
+		return false
 	}
-	c, ok := selectProposal(child.cfg.ESP, withoutKE(theirs.Proposals), wire.ProtocolESP, espTypes, 0)
+	c, ok := selectProposal(child.cfg.ESP, theirs, wire.ProtocolESP, espTypes, 0)
 	if !ok || !validSPI(c.spi) {
 		sa.refuseChild(resp, wire.NotifyNoProposalChosen, Event{Reason: ReasonChildProposal, Child: child.cfg.Name,
 			OwnProposals: child.cfg.ESP, PeerProposals: proposalsOf(theirs)})
-		return
+		return false
 	}
 	var err error
 	if child.in, err = sa.e.spis.alloc(sa.e, child); err == nil {
@@ -153,10 +161,11 @@ func (sa *ikeSA) answerChild(req *message, resp *draft, ni, nr []byte) {
 	if err != nil {
 		sa.e.spis.release(child.in)
 		sa.refuseChild(resp, wire.NotifyTemporaryFailure, Event{Reason: ReasonChildRefused, Child: child.cfg.Name})
-		return
+		return false
 	}
 	resp.add(&wire.SA{Proposals: []wire.Proposal{{Number: c.number, Protocol: wire.ProtocolESP, SPI: spiBytes(child.in), Transforms: c.transforms(espTypes)}}},
 		&wire.TS{Selectors: child.remote}, &wire.TS{Responder: true, Selectors: child.local})
+	return true
 }
 
 func (sa *ikeSA) refuseChild(resp *draft, t wire.NotifyType, ev Event) {
@@ -241,32 +250,55 @@ func (sa *ikeSA) childKeys(s ESPSuite, ni, nr []byte) (toResponder, toInitiator 
 	return ESPKeys{k[:e], k[e:half]}, ESPKeys{k[half : half+e], k[half+e:]}, nil
 }
 
-// bringUpChildren asks for the next configured child that is missing. Only
-// the side that wants the peer does.
+// bringUpChildren asks for the next configured child that is missing. One that
+// was refused waits, and holds up no other.
 func (sa *ikeSA) bringUpChildren() {
-	if !sa.initiator || sa.state != stateUp || sa.active != nil && sa.active.kind == wire.ExchangeCreateChildSA {
-		return
-	}
-	for i := range sa.peer.Children {
-		cfg := &sa.peer.Children[i]
-		if !slices.ContainsFunc(sa.children, func(c *childSA) bool { return c.cfg == cfg }) {
-			sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: cfg})
-			return
-		}
+	cfg := sa.missingChild()
+	switch {
+	case cfg == nil:
+	case sa.refused[cfg] == 0:
+		sa.askForChild()
+	default:
+		t := sa.timing()
+		wait := sa.e.jitter(backoff(t.Reconnect, t.ReconnectMax, sa.refused[cfg]))
+		sa.e.setTimer(&sa.timers, timerChildren, sa.e.now.Add(wait))
 	}
 }
 
-func (sa *ikeSA) retryChildren() {
-	if sa.initiator && sa.state == stateUp {
-		t := sa.timing()
-		wait := sa.e.jitter(backoff(t.Reconnect, t.ReconnectMax, sa.childRefused))
-		sa.e.setTimer(&sa.timers, timerChildren, sa.e.now.Add(wait))
+func (sa *ikeSA) askForChild() {
+	if cfg := sa.missingChild(); cfg != nil {
+		sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: cfg})
 	}
+}
+
+// missingChild is the one that was refused least. Only the side that started
+// the IKE SA looks for it, one at a time.
+func (sa *ikeSA) missingChild() (least *Child) {
+	if !sa.initiator || sa.state != stateUp || sa.asksForChild() {
+		return nil
+	}
+	for i := range sa.peer.Children {
+		cfg := &sa.peer.Children[i]
+		up := slices.ContainsFunc(sa.children, func(c *childSA) bool { return c.cfg == cfg })
+		if !up && (least == nil || sa.refused[cfg] < sa.refused[least]) {
+			least = cfg
+		}
+	}
+	return least
+}
+
+func (sa *ikeSA) asksForChild() bool {
+	asks := func(x *exchange) bool { return x != nil && x.kind == wire.ExchangeCreateChildSA }
+	return asks(sa.active) || slices.ContainsFunc(sa.queue, asks)
 }
 
 func (sa *ikeSA) dropChildren(reason Reason) {
 	for len(sa.children) > 0 {
 		sa.dropChild(sa.children[0], reason)
+	}
+	if sa.pending != nil {
+		sa.e.spis.release(sa.pending.in)
+		sa.pending = nil
 	}
 	sa.e.setTimer(&sa.timers, timerChildren, time.Time{})
 }

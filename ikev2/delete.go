@@ -47,7 +47,7 @@ func answerDelete(sa *ikeSA, req *message, resp *draft) error {
 	}
 	if len(gone) > 0 {
 		resp.add(&wire.Delete{Protocol: wire.ProtocolESP, SPIs: gone})
-		resp.after(sa.retryChildren)
+		resp.after(sa.bringUpChildren)
 	}
 	return nil
 }
@@ -58,6 +58,7 @@ func (sa *ikeSA) deleteChildren(spis [][]byte) (own [][]byte) {
 	for _, b := range spis {
 		if c := sa.childByOutbound(b); c != nil {
 			own = append(own, spiBytes(c.in))
+			sa.refused[c.cfg]++
 			sa.dropChild(c, ReasonDeleted)
 		}
 	}

@@ -1,6 +1,7 @@
 package ikev2
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net/netip"
@@ -34,13 +35,20 @@ type Engine struct {
 	// badTransitions counts changes of state that the table forbids: a bug.
 	badTransitions int
 
+	// ticks counts the events in the lives of SAs whose order matters.
+	ticks uint64
+	// shut: Shutdown was said.
+	shut bool
+
 	versionReplies replyBudget
 }
 
-// initKey finds the SA of a retransmitted IKE_SA_INIT request.
+// initKey finds the SA of a retransmitted IKE_SA_INIT request: by the whole
+// message, for two peers behind one NAT may choose the same SPI, and so may a
+// forger (RFC 7296 section 2.1).
 type initKey struct {
 	remote netip.AddrPort
-	spi    wire.SPI
+	digest [sha256.Size]byte
 }
 
 // New makes an engine. Random bytes for SPIs, nonces and key exchange come
@@ -121,11 +129,9 @@ func (e *Engine) Command(now time.Time, c Command) error {
 	case Disconnect:
 		return e.withPeer(c.Peer, (*peer).disconnect)
 	case Shutdown:
-		for _, p := range e.peers {
-			p.disconnect()
-		}
+		e.shutdown()
 	case Moved:
-		if child := e.spis.get(c.SPI); child != nil && child.sa.nat.Remote {
+		if child := e.spis.get(c.SPI); child != nil {
 			child.sa.followPath(c.Path)
 		}
 	case Traffic:
@@ -134,6 +140,20 @@ func (e *Engine) Command(now time.Time, c Command) error {
 		}
 	}
 	return nil
+}
+
+// shutdown leaves nothing but SAs whose peer is being told, and those that are
+// over.
+func (e *Engine) shutdown() {
+	e.shut = true
+	for _, p := range e.peers {
+		p.disconnect()
+	}
+	for _, sa := range e.sas {
+		if sa.state == stateAuth {
+			sa.end(ReasonDisconnect)
+		}
+	}
 }
 
 func (e *Engine) withPeer(name string, do func(*peer)) error {
@@ -165,6 +185,11 @@ func (e *Engine) Idle() bool {
 		}
 	}
 	return true
+}
+
+func (e *Engine) tick() uint64 {
+	e.ticks++
+	return e.ticks
 }
 
 func (e *Engine) emit(o Output) { e.out = append(e.out, o) }
@@ -241,18 +266,21 @@ const (
 	dropMessageID                 // outside the window of one
 	dropState                     // an exchange that has no place in this state
 	dropIntegrity                 // the checksum is wrong
-	dropMalformed                 // an unprotected message that breaks the format
+	dropMalformed                 // a message that breaks the format or the rules
 	dropReflected                 // our own IKE_SA_INIT came back
 	dropUnexpected                // a response nobody waits for
 	dropRetransmitted             // answered from the cache
 	dropHalfOpen                  // too many unauthenticated SAs
 	dropRandom                    // the source of random bytes failed
+	dropRefused                   // an IKE_SA_INIT that was answered with a refusal
+	dropUnprotected               // an unprotected answer that only a forger or a refusing peer sends
 	numDrops
 )
 
 var dropNames = [numDrops]string{
 	"ike_bad_header", "ike_version", "ike_unknown_sa", "ike_message_id", "ike_state", "ike_integrity",
 	"ike_malformed", "ike_reflected", "ike_unexpected_response", "ike_retransmission", "ike_half_open_limit", "ike_no_random",
+	"ike_init_refused", "ike_unprotected_notify",
 }
 
 func (e *Engine) drop(d drop) { e.drops[d]++ }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"net/netip"
-	"slices"
 	"time"
 
 	"culvert/ikev2/keymat"
@@ -177,7 +176,7 @@ func (sa *ikeSA) handleRequest(h wire.Header, d Datagram) {
 	case h.MessageID != sa.expectID:
 		sa.e.drop(dropMessageID)
 		return
-	case !slices.Contains(requestsAllowed[sa.state], h.Exchange):
+	case !sa.takes(h.Exchange):
 		sa.e.drop(dropState)
 		return
 	}
@@ -216,19 +215,23 @@ func (sa *ikeSA) work(m *message, resp *draft) error {
 }
 
 // refuse turns a response into the one notify that says no. Both a failed
-// authentication and a malformed message end the IKE SA (RFC 7296 section
+// authentication and a malformed message end the IKE SA; an authenticated peer
+// that wants a payload we do not know keeps it (RFC 7296 sections 2.21.2 and
 // 2.21.3).
 func (sa *ikeSA) refuse(err error, resp *draft) {
 	r := &refusal{notify: wire.NotifyInvalidSyntax, reason: ReasonMalformed}
 	var bad *wire.Error
 	if errors.As(err, &bad) {
 		r.notify, r.data = bad.Notify, bad.Data
+		sa.e.drop(dropMalformed)
 		sa.report(Event{Kind: EventRefused, Reason: ReasonMalformed, Notify: bad.Notify})
 	}
 	errors.As(err, &r)
 	*resp = draft{}
 	resp.notify(r.notify, r.data)
-	resp.after(func() { sa.linger(r.reason) })
+	if sa.state != stateUp || r.notify != wire.NotifyUnsupportedCriticalPayload {
+		resp.after(func() { sa.linger(r.reason) })
+	}
 }
 
 // open decrypts, parses and checks a protected message. errIgnore says that
@@ -244,7 +247,7 @@ func (sa *ikeSA) open(h wire.Header, d Datagram) (*message, error) {
 		sa.e.drop(dropMalformed)
 		return nil, errIgnore
 	}
-	if sa.in == nil && sa.deriveKeys() != nil {
+	if sa.in == nil && sa.agree() != nil {
 		sa.e.drop(dropMalformed)
 		sa.end(ReasonMalformed) // its key exchange value can never work
 		return nil, errIgnore
@@ -282,11 +285,21 @@ func (sa *ikeSA) handleResponse(h wire.Header, d Datagram) {
 	sa.followPath(d.Path)
 	sa.completed()
 	if err != nil {
+		sa.e.drop(dropMalformed)
 		sa.report(Event{Kind: EventRefused, Reason: ReasonMalformed})
-		sa.end(ReasonMalformed)
+		sa.breakOff()
 		return
 	}
 	sa.conclude(x, m)
+}
+
+// breakOff leaves a peer whose answer made no sense, telling it so.
+func (sa *ikeSA) breakOff() {
+	if sa.state == stateAuth {
+		sa.giveUp(&refusal{notify: wire.NotifyInvalidSyntax, reason: ReasonMalformed})
+		return
+	}
+	sa.close(ReasonMalformed)
 }
 
 // completed closes the window behind the active exchange.
@@ -296,8 +309,15 @@ func (sa *ikeSA) completed() {
 	sa.e.setTimer(&sa.timers, timerRetransmit, time.Time{})
 }
 
-// conclude gives the answer to the exchange's tasks.
+// conclude gives the answer to the exchange's tasks. A peer that could not
+// read an authenticated request has ended the SA with its answer (RFC 7296
+// section 2.21.3).
 func (sa *ikeSA) conclude(x *exchange, m *message) {
+	if sa.state == stateUp && wire.FindNotify(m.payloads, wire.NotifyInvalidSyntax) != nil {
+		sa.report(Event{Kind: EventRefusedByPeer, Reason: ReasonMalformed, Notify: wire.NotifyInvalidSyntax})
+		sa.end(ReasonMalformed)
+		return
+	}
 	for _, t := range x.tasks {
 		if err := t.response(sa, m); err != nil {
 			sa.giveUp(err)
@@ -332,14 +352,18 @@ func reasonOf(r *refusal) Reason {
 	return r.reason
 }
 
-// deriveKeys computes the SA's keys once both sides' values are there (RFC
-// 7296 section 2.14). A responder puts it off to the first IKE_AUTH, so that a
-// spoofed IKE_SA_INIT costs it no key exchange.
-func (sa *ikeSA) deriveKeys() error {
+// agree is the responder's key exchange. It is put off to the first IKE_AUTH,
+// so that a spoofed IKE_SA_INIT costs nothing.
+func (sa *ikeSA) agree() error {
 	shared, err := sa.ke.Shared(sa.peerKE)
 	if err != nil {
 		return err
 	}
+	return sa.deriveKeys(shared)
+}
+
+// deriveKeys computes the SA's keys (RFC 7296 section 2.14).
+func (sa *ikeSA) deriveKeys(shared []byte) (err error) {
 	if sa.prf, err = keymat.NewPRF(sa.suite.PRF); err != nil {
 		return err
 	}

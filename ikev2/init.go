@@ -99,6 +99,7 @@ func (sa *ikeSA) sentBack(ps []wire.Payload, x *exchange) {
 	t := x.tasks[0].(*initTask)
 	retry := t.rounds < maxInitRounds && (sa.takeCookie(ps, t) || sa.takeGroup(ps))
 	if !retry {
+		sa.e.drop(dropUnprotected)
 		sa.complain(ps)
 		return
 	}
@@ -113,10 +114,10 @@ func (sa *ikeSA) sentBack(ps []wire.Payload, x *exchange) {
 }
 
 // takeCookie: 1 to 64 octets, returned as the first payload (RFC 7296 section
-// 2.6).
+// 2.6). The same cookie again is a duplicate.
 func (sa *ikeSA) takeCookie(ps []wire.Payload, t *initTask) bool {
 	n := wire.FindNotify(ps, wire.NotifyCookie)
-	if n == nil || len(n.Data) < 1 || len(n.Data) > 64 {
+	if n == nil || len(n.Data) < 1 || len(n.Data) > 64 || bytes.Equal(n.Data, t.cookie) {
 		return false
 	}
 	t.cookie = bytes.Clone(n.Data)
@@ -163,20 +164,35 @@ func errorNotify(ps []wire.Payload) *wire.Notify {
 
 const firstStatusNotify = 16384
 
+// acceptInit changes nothing unless all of the answer works.
 func (sa *ikeSA) acceptInit(h wire.Header, ps []wire.Payload) bool {
 	prop, _ := wire.Find[*wire.SA](ps)
 	ke, okKE := wire.Find[*wire.KE](ps)
 	nonce, okNonce := wire.Find[*wire.Nonce](ps)
-	if !okKE || !okNonce || h.ResponderSPI == (wire.SPI{}) || len(prop.Proposals) != 1 {
+	if !okKE || !okNonce || h.ResponderSPI == (wire.SPI{}) || !isChoice(prop) {
 		return false
 	}
 	c, ok := selectProposal(sa.peer.IKE, prop.Proposals, wire.ProtocolIKE, ikeTypes, ke.Group)
-	if !ok || c.group.ID != ke.Group || ke.Group != sa.ke.Group() {
+	if !ok || c.group.ID != ke.Group || ke.Group != sa.ke.Group() || !nonceFits(nonce, c) {
 		return false
 	}
-	sa.spir, sa.suite = h.ResponderSPI, c.ikeSuite()
-	sa.nr, sa.peerKE = bytes.Clone(nonce.Data), bytes.Clone(ke.Data)
-	return sa.deriveKeys() == nil
+	shared, err := sa.ke.Shared(ke.Data)
+	if err != nil {
+		return false
+	}
+	sa.spir, sa.suite, sa.nr = h.ResponderSPI, c.ikeSuite(), bytes.Clone(nonce.Data)
+	if sa.deriveKeys(shared) != nil {
+		sa.spir = wire.SPI{}
+		return false
+	}
+	return true
+}
+
+// nonceFits: a nonce is at least half as long as the PRF's key (RFC 7296
+// section 2.10).
+func nonceFits(n *wire.Nonce, c choice) bool {
+	p, err := keymat.NewPRF(c.prf.ID)
+	return err == nil && 2*len(n.Data) >= p.KeyLen()
 }
 
 // answerInit is the responder's IKE_SA_INIT. A refusal leaves no state.
@@ -185,7 +201,11 @@ func (e *Engine) answerInit(h wire.Header, d Datagram) {
 		e.drop(dropReflected)
 		return
 	}
-	key := initKey{d.Path.Remote, h.InitiatorSPI}
+	if e.shut {
+		e.drop(dropState)
+		return
+	}
+	key := initKey{d.Path.Remote, sha256.Sum256(d.Payload)}
 	if sa := e.inits[key]; sa != nil {
 		sa.repeatInit(d)
 		return
@@ -211,10 +231,10 @@ func (e *Engine) answerInit(h wire.Header, d Datagram) {
 	}
 }
 
-// repeatInit answers a retransmission with the same bytes (RFC 7296 section
-// 2.1). Other bytes under the same SPI are not the peer's.
+// repeatInit answers a retransmission with the same bytes, as long as the peer
+// can have missed them (RFC 7296 section 2.1).
 func (sa *ikeSA) repeatInit(d Datagram) {
-	if sa.expectID != 1 || sha256.Sum256(d.Payload) != sa.last {
+	if sa.expectID != 1 {
 		sa.e.drop(dropMessageID)
 		return
 	}
@@ -227,31 +247,33 @@ func (sa *ikeSA) repeatInit(d Datagram) {
 func (e *Engine) chooseIKE(m *wire.Message, p Path) (choice, bool) {
 	theirs, _ := wire.Find[*wire.SA](m.Payloads)
 	ke, _ := wire.Find[*wire.KE](m.Payloads)
+	nonce, _ := wire.Find[*wire.Nonce](m.Payloads)
 	c, ok := selectProposal(e.accepted, theirs.Proposals, wire.ProtocolIKE, ikeTypes, ke.Group)
 	switch {
 	case !ok:
 		e.emit(Event{Kind: EventRefused, Reason: ReasonNoProposal, Path: p, IKE: SAID{Initiator: m.InitiatorSPI},
-			OwnProposals: e.accepted, PeerProposals: proposalsOf(theirs)})
+			OwnProposals: e.accepted, PeerProposals: proposalsOf(theirs.Proposals)})
 		e.refuseInit(m.Header, p, wire.NotifyNoProposalChosen, nil)
 	case c.group.ID != ke.Group:
 		e.refuseInit(m.Header, p, wire.NotifyInvalidKEPayload, binary.BigEndian.AppendUint16(nil, c.group.ID))
 		ok = false
-	case len(ke.Data) != keymat.PublicLen(ke.Group):
+	case len(ke.Data) != keymat.PublicLen(ke.Group) || !nonceFits(nonce, c):
 		e.drop(dropMalformed)
 		ok = false
 	}
 	return c, ok
 }
 
-func proposalsOf(sa *wire.SA) []Proposal {
+func proposalsOf(theirs []wire.Proposal) []Proposal {
 	var ps []Proposal
-	for _, p := range sa.Proposals {
+	for _, p := range theirs {
 		ps = append(ps, slices.Clone(p.Transforms))
 	}
 	return ps
 }
 
 func (e *Engine) refuseInit(h wire.Header, p Path, t wire.NotifyType, data []byte) {
+	e.drop(dropRefused)
 	h.Flags = wire.FlagResponse
 	e.replyClear(h, p, &wire.Notify{NotifyType: t, Data: data})
 }
@@ -272,7 +294,7 @@ func (e *Engine) acceptInit(m *wire.Message, d Datagram, c choice, key initKey) 
 		return err
 	}
 	sa := e.newSA(nil, false, d.Path, stateAuth)
-	sa.initRemote, sa.spii, sa.spir = d.Path.Remote, m.InitiatorSPI, spir
+	sa.initKey, sa.spii, sa.spir = key, m.InitiatorSPI, spir
 	sa.suite, sa.ke, sa.peerKE = c.ikeSuite(), own, bytes.Clone(ke.Data)
 	sa.ni, sa.nr = bytes.Clone(nonce.Data), nr
 	sa.initReq = bytes.Clone(d.Payload)
@@ -286,7 +308,7 @@ func (e *Engine) acceptInit(m *wire.Message, d Datagram, c choice, key initKey) 
 	if err != nil {
 		return err
 	}
-	sa.initResp, sa.last, sa.expectID = sa.answer, sha256.Sum256(d.Payload), 1
+	sa.initResp, sa.last, sa.expectID = sa.answer, key.digest, 1
 	e.sas[spir], e.inits[key] = sa, sa
 	e.setTimer(&sa.timers, timerLifetime, e.now.Add(halfOpenLifetime))
 	sa.report(Event{Kind: EventInit, Suite: sa.suite})

@@ -23,12 +23,13 @@ func (sa *ikeSA) armDPD() {
 // probe asks a peer that has been silent. A request that is already out asks
 // the same.
 func (sa *ikeSA) probe() {
-	silent := sa.e.now.Sub(sa.heard) >= sa.timing().DPD
-	if !silent || sa.state != stateUp {
+	switch {
+	case sa.state != stateUp:
+		return
+	case sa.e.now.Sub(sa.heard) < sa.timing().DPD:
 		sa.armDPD()
 		return
-	}
-	if sa.active == nil {
+	case sa.active == nil:
 		sa.start(wire.ExchangeInformational, livenessTask{})
 	}
 	sa.e.setTimer(&sa.timers, timerDPD, sa.e.now.Add(sa.timing().DPD))

@@ -36,7 +36,8 @@ type Connect struct {
 // Disconnect takes a peer down, telling it so, and stops trying.
 type Disconnect struct{ Peer string }
 
-// Shutdown takes every peer down; Idle says when the last one is gone.
+// Shutdown takes every peer down, for good; Idle says when the last one is
+// gone.
 type Shutdown struct{}
 
 // Traffic says that authenticated ESP arrived, or ESP left, on the child with

@@ -115,10 +115,10 @@ func (p *peer) established(sa *ikeSA, initialContact bool) {
 }
 
 // findPeer looks a connection up by both identities; a peer that does not say
-// whom it wants takes the first that knows it.
+// whom it wants takes the first that knows it. Nobody else is who we are.
 func (e *Engine) findPeer(said, wanted Identity) *peer {
 	for _, p := range e.byRemoteID[said] {
-		if (wanted == Identity{}) || p.LocalID == wanted {
+		if p.LocalID != said && (wanted == Identity{} || p.LocalID == wanted) {
 			return p
 		}
 	}

@@ -172,6 +172,21 @@ func matchNone(their []wire.Transform) (wire.Transform, bool) {
 	return their[i], true
 }
 
+// isChoice: an answer holds one proposal with one transform a type (RFC 7296
+// section 3.3).
+func isChoice(sa *wire.SA) bool {
+	seen := map[wire.TransformType]bool{}
+	for _, p := range sa.Proposals {
+		for _, t := range p.Transforms {
+			if seen[t.Type] {
+				return false
+			}
+			seen[t.Type] = true
+		}
+	}
+	return len(sa.Proposals) == 1
+}
+
 // hasForeignType: a proposal with a transform type that we do not know, or
 // that has no place in this protocol, cannot be accepted (RFC 7296 section
 // 3.3.6), unless its only value is NONE.

@@ -2,7 +2,7 @@ package ikev2
 
 import (
 	"crypto/sha256"
-	"net/netip"
+	"slices"
 	"time"
 
 	"culvert/ikev2/keymat"
@@ -39,6 +39,10 @@ var requestsAllowed = map[state][]wire.ExchangeType{
 	stateClosing: {wire.ExchangeInformational},
 }
 
+func (sa *ikeSA) takes(x wire.ExchangeType) bool {
+	return slices.Contains(requestsAllowed[sa.state], x) && !(sa.initiator && x == wire.ExchangeIKEAuth)
+}
+
 // ikeSA is one IKE SA.
 type ikeSA struct {
 	e         *Engine
@@ -46,10 +50,12 @@ type ikeSA struct {
 	initiator bool
 	state     state
 	path      Path
-	// initRemote is where a responder's IKE_SA_INIT came from.
-	initRemote netip.AddrPort
-	spii       wire.SPI
-	spir       wire.SPI
+	initKey   initKey // of a responder
+	spii      wire.SPI
+	spir      wire.SPI
+	// born and proven order what happened to the engine's SAs: the first
+	// message, authentication.
+	born, proven uint64
 
 	suite   keymat.IKESuite
 	prf     keymat.PRF
@@ -70,16 +76,17 @@ type ikeSA struct {
 	last     [sha256.Size]byte // digest of the peer's latest request
 	answer   []byte            // our answer to it
 
-	children     []*childSA
-	childRefused int       // child SAs refused in a row
-	heard        time.Time // authenticated traffic of the peer, IKE or ESP
-	sent         time.Time // anything of ours on path
-	timers       timers
-	complaint    wire.NotifyType // an unprotected error was reported
+	children  []*childSA
+	pending   *childSA       // asked for, its inbound SPI reserved
+	refused   map[*Child]int // how often in a row a child SA came to nothing
+	heard     time.Time      // authenticated traffic of the peer, IKE or ESP
+	sent      time.Time      // anything of ours on path
+	timers    timers
+	complaint wire.NotifyType // an unprotected error was reported
 }
 
 func (e *Engine) newSA(p *peer, initiator bool, path Path, first state) *ikeSA {
-	sa := &ikeSA{e: e, peer: p, initiator: initiator, path: path}
+	sa := &ikeSA{e: e, peer: p, initiator: initiator, path: path, born: e.tick(), refused: map[*Child]int{}}
 	sa.timers = timers{owner: sa, pos: -1}
 	sa.setState(first)
 	return sa
@@ -151,6 +158,7 @@ func (sa *ikeSA) timing() Timing {
 // establish makes an authenticated SA usable and proves it to its peer.
 func (sa *ikeSA) establish(initialContact bool) {
 	sa.setState(stateUp)
+	sa.proven = sa.e.tick()
 	sa.initReq, sa.initResp = nil, nil
 	sa.e.setTimer(&sa.timers, timerLifetime, time.Time{})
 	sa.heard = sa.e.now
@@ -189,8 +197,8 @@ func (sa *ikeSA) end(reason Reason) {
 	sa.active, sa.queue = nil, nil
 	sa.e.stopTimers(&sa.timers)
 	delete(sa.e.sas, sa.ownSPI())
-	if key := (initKey{sa.initRemote, sa.spii}); sa.e.inits[key] == sa {
-		delete(sa.e.inits, key)
+	if sa.e.inits[sa.initKey] == sa {
+		delete(sa.e.inits, sa.initKey)
 	}
 	sa.leavePeer()
 }
@@ -226,26 +234,39 @@ func (sa *ikeSA) expire(k timerKind) {
 	case timerKeepalive:
 		sa.keepalive()
 	case timerChildren:
-		sa.bringUpChildren()
+		sa.askForChild()
 	}
 }
 
-// followPath moves the SA to where an authenticated message came from (RFC
-// 7296 section 2.23). A side that is itself behind a NAT stays where it is.
+// followPath moves the SA to where an authenticated message came from.
 func (sa *ikeSA) followPath(p Path) {
 	sa.heard = sa.e.now
-	if p == sa.path || sa.nat.Local && sa.state == stateUp {
+	if !sa.mayMove(p) {
 		return
 	}
-	was := sa.path
+	was := sa.espPath()
 	sa.path = p
-	if sa.state != stateUp || was.Remote == p.Remote {
+	if sa.state != stateUp || sa.espPath() == was {
 		return
 	}
 	for _, c := range sa.children {
 		sa.e.emit(MovePeer{c.in, sa.espPath()})
 	}
 	sa.report(Event{Kind: EventMoved})
+}
+
+// mayMove: a responder goes to the port for NAT traversal with its peer. Later
+// only a NAT in front of the peer can have moved it, and a side that is itself
+// behind one stays where it is (RFC 7296 section 2.23). What comes by port 500
+// after that is old.
+func (sa *ikeSA) mayMove(p Path) bool {
+	switch {
+	case p == sa.path || sa.path.Encap && !p.Encap:
+		return false
+	case sa.state == stateAuth:
+		return !sa.initiator
+	}
+	return !sa.nat.Local && (sa.nat.Remote || !sa.nat.Known)
 }
 
 // espPath is the path of the children's ESP: always inside UDP on the ports

@@ -23,7 +23,8 @@ func findTS(ps []wire.Payload) (tsi, tsr []wire.Selector, ok bool) {
 }
 
 // narrow is the traffic that policy and request both name (RFC 7296 section
-// 2.9), without selectors that another one contains.
+// 2.9), without selectors that another one contains, and as much of it as a
+// payload can hold (section 3.13).
 func narrow(policy, request []wire.Selector) []wire.Selector {
 	var out []wire.Selector
 	for _, a := range policy {
@@ -36,8 +37,10 @@ func narrow(policy, request []wire.Selector) []wire.Selector {
 			out = append(out, s)
 		}
 	}
-	return out
+	return out[:min(len(out), maxSelectors)]
 }
+
+const maxSelectors = 255
 
 // within says that every selector lies inside one of the policy's.
 func within(ss, policy []wire.Selector) bool {

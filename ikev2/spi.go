@@ -1,6 +1,9 @@
 package ikev2
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"errors"
+)
 
 // spiTable hands out inbound ESP SPIs: an index in the low 20 bits, so that a
 // receiver finds the SA with one array load, and a random generation that is
@@ -16,18 +19,23 @@ const (
 	spiIndexMask = 1<<spiIndexBits - 1
 )
 
+var errNoSPI = errors.New("no inbound SPI is free")
+
 func (t *spiTable) alloc(e *Engine, c *childSA) (uint32, error) {
 	b, err := e.random(2)
 	if err != nil {
 		return 0, err
 	}
 	generation := uint32(binary.BigEndian.Uint16(b))%(1<<(32-spiIndexBits)-1) + 1
-	var index uint32
-	if n := len(t.free); n > 0 && (n > 1024 || len(t.slots) > spiIndexMask) {
+	index := uint32(len(t.slots))
+	full := index > spiIndexMask
+	switch {
+	case len(t.free) > 1024 || full && len(t.free) > 0:
 		index, t.free = t.free[0], t.free[1:]
 		t.slots[index] = c
-	} else {
-		index = uint32(len(t.slots))
+	case full:
+		return 0, errNoSPI
+	default:
 		t.slots = append(t.slots, c)
 	}
 	return generation<<spiIndexBits | index, nil
@@ -49,3 +57,6 @@ func (t *spiTable) release(spi uint32) {
 	t.slots[i] = nil
 	t.free = append(t.free, i)
 }
+
+// used counts the SPIs that are handed out.
+func (t *spiTable) used() int { return len(t.slots) - len(t.free) }

@@ -1,0 +1,66 @@
+package ikev2
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Audit looks for what must never be: a change of state that the table
+// forbids, an SA or an SPI that nobody owns, a timer without its SA. It costs
+// time in proportion to the number of SAs and is for tests; an error is a bug
+// of the engine.
+func (e *Engine) Audit() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(e.badTransitions == 0, "%d forbidden changes of state", e.badTransitions)
+	halfOpen, reserved, waiting := 0, 0, 0
+	for spi, sa := range e.sas {
+		check(sa.ownSPI() == spi && sa.state != stateGone, "IKE SA %v is kept in state %d", sa.id(), sa.state)
+		if !sa.initiator && sa.state == stateAuth {
+			halfOpen++
+		}
+		if sa.timers.pos >= 0 {
+			waiting++
+		}
+		reserved += sa.auditChildren(e, check)
+	}
+	for _, p := range e.peers {
+		p.audit(check)
+		if p.timers.pos >= 0 {
+			waiting++
+		}
+	}
+	for _, sa := range e.inits {
+		check(e.sas[sa.ownSPI()] == sa, "IKE_SA_INIT of forgotten IKE SA %v", sa.id())
+	}
+	check(halfOpen == e.halfOpen, "%d half-open, counted %d", halfOpen, e.halfOpen)
+	check(reserved == e.spis.used(), "%d inbound SPIs have an owner, %d are in use", reserved, e.spis.used())
+	check(waiting == len(e.heap), "%d timers have an owner, %d are waiting", waiting, len(e.heap))
+	return errors.Join(errs...)
+}
+
+func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int {
+	all := sa.children
+	if sa.pending != nil {
+		all = append(all[:len(all):len(all)], sa.pending)
+	}
+	check(len(sa.children) == 0 || sa.state == stateUp, "children of IKE SA %v in state %d", sa.id(), sa.state)
+	for _, c := range all {
+		check(c.sa == sa && e.spis.get(c.in) == c, "inbound SPI %08x belongs to another child", c.in)
+	}
+	return len(all)
+}
+
+func (p *peer) audit(check func(bool, string, ...any)) {
+	if p.up != nil {
+		check(p.up.state == stateUp && p.e.sas[p.up.ownSPI()] == p.up, "peer %s is up by an IKE SA in state %d", p.Name, p.up.state)
+	}
+	if p.attempt != nil {
+		check(p.attempt.state <= stateAuth && p.e.sas[p.attempt.ownSPI()] == p.attempt, "peer %s tries with an IKE SA in state %d", p.Name, p.attempt.state)
+	}
+	check(!p.wanted || p.up != nil || p.attempt != nil || p.timers.pos >= 0, "peer %s is wanted and nothing is done for it", p.Name)
+}
