@@ -8,7 +8,7 @@ import "fmt"
 type Error struct {
 	Notify NotifyType
 	Data   []byte
-	Reason string // one line, fit for a log: peers' bytes in it are escaped
+	Reason string // one line, with none of the peer's bytes in it
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%v: %s", e.Notify, e.Reason) }

@@ -242,6 +242,10 @@ func TestUnknownPayloads(t *testing.T) {
 		if u, ok := ps[0].(*Unknown); !ok || u.PayloadType != kind || !bytes.Equal(u.Body, unhex("abcd")) {
 			t.Errorf("type %d: kept %#v", kind, ps[0])
 		}
+		b[1] = 0x7f // reserved bits are not the critical bit
+		if _, err := ParsePayloads(first, b); err != nil {
+			t.Errorf("type %d: %v", kind, err)
+		}
 		b[1] = criticalBit
 		_, err = ParsePayloads(first, b)
 		checkNotify(t, err, critical)
@@ -249,6 +253,11 @@ func TestUnknownPayloads(t *testing.T) {
 			t.Errorf("type %d: error data %x", kind, e.Data)
 		}
 	}
+}
+
+func TestWritingACriticalPayload(t *testing.T) {
+	_, err := ParsePayloads(AppendPayloads(nil, []Payload{&Unknown{PayloadType: 49, Critical: true}}))
+	checkNotify(t, err, critical)
 }
 
 // A7: the critical bit of payloads we know means nothing, whichever they are.
@@ -280,6 +289,7 @@ func TestOddTransforms(t *testing.T) {
 		{"AES without length", "01 00 0014", aes128, false},
 		{"AES with length 0", "01 00 0014 800e 0000", aes128, false},
 		{"AES with length 129", "01 00 0014 800e 0081", aes128, false},
+		{"AES with an attribute nobody knows for its length", "01 00 0014 8012 0080", aes128, false},
 		{"AES with two lengths", "01 00 0014 800e 0080 800e 0080", aes128, false},
 		{"AES with its length in the long form", "01 00 0014 000e 0002 0080", aes128, false},
 		{"AES with an attribute nobody knows after its length", "01 00 0014 800e 0080 8012 0000", aes128, false},

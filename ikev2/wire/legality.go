@@ -74,8 +74,8 @@ func Check(exchange ExchangeType, response bool, ps []Payload) error {
 			continue
 		}
 		counts[t]++
-		if n, allowed := rule[t]; !allowed || counts[t] > n.max {
-			return malformed("%v: %v payload out of place or once too often", exchange, t)
+		if counts[t] > rule[t].max {
+			return malformed("%v: more than %d %v payloads", exchange, rule[t].max, t)
 		}
 	}
 	if response && isRefusal(ps) {
@@ -93,12 +93,12 @@ func Check(exchange ExchangeType, response bool, ps []Payload) error {
 // which their absence is reported.
 var requiredOrder = []PayloadType{PayloadSA, PayloadKE, PayloadNonce, PayloadIDi, PayloadIDr, PayloadAuth}
 
-// checkSelectors: TSi and TSr come together, and never without an SA. In
-// IKE_AUTH the SA does not come without them either; elsewhere it may be an IKE
-// SA's (RFC 7296 section 1.3.2).
+// checkSelectors: TSi and TSr come together. In IKE_AUTH they come with an SA
+// or not at all; in CREATE_CHILD_SA the SA, which is required, may be an IKE
+// SA's and without them (RFC 7296 section 1.3.2).
 func checkSelectors(exchange ExchangeType, counts map[PayloadType]int) error {
 	sa, tsi, tsr := counts[PayloadSA], counts[PayloadTSi], counts[PayloadTSr]
-	if tsi != tsr || tsi > sa || exchange == ExchangeIKEAuth && sa != tsi {
+	if tsi != tsr || exchange == ExchangeIKEAuth && sa != tsi {
 		return malformed("%v: SA, TSi and TSr payloads do not belong together", exchange)
 	}
 	return nil

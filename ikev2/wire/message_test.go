@@ -182,6 +182,14 @@ func TestHeaderIgnoresReservedBits(t *testing.T) {
 	}
 }
 
+// RFC 7296 section 3.1: V and the reserved bits are sent as zero.
+func TestReservedFlagsAreNotWritten(t *testing.T) {
+	m := Message{Header: Header{Major: 2, Flags: 0xff}}
+	if out := m.Append(nil); out[19] != byte(FlagInitiator|FlagResponse) {
+		t.Errorf("wrote flags %#x", out[19])
+	}
+}
+
 func TestParseHeaderChecksOnlyTheLengthOfItsInput(t *testing.T) {
 	b := bytes.Repeat([]byte{0xff}, HeaderLen)
 	if h, err := ParseHeader(b); err != nil || h.Major != 15 || h.Length != 0xffffffff {

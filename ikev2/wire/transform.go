@@ -84,7 +84,6 @@ const (
 	GroupMODP1024     uint16 = 2
 	GroupMODP1536     uint16 = 5
 	GroupMODP2048     uint16 = 14
-	Group14MODP2048          = GroupMODP2048
 	GroupMODP3072     uint16 = 15
 	GroupMODP4096     uint16 = 16
 	GroupMODP6144     uint16 = 17
