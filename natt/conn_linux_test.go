@@ -354,7 +354,7 @@ func TestVersion(t *testing.T) {
 }
 
 func TestParseControlTruncated(t *testing.T) {
-	var buf controlBuffer[[receiveControl]byte]
+	var buf controlBuffer
 	used := appendSource(buf.bytes[:], 0, loopback6)
 	data, used := appendControl(buf.bytes[:], used, unix.IPPROTO_UDP, unix.UDP_GRO, 4)
 	data[0] = 100

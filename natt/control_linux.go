@@ -10,10 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// controlBuffer is room for control messages, aligned as their headers need.
-type controlBuffer[Bytes any] struct {
+// controlBuffer is room for the control messages of one message, aligned as their headers need: at most pktinfo 40 bytes, TOS 24 (and IPv6's
+// traffic class 24), segment size 24.
+type controlBuffer struct {
 	_     [0]uint64
-	bytes Bytes
+	bytes [128]byte
 }
 
 // controlInfo is what the kernel says of a received message beside its bytes.

@@ -32,7 +32,6 @@
 package natt
 
 import (
-	"net"
 	"net/netip"
 	"time"
 )
@@ -119,5 +118,3 @@ func Listen(addr netip.AddrPort, opts Options) (Conn, error) {
 func unmap(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
-
-var errClosed = net.ErrClosed

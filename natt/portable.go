@@ -103,7 +103,7 @@ func (c *portable) Receive(runs []Run) (int, error) {
 		n, controls, flags, remote, err := c.socket.ReadMsgUDPAddrPort(c.buffer, c.control)
 		switch {
 		case errors.Is(err, net.ErrClosed):
-			return 0, errClosed
+			return 0, net.ErrClosed
 		case err != nil && fatal(err):
 			return 0, bare(err)
 		case err != nil:
@@ -181,7 +181,7 @@ func (c *portable) sendRun(run Run) (whole bool, err error) {
 		switch {
 		case err == nil:
 		case errors.Is(err, net.ErrClosed):
-			return false, errClosed
+			return false, net.ErrClosed
 		case fatal(err):
 			return false, bare(err)
 		default:

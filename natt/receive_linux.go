@@ -1,6 +1,7 @@
 package natt
 
 import (
+	"net"
 	"net/netip"
 	"runtime"
 	"strconv"
@@ -22,8 +23,6 @@ const (
 
 	// Buffers that all start at the same page offset would share cache sets for just the bytes that are read first.
 	runStride = runBuffer + 5*64
-
-	receiveControl = 128 // pktinfo 40, TOS 24 twice, GRO 24, rounded up
 )
 
 // receiver is the state of Receive, which one goroutine uses at a time.
@@ -31,7 +30,7 @@ type receiver struct {
 	messages []mmsghdr
 	iovecs   []unix.Iovec
 	names    []unix.RawSockaddrInet6 // the larger of the two
-	controls []controlBuffer[[receiveControl]byte]
+	controls []controlBuffer
 	try      func(fd uintptr) bool // made once, because a closure a call would be an allocation a call
 	want     int
 	got      int
@@ -48,7 +47,7 @@ func (c *conn) initReceiver() {
 	r.messages = make([]mmsghdr, n)
 	r.iovecs = make([]unix.Iovec, n)
 	r.names = make([]unix.RawSockaddrInet6, n)
-	r.controls = make([]controlBuffer[[receiveControl]byte], n)
+	r.controls = make([]controlBuffer, n)
 	r.try = c.tryReceive
 	slab := make([]byte, n*runStride)
 	for i := range r.messages {
@@ -69,7 +68,7 @@ func (c *conn) Receive(runs []Run) (int, error) {
 	for r.want > 0 {
 		r.reset()
 		if err := c.raw.Read(r.try); err != nil {
-			return 0, errClosed
+			return 0, net.ErrClosed
 		}
 		if r.errno != 0 {
 			if fatal(r.errno) {
@@ -91,7 +90,7 @@ func (r *receiver) reset() {
 	for i := range r.messages[:r.want] {
 		h := &r.messages[i].header
 		h.Namelen = unix.SizeofSockaddrInet6
-		h.SetControllen(receiveControl)
+		h.SetControllen(len(r.controls[i].bytes))
 		h.Flags = 0
 	}
 }

@@ -2,6 +2,7 @@ package natt
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"sync"
 	"syscall"
@@ -11,9 +12,8 @@ import (
 )
 
 const (
-	sendBatch   = 64    // messages a system call; a run that must go plain takes one a datagram
-	maxPayload  = 65507 // of one send, segmented or not: an IPv4 packet less its headers
-	sendControl = 88    // UDP_SEGMENT 24, pktinfo 40, TOS 24
+	sendBatch  = 64    // messages a system call; a run that must go plain takes one a datagram
+	maxPayload = 65507 // of one send, segmented or not: an IPv4 packet less its headers
 )
 
 // cursor is how far a Send has come: run, and offset in its bytes.
@@ -35,7 +35,7 @@ type sender struct {
 	messages [sendBatch]mmsghdr
 	iovecs   [sendBatch]unix.Iovec
 	names    [sendBatch]unix.RawSockaddrInet6
-	controls [sendBatch]controlBuffer[[sendControl]byte]
+	controls [sendBatch]controlBuffer
 	parts    [sendBatch]part
 	try      func(fd uintptr) bool
 	count    int
@@ -66,7 +66,7 @@ func (c *conn) Send(runs []Run) (int, error) {
 	for at := (cursor{}); at.run < len(runs); {
 		c.prepare(runs, at)
 		if err := c.raw.Write(s.try); err != nil {
-			return at.run, errClosed
+			return at.run, net.ErrClosed
 		}
 		if s.sent > 0 {
 			at = s.parts[s.sent-1].after
