@@ -70,7 +70,8 @@ type Peer struct {
 	Keepalive time.Duration
 	Tunnels   []Tunnel
 	// Where says where the settings stand, by their native names: "remote_id",
-	// "local_id", "psk", "remote", "local", "ike", "initiate", ...
+	// "local_id", "psk", "remote", "local", "ike", "initiate", ...; "" is the
+	// peer itself.
 	Where Places
 }
 
@@ -82,7 +83,7 @@ type Tunnel struct {
 	ESP []ikev2.Proposal
 	// Lifetime is the age at which the child SA is to be replaced.
 	Lifetime time.Duration
-	// Where has "local", "remote", "esp" and "lifetime".
+	// Where has "local", "remote" and "esp"; "" is the tunnel itself.
 	Where Places
 }
 

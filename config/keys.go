@@ -23,17 +23,17 @@ const (
 // secret gets the key from where it is. Nothing of an inline key, and nothing
 // that looks like one in the wrong place, is reported.
 func (r *reader) secret(source keySource, text string, at Pos) Secret {
-	s := Secret{&secret{source: source, ref: text}}
+	var key []byte
 	switch source {
 	case keyFile:
-		s.key = r.keyFromFile(text, at)
+		key = r.keyFromFile(text, at)
 	case keyEnv:
-		s.key = r.keyFromEnv(text, at)
+		key = r.keyFromEnv(text, at)
 	default:
-		s.key, s.ref = []byte(text), ""
-		r.checkKey(s.key, at)
+		key, text = []byte(text), ""
+		r.checkKey(key, at)
 	}
-	return s
+	return Secret{&secret{key: &key, source: source, ref: text}}
 }
 
 func (r *reader) keyFromFile(name string, at Pos) []byte {

@@ -45,7 +45,7 @@ type native struct {
 type settings map[string]func(*tomlItem)
 
 func (n native) read(root *tomlTable) {
-	n.each(root, nil, settings{
+	n.each(root, Places{}, settings{
 		"gateway": n.table(n.gateway),
 		"peer":    n.tables(n.peer),
 	})
@@ -55,7 +55,7 @@ func (n native) read(root *tomlTable) {
 // settings that are there and of those that are not.
 func (n native) each(t *tomlTable, where Places, known settings) {
 	for key := range known {
-		where.add(key, Place{Pos: t.pos, Key: key, format: FormatTOML})
+		where[key] = Place{Pos: t.pos, Key: key, format: FormatTOML}
 	}
 	for _, it := range t.items {
 		read := known[it.key]
@@ -63,20 +63,14 @@ func (n native) each(t *tomlTable, where Places, known settings) {
 			n.error(it.keyPos, didYouMean(it.key, keysOf(known)), "unknown setting %q", it.key)
 			continue
 		}
-		where.add(it.key, Place{Pos: it.pos, Key: it.key, Given: true, format: FormatTOML})
+		where[it.key] = Place{Pos: it.pos, Key: it.key, Given: true, format: FormatTOML}
 		read(it)
 	}
 }
 
-func (p Places) add(key string, place Place) {
-	if p != nil {
-		p[key] = place
-	}
-}
-
 func (n native) gateway(t *tomlTable) {
-	g := &n.cfg.Gateway
-	n.each(t, nil, settings{
+	g, where := &n.cfg.Gateway, Places{}
+	n.each(t, where, settings{
 		"local":     text(n, &g.Local, parseLocal),
 		"ike_port":  number(n, &g.IKEPort, parsePort),
 		"natt_port": number(n, &g.NATTPort, parsePort),
@@ -84,7 +78,7 @@ func (n native) gateway(t *tomlTable) {
 		"mtu":       number(n, &g.MTU, parseMTU),
 	})
 	if g.IKEPort == g.NATTPort {
-		n.error(t.pos, "leave both out for 500 and 4500", "ike_port and natt_port are the same")
+		n.error(where["ike_port"].Pos, "leave both out for 500 and 4500", "ike_port and natt_port are the same")
 	}
 }
 
@@ -110,7 +104,7 @@ func (n native) peer(name *tomlItem, t *tomlTable) {
 			p.Tunnels = append(p.Tunnels, n.tunnel(name, t))
 		}),
 	})
-	p.Where.add("", Place{Pos: t.pos, Key: "peer." + quoteKey(p.Name), Given: true, format: FormatTOML})
+	p.Where[""] = Place{Pos: t.pos, Key: "peer." + quoteKey(p.Name), Given: true, format: FormatTOML}
 	if !p.Where["initiate"].Given {
 		p.Initiate = p.Remote != ""
 	}
@@ -129,7 +123,7 @@ func (n native) tunnel(name *tomlItem, t *tomlTable) Tunnel {
 		"esp":      n.espProposals(&tun.ESP),
 		"lifetime": text(n, &tun.Lifetime, parseDuration),
 	})
-	tun.Where.add("", Place{Pos: t.pos, Key: "tunnel." + quoteKey(tun.Name), Given: true, format: FormatTOML})
+	tun.Where[""] = Place{Pos: t.pos, Key: "tunnel." + quoteKey(tun.Name), Given: true, format: FormatTOML}
 	return tun
 }
 

@@ -84,7 +84,7 @@ func (w *printer) key(s Secret) {
 	}
 	value := s.ref
 	if s.source == keyInline {
-		value = string(s.key)
+		value = string(s.Bytes())
 	}
 	w.set(string(s.source), quoteTOML(value))
 }

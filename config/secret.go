@@ -11,12 +11,13 @@ import (
 const redactedText = "(secret)"
 
 // Secret is a pre-shared key and where it came from. However it is printed,
-// marshalled or logged, it shows "(secret)"; the bytes are behind a pointer so
-// that not even reflection in package fmt reaches them.
+// marshalled or logged, it shows "(secret)". The bytes are behind two pointers:
+// package fmt looks through one when it prints somebody's unexported field,
+// where it cannot call methods.
 type Secret struct{ *secret }
 
 type secret struct {
-	key    []byte
+	key    *[]byte
 	source keySource
 	ref    string // file name or variable as written
 }
@@ -35,7 +36,7 @@ func (s Secret) Bytes() []byte {
 	if s.secret == nil {
 		return nil
 	}
-	return s.key
+	return *s.key
 }
 
 // Equal compares keys and where they come from.
@@ -43,7 +44,7 @@ func (s Secret) Equal(o Secret) bool {
 	if s.secret == nil || o.secret == nil {
 		return s.secret == o.secret
 	}
-	return bytes.Equal(s.key, o.key) && s.source == o.source && s.ref == o.ref
+	return bytes.Equal(*s.key, *o.key) && s.source == o.source && s.ref == o.ref
 }
 
 // String is "(secret)".

@@ -54,10 +54,15 @@ func validateAddresses(r *reader, p *Peer) {
 
 func validateIdentities(r *reader, p *Peer) {
 	none := ikev2.Identity{}
-	for setting, id := range map[string]ikev2.Identity{"local_id": p.LocalID, "remote_id": p.RemoteID} {
-		if where := p.Where[setting]; id == none && !where.Given {
-			who := map[string]string{"local_id": "this side is to identify itself as", "remote_id": "the peer identifies itself as"}[setting]
-			r.error(where.Pos, "add "+where.Setting("@NAME")+"; a name holds whatever a NAT does to addresses", "peer %q does not say what %s", p.Name, who)
+	for _, side := range []struct {
+		id            ikev2.Identity
+		setting, lack string
+	}{
+		{p.LocalID, "local_id", "what this side is to identify itself as"},
+		{p.RemoteID, "remote_id", "what the peer identifies itself as"},
+	} {
+		if where := p.Where[side.setting]; side.id == none && !where.Given {
+			r.error(where.Pos, "add "+where.Setting("@NAME")+"; a name holds whatever a NAT does to addresses", "peer %q does not say %s", p.Name, side.lack)
 		}
 	}
 	// A side that takes its own identity for a peer's can be made to talk to
@@ -87,11 +92,8 @@ func validatePairs(r *reader) {
 }
 
 func validateTunnel(r *reader, p *Peer, t *Tunnel) {
-	for setting, s := range map[string][]wire.Selector{"local": t.Local, "remote": t.Remote} {
-		if where := t.Where[setting]; len(s) == 0 && !where.Given {
-			r.error(where.Pos, "add "+where.Setting("10.1.0.0/16"), "tunnel %q of peer %q has no %s network", t.Name, p.Name, setting)
-		}
-	}
+	wantNetwork(r, p, t, "local", t.Local)
+	wantNetwork(r, p, t, "remote", t.Remote)
 	if len(t.Local) == 0 || len(t.Remote) == 0 {
 		return
 	}
@@ -105,6 +107,12 @@ func validateTunnel(r *reader, p *Peer, t *Tunnel) {
 	}
 	if !matched {
 		r.error(where, "give both sides an IPv4 network, or both an IPv6 one", "tunnel %q of peer %q has IPv4 on one side and IPv6 on the other only", t.Name, p.Name)
+	}
+}
+
+func wantNetwork(r *reader, p *Peer, t *Tunnel, setting string, s []wire.Selector) {
+	if where := t.Where[setting]; len(s) == 0 && !where.Given {
+		r.error(where.Pos, "add "+where.Setting("10.1.0.0/16"), "tunnel %q of peer %q has no %s network", t.Name, p.Name, setting)
 	}
 }
 

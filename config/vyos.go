@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"culvert/ikev2"
@@ -147,7 +148,7 @@ func (v *vyos) each(n *node, known rules) {
 // unknown does not repeat a word that may be a key gone astray.
 func (v *vyos) unknown(n *node, known []string) {
 	name := fmt.Sprintf(" %q", n.word)
-	if p := n.parent; nearest(n.word, known) == "" && (p.word == "authentication" || p.parent != nil && p.parent.word == "psk") {
+	if p := n.parent; p.word == "authentication" || p.parent != nil && p.parent.word == "psk" || strings.Contains(n.word, "secret") {
 		name = ""
 	}
 	v.error(n.pos, didYouMean(n.word, known), "unknown setting%s", name)
@@ -216,6 +217,15 @@ func (v *vyos) refused(remedy string) func(*node) {
 	return func(n *node) { v.error(n.pos, remedy, "%q is not supported", n.word) }
 }
 
+// only is for settings with one value that means the same here as in VyOS.
+func (v *vyos) only(want, remedy string) func(*node) {
+	return func(n *node) {
+		if value := v.value(n); value != nil && value.word != want {
+			v.error(value.pos, remedy, "%s %q is not supported", n.word, value.word)
+		}
+	}
+}
+
 func nothing(*node) {}
 
 func (v *vyos) eachKey(n *node) {
@@ -224,7 +234,7 @@ func (v *vyos) eachKey(n *node) {
 		v.each(tag, rules{
 			"id":          v.leaves(func(id *node) { v.keyID(k, id) }),
 			"secret":      func(n *node) { k.secret = v.value(n) },
-			"secret-type": v.agrees("write the key itself, as plain text", "plaintext"),
+			"secret-type": v.only("plaintext", "write the key itself"),
 		})
 		if k.secret == nil && v.ipsec.get("authentication", "psk", tag.word, "secret") == nil {
 			v.error(tag.pos, "add secret", "psk %q has no secret", tag.word)
@@ -297,7 +307,7 @@ func (v *vyos) readIKEGroup(n *node, g *vyosGroup) {
 	v.each(n, rules{
 		"proposal":       v.proposals(n, g, forIKE),
 		"lifetime":       leaf(v, &g.lifetime, parseSeconds),
-		"key-exchange":   v.keyExchange,
+		"key-exchange":   v.only("ikev2", "write key-exchange ikev2 here and at the peer"),
 		"close-action":   v.action(g),
 		"ikev2-reauth":   v.agrees("a connection is not authenticated again while it lives", "no", "disable"),
 		"mobike":         v.agrees("MOBIKE is not supported yet", "disable"),
@@ -317,12 +327,6 @@ func (v *vyos) readIKEGroup(n *node, g *vyosGroup) {
 	}
 }
 
-func (v *vyos) keyExchange(n *node) {
-	if value := v.value(n); value != nil && value.word != "ikev2" {
-		v.error(value.pos, "write key-exchange ikev2 here and at the peer", "key-exchange %q is not supported", value.word)
-	}
-}
-
 func (v *vyos) action(g *vyosGroup) func(*node) {
 	return func(n *node) {
 		if v.value(n) != nil {
@@ -336,17 +340,11 @@ func (v *vyos) readESPGroup(n *node, g *vyosGroup) {
 		"proposal":      v.proposals(n, g, forESP),
 		"lifetime":      leaf(v, &g.lifetime, parseSeconds),
 		"pfs":           v.agrees("perfect forward secrecy is still to come; "+pfsHint, "disable"),
-		"mode":          v.tunnelMode,
+		"mode":          v.only("tunnel", "write mode tunnel here and at the peer"),
 		"compression":   v.agrees("packets are not compressed", "disable"),
 		"life-bytes":    v.unsupported("only the lifetime in seconds counts"),
 		"life-packets":  v.unsupported("only the lifetime in seconds counts"),
 		"disable-rekey": v.unsupported("either side may replace the child SA"),
 		"description":   nothing,
 	})
-}
-
-func (v *vyos) tunnelMode(n *node) {
-	if value := v.value(n); value != nil && value.word != "tunnel" {
-		v.error(value.pos, "write mode tunnel here and at the peer", "mode %q is not supported", value.word)
-	}
 }

@@ -15,6 +15,7 @@ type vyosPeer struct {
 	*Peer
 	tag      *node
 	espGroup *node // default-esp-group
+	ownKey   *node // pre-shared-secret
 	connect  string
 }
 
@@ -43,7 +44,7 @@ func (p *vyosPeer) rules() rules {
 		"authentication":          p.authentication,
 		"local-address":           leaf(p.vyos, &p.Local, parseLocal),
 		"remote-address":          leaf(p.vyos, &p.Remote, parseRemote),
-		"connection-type":         func(n *node) { leaf(p.vyos, &p.connect, parseConnectionType)(n) },
+		"connection-type":         leaf(p.vyos, &p.connect, parseConnectionType),
 		"ike-group":               func(n *node) { p.value(n) },
 		"default-esp-group":       func(n *node) { p.espGroup = p.value(n) },
 		"tunnel":                  p.tunnels,
@@ -107,11 +108,11 @@ func (p *vyosPeer) settingPath(tag *node, path []string) string {
 
 func (p *vyosPeer) authentication(n *node) {
 	p.each(n, rules{
-		"mode":              p.authenticationMode,
+		"mode":              p.only("pre-shared-secret", onlyPSK),
 		"id":                leaf(p.vyos, &p.LocalID, parseIdentity),
 		"local-id":          leaf(p.vyos, &p.LocalID, parseIdentity),
 		"remote-id":         leaf(p.vyos, &p.RemoteID, parseIdentity),
-		"pre-shared-secret": func(n *node) { p.value(n) },
+		"pre-shared-secret": func(n *node) { p.ownKey = p.value(n) },
 		"rsa-key-name":      p.refused(onlyPSK),
 		"rsa":               p.refused(onlyPSK),
 		"x509":              p.refused(onlyPSK),
@@ -123,12 +124,6 @@ func (p *vyosPeer) authentication(n *node) {
 }
 
 const onlyPSK = "peers authenticate by a pre-shared key: write mode pre-shared-secret here and at the peer"
-
-func (p *vyosPeer) authenticationMode(n *node) {
-	if value := p.value(n); value != nil && value.word != "pre-shared-secret" {
-		p.error(value.pos, onlyPSK, "authentication mode %q is not supported", value.word)
-	}
-}
 
 // remote finds the peer's address: remote-address, or up to VyOS 1.3 the
 // peer's name, unless that is an identity.
@@ -199,8 +194,11 @@ func (p *vyosPeer) groups() {
 // key finds the pre-shared key: at the peer, or since VyOS 1.4 in the table of
 // keys, by the pair of identities.
 func (p *vyosPeer) key() Secret {
-	if n := p.tag.get("authentication", "pre-shared-secret"); n != nil && len(n.kids) > 0 {
-		return p.secret(keyInline, n.kids[0].word, n.kids[0].pos)
+	switch {
+	case p.ownKey != nil:
+		return p.secret(keyInline, p.ownKey.word, p.ownKey.pos)
+	case p.tag.get("authentication", "pre-shared-secret") != nil, p.LocalID == (ikev2.Identity{}), p.RemoteID == (ikev2.Identity{}):
+		return Secret{} // something else is wrong, and reported
 	}
 	var best *vyosKey
 	for _, k := range p.keys {
@@ -210,7 +208,7 @@ func (p *vyosPeer) key() Secret {
 	}
 	if best == nil || best.fit(p.LocalID, p.RemoteID) == 0 {
 		p.error(p.tag.pos, "add authentication pre-shared-secret to the peer, or a psk under vpn ipsec authentication with both identities as its ids",
-			"peer %q has no pre-shared key: no psk names both %v and %v", p.Name, p.LocalID, p.RemoteID)
+			"peer %q has no pre-shared key, and no psk names both %v and %v", p.Name, p.LocalID, p.RemoteID)
 		return Secret{}
 	}
 	best.used = true

@@ -17,6 +17,9 @@ var dhGroups = map[string]string{
 	"26": "ecp224", "27": "ecp224bp", "28": "ecp256bp", "29": "ecp384bp", "30": "ecp512bp", "31": "curve25519", "32": "curve448",
 }
 
+// inVyOS says hints in VyOS's words.
+var inVyOS = strings.NewReplacer("gcm16", "gcm128", "modp2048", "dh-group 14", "modp4096", "dh-group 16", "ecp256", "dh-group 19", "ecp384", "dh-group 20", "x25519", "dh-group 31")
+
 // vyosDefaults are what VyOS takes for a part of a proposal that is not there.
 var vyosDefaults = map[string]string{"encryption": "aes128", "hash": "sha1", "dh-group": "2"}
 
@@ -92,7 +95,7 @@ func (p *vyosProposal) build() ikev2.Proposal {
 	}
 	done, f := completeProposal(words, p.tag.word, p.use)
 	if f != nil {
-		p.found.error(p.tag.pos, f.hint, "%s", f.message)
+		p.found.error(p.tag.pos, inVyOS.Replace(f.hint), "%s", f.message)
 		return nil
 	}
 	return done
@@ -121,7 +124,7 @@ func (p *vyosProposal) transform(part string) wire.Transform {
 		f = faultf("", "%q does not belong here", name)
 	}
 	if f != nil {
-		p.found.error(at, f.hint, "%s%s", said, f.message)
+		p.found.error(at, inVyOS.Replace(f.hint), "%s%s", said, f.message)
 	}
 	return t
 }
