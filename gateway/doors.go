@@ -13,32 +13,32 @@ import (
 	"culvert/tun"
 )
 
-// openDoors opens the machine's own device and sockets.
-func openDoors(cfg *config.Config) (doors *Doors, err error) {
-	doors = &Doors{LocalAddr: localAddr, Resolve: resolve}
-	defer func() {
-		if err != nil {
-			doors.closeOpened()
-		}
-	}()
-	local := cfg.Gateway.Local
-	if doors.IKE, err = natt.Listen(netip.AddrPortFrom(local, cfg.Gateway.IKEPort), natt.Options{}); err != nil {
+// openDoors opens the machine's own device and sockets, or none of them.
+func openDoors(cfg *config.Config) (*Doors, error) {
+	doors := &Doors{LocalAddr: localAddr, Resolve: resolve}
+	if err := doors.open(cfg); err != nil {
+		doors.closeOpened()
 		return nil, err
 	}
-	if doors.NATT, err = natt.Listen(netip.AddrPortFrom(local, cfg.Gateway.NATTPort), natt.Options{NATT: true}); err != nil {
-		return nil, err
+	return doors, nil
+}
+
+func (d *Doors) open(cfg *config.Config) (err error) {
+	local := cfg.Gateway.Local
+	if d.IKE, err = natt.Listen(netip.AddrPortFrom(local, cfg.Gateway.IKEPort), natt.Options{}); err != nil {
+		return err
+	}
+	if d.NATT, err = natt.Listen(netip.AddrPortFrom(local, cfg.Gateway.NATTPort), natt.Options{NATT: true}); err != nil {
+		return err
 	}
 	mtu := deviceMTU(cfg)
-	if doors.Device, err = tun.Open(cfg.Gateway.Device, mtu); err != nil {
-		return nil, err
+	if d.Device, err = tun.Open(cfg.Gateway.Device, mtu); err != nil {
+		return err
 	}
-	name := doors.Device.Name()
-	if err = tun.SetUp(name, mtu); err != nil {
-		return nil, err
-	}
-	doors.AddRoute = func(p netip.Prefix, opts tun.RouteOptions) error { return tun.AddRoute(name, p, opts) }
-	doors.DelRoute = func(p netip.Prefix) error { return tun.DelRoute(name, p) }
-	return doors, nil
+	name := d.Device.Name()
+	d.AddRoute = func(p netip.Prefix, opts tun.RouteOptions) error { return tun.AddRoute(name, p, opts) }
+	d.DelRoute = func(p netip.Prefix) error { return tun.DelRoute(name, p) }
+	return tun.SetUp(name, mtu)
 }
 
 func (d *Doors) closeOpened() {

@@ -15,6 +15,11 @@ import (
 	"culvert/lab"
 )
 
+const demoPicture = `    hosta --------- gateway A ------------- NAT ------------ gateway B --------- hostb
+    10.103.0.10     203.0.113.1   192.0.2.10 <-> 172.16.0.1   any        10.104.0.10
+                    is 203.0.113.1                            is @foo
+`
+
 // labStage is the demo in namespaces: each gateway a process of this program.
 type labStage struct {
 	net      *lab.SiteToSite
@@ -37,12 +42,7 @@ func newLabStage() (*labStage, error) {
 }
 
 func (s *labStage) describe() string {
-	return fmt.Sprintf(`a network out of namespaces on this machine:
-
-    hosta --- gateway A ----------- NAT 1:1 ---------- gateway B --- hostb
-    %v  %v     %v = %v    %v
-    identity of A: 203.0.113.1     identity of B: @foo, local address "any"
-`, lab.HostAAddr, lab.GatewayAAddr, lab.GatewayBSeen, lab.GatewayBAddr, lab.HostBAddr)
+	return "a network out of namespaces on this machine:\n\n" + demoPicture
 }
 
 func (s *labStage) host(side demoSide) *lab.Host {
@@ -66,7 +66,8 @@ func (s *labStage) start(ctx context.Context, side demoSide, show *demoShow) err
 		return err
 	}
 	socket := filepath.Join(s.dir, side.name+".sock")
-	p := s.host(side).Command(context.WithoutCancel(ctx), self, "up", file, "--log", "json", "--socket", socket)
+	p := s.host(side).Command(context.WithoutCancel(ctx), self, "up", side.file, "--log", "json", "--socket", socket)
+	p.Dir = s.dir
 	r, w := io.Pipe()
 	p.Stderr = w
 	show.step("gateway", fmt.Sprintf("gateway %s: culvert up %s", side.name, side.file))

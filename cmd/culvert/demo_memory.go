@@ -48,10 +48,8 @@ func newMemoryStage(why string) (*memoryStage, error) {
 }
 
 func (s *memoryStage) describe() string {
-	return fmt.Sprintf(`no namespaces here: %s
-         The same two gateways run in this process instead, over a 1:1 NAT in memory.
-         No packet touches the system; throughput says nothing about real devices.
-`, s.why)
+	return fmt.Sprintf("%s.\nThe same two gateways run in this one process, over a NAT in memory. No packet\n"+
+		"touches the system, and the throughput says nothing about real devices.\n\n%s", s.why, demoPicture)
 }
 
 func (s *memoryStage) start(_ context.Context, side demoSide, show *demoShow) error {

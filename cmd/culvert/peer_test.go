@@ -18,9 +18,6 @@ import (
 	"culvert/lab"
 )
 
-// asCulvert makes this test binary run as the command itself.
-const asCulvert = "CULVERT_TEST_AS_COMMAND"
-
 // peerNet is the situation with nothing running on its gateways yet.
 type peerNet struct {
 	*lab.SiteToSite

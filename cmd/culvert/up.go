@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -64,7 +65,7 @@ func up(ctx context.Context, stderr io.Writer, file string, opts upOptions) erro
 		return usageError(err)
 	}
 	for _, w := range cfg.Warnings {
-		log.Warn(w.String(), "event", "config_warning")
+		log.Warn(strings.ReplaceAll(w.String(), "\n    hint: ", "; "), "event", "config_warning")
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
