@@ -10,6 +10,8 @@ import (
 	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
+const familyLen = 4 // see appendFamily
+
 // Open makes a utun device with an MTU in bytes; any name but utunN takes the
 // next free one (ask Device.Name). Missing rights come back as an error that
 // says what to do and wraps fs.ErrPermission.

@@ -120,7 +120,7 @@ func setUp(name string, network int) error {
 // traffic counts what a carrier saw.
 type traffic struct {
 	reads, runs, packets int
-	writes                     uint64
+	writes               uint64
 }
 
 // carry takes what one device gives apart into packets, as they would cross a

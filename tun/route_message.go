@@ -97,8 +97,6 @@ func appendFamily(b []byte, packet []byte) ([]byte, error) {
 	return b, ErrVersion
 }
 
-const familyLen = 4
-
 // utunName is the name to ask macOS for: it has no other devices than utun0,
 // utun1 and so on, and "utun" is the next free one.
 func utunName(name string) string {

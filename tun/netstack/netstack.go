@@ -1,7 +1,8 @@
 // Package netstack is a tun.Device with no kernel device at all: behind it
 // stands a network stack in user space, with which this process itself is the
 // host. It needs no privileges, and serves the demonstration where namespaces
-// are forbidden, and tests.
+// are forbidden, and tests (but not inside testing/synctest, where the stack's
+// goroutines keep virtual time from advancing: package tuntest is for that).
 //
 //	this process                                    a gateway
 //	Ping, DialTCP, ListenTCP -> Stack (gVisor) -> Read  -> ...
