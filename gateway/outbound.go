@@ -56,8 +56,8 @@ type outboundOptions struct {
 	// InnerMTU bounds the inner packet beside what each SA's path allows; 0
 	// does not.
 	InnerMTU int
-	// Spin is how long to poll the device for more after traffic before going
-	// to sleep, which costs less than waking up. 0 sleeps at once.
+	// Spin is how long to poll the device for more before going to sleep,
+	// which costs less than waking up. 0 sleeps at once.
 	Spin time.Duration
 	// Notices tell control what it may act on; nil drops them.
 	Notices chan<- notice
