@@ -58,7 +58,8 @@ func openError(name string, err error) error {
 }
 
 func adopt(wg wgtun.Device) (Device, error) {
-	// A socket remembers the network namespace it was made in: whoever asks for the MTU later may be elsewhere.
+	// A socket remembers the network namespace that it was made in, and who
+	// asks for the MTU later may be in another.
 	sock, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		discard(wg)

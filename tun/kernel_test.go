@@ -496,3 +496,30 @@ func TestKernelRoutes(t *testing.T) {
 		return nil
 	})
 }
+
+// BenchmarkKernelTCP is one TCP stream from kernel to kernel through this
+// package: split, one copy where a tunnel would encrypt, coalesced.
+func BenchmarkKernelTCP(b *testing.B) {
+	near, far := newNamespace(b), newNamespace(b)
+	wait := join(b, near.open(103), far.open(104))
+	defer wait()
+	var l net.Listener
+	far.do(func() (err error) { l, err = net.Listen("tcp", "10.104.0.1:80"); return err })
+	defer l.Close()
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			io.Copy(io.Discard, c)
+			c.Close()
+		}
+	}()
+	var c net.Conn
+	near.do(func() (err error) { c, err = net.Dial("tcp", "10.104.0.1:80"); return err })
+	defer c.Close()
+	data := make([]byte, 1<<20)
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		if _, err := c.Write(data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

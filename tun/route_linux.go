@@ -50,8 +50,8 @@ func AddRoute(device string, prefix netip.Prefix, opts RouteOptions) error {
 	if err != nil {
 		return err
 	}
-	// Two IPv6 routes of different metric or device stand side by side, and the kernel refuses only
-	// the very same; look for both families alike.
+	// The kernel refuses only the very same route: one of another metric, or an
+	// IPv6 one over another device, would stand beside ours and perhaps win.
 	if other, ok := routeTo(route.Dst, prefix); ok {
 		return fmt.Errorf("route to %s through %s: %w, %s", prefix, device, ErrRouteExists, describeRoute(other))
 	}

@@ -117,6 +117,7 @@ type Device interface {
 	Offload() Offload
 	// Read waits for a packet and returns it inside slab, which must have at
 	// least SlabLen bytes and belongs to the caller. Feed it to a Splitter.
+	// An error that is not os.ErrClosed is about one packet: count it, go on.
 	Read(slab []byte) (Super, error)
 	// TryRead is Read without waiting: ErrWouldBlock when nothing is there.
 	TryRead(slab []byte) (Super, error)
