@@ -208,17 +208,20 @@ func (n *namespace) enter() string {
 	return fmt.Sprintf("nsenter%s --net=/proc/%d/fd/%d sh", user, os.Getpid(), n.fd)
 }
 
-// Sweep removes the namespaces that labs with this prefix left behind when their
-// process died without Close, and returns their names. Those of processes that
-// still run, and everything else under /run/netns, stay.
+// Sweep removes the namespaces, and strongSwan's files, that labs with this prefix
+// left behind when their process died without Close, and returns their names.
+// Those of processes that still run, and everything else, stay.
 func Sweep(prefix string) ([]string, error) {
-	ours := regexp.MustCompile("^" + regexp.QuoteMeta(prefix) + "[0-9a-f]{8}-")
-	entries, err := os.ReadDir(namespaceDir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
+	name := "^" + regexp.QuoteMeta(prefix) + "[0-9a-f]{8}-"
+	namespaces, err := sweepDir(namespaceDir, regexp.MustCompile(name))
+	files, errFiles := sweepDir(os.TempDir(), regexp.MustCompile(name+".*"+strongSwanSuffix))
+	return append(namespaces, files...), errors.Join(err, errFiles)
+}
+
+func sweepDir(dir string, ours *regexp.Regexp) ([]string, error) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
+		return nil, ignoreMissing(err)
 	}
 	var removed []string
 	var errs []error
@@ -226,7 +229,7 @@ func Sweep(prefix string) ([]string, error) {
 		if !ours.MatchString(entry.Name()) {
 			continue
 		}
-		gone, err := sweepOne(filepath.Join(namespaceDir, entry.Name()))
+		gone, err := sweepOne(filepath.Join(dir, entry.Name()))
 		if gone {
 			removed = append(removed, entry.Name())
 		}
@@ -235,36 +238,60 @@ func Sweep(prefix string) ([]string, error) {
 	return removed, errors.Join(errs...)
 }
 
+// sweepOne removes what nobody has locked: a namespace, or a directory of files.
 func sweepOne(path string) (bool, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := lock(path)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil // its process lives
+	}
 	if err != nil {
 		return false, ignoreMissing(err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return false, nil // its process lives
-	}
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(fd, &fs); err != nil {
 		return false, err
 	}
-	if fs.Type != unix.NSFS_MAGIC {
-		return sweepFile(path)
+	if fs.Type == unix.NSFS_MAGIC {
+		left := &namespace{name: filepath.Base(path), fd: fd}
+		return true, errors.Join(left.do(removeLinks), unbind(path))
 	}
-	left := &namespace{name: filepath.Base(path), fd: fd}
-	return true, errors.Join(left.do(removeLinks), unbind(path))
-}
-
-// sweepFile removes a name that never got its mount. A young one may be about to.
-func sweepFile(path string) (bool, error) {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return false, ignoreMissing(err)
-	}
-	if time.Since(info.ModTime()) < time.Minute {
+	if young(path) {
 		return false, nil
 	}
-	return true, os.Remove(path)
+	return true, os.RemoveAll(path)
+}
+
+// lock opens what only this user can have made and locks it for the life of the
+// descriptor.
+func lock(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	if err == nil && int(st.Uid) != os.Geteuid() {
+		err = unix.EPERM
+	}
+	if err == nil {
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// young: this name has no mount or files yet, and may be about to get them.
+func young(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || time.Since(info.ModTime()) > time.Minute {
+		return false
+	}
+	entries, err := os.ReadDir(path)
+	return err != nil || len(entries) == 0
 }
 
 func ignoreMissing(err error) error {

@@ -109,7 +109,7 @@ func TestProcessGroupEnds(t *testing.T) {
 	}{
 		"by itself":  {"exit 0", func(*Process, context.CancelFunc) {}},
 		"by Stop":    {"wait", func(p *Process, _ context.CancelFunc) { p.Stop() }},
-		"by signal":  {"wait", func(p *Process, _ context.CancelFunc) { p.Signal(syscall.SIGINT) }},
+		"by signal":  {"wait", func(p *Process, _ context.CancelFunc) { p.Signal(syscall.SIGTERM) }},
 		"by context": {"wait", func(_ *Process, cancel context.CancelFunc) { cancel() }},
 	} {
 		ctx, cancel := context.WithCancel(t.Context())

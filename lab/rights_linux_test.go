@@ -130,7 +130,7 @@ var roles = map[string]func() int{
 	"inside":       inside,
 }
 
-// crash leaves a lab with a program in it and prints the names of both.
+// crash leaves a lab with a program in it and prints their names.
 func crash() int {
 	l, err := New(testPrefix)
 	if err != nil {
@@ -145,6 +145,13 @@ func crash() int {
 		return 1
 	}
 	fmt.Println(h.Namespace(), p.Pid())
+	if StrongSwanAvailable() == nil {
+		s, err := h.StrongSwan(context.Background(), publicSide())
+		if err != nil {
+			return 1
+		}
+		fmt.Println(s.dir)
+	}
 	return 0
 }
 

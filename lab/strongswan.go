@@ -10,11 +10,16 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"text/template"
 	"time"
 )
 
 const (
+	// strongSwanSuffix parts the name of a namespace from the rest of a directory's.
+	strongSwanSuffix = "-strongswan-"
+
 	charon      = "/usr/lib/ipsec/charon"
 	swanctl     = "/usr/sbin/swanctl"
 	pluginDir   = "/usr/lib/ipsec/plugins"
@@ -52,6 +57,8 @@ type StrongSwanChild struct {
 type StrongSwan struct {
 	host   *Host
 	dir    string
+	locked int // the directory, so that Sweep leaves it alone
+	unlock sync.Once
 	charon *Process
 }
 
@@ -94,18 +101,22 @@ func (h *Host) StrongSwan(ctx context.Context, config StrongSwanConfig) (*Strong
 
 // prepareStrongSwan writes the files, for which the lab is answerable from then on.
 func (h *Host) prepareStrongSwan(ctx context.Context, config StrongSwanConfig) (*StrongSwan, error) {
-	dir, err := os.MkdirTemp("", "strongswan-")
+	dir, err := os.MkdirTemp("", h.Namespace()+strongSwanSuffix)
 	if err != nil {
 		return nil, err
 	}
 	s := &StrongSwan{host: h, dir: dir}
+	s.locked, err = lock(dir)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(dir))
+	}
 	s.charon = s.command(context.WithoutCancel(ctx), charon, "--use-syslog", "no")
 	err = s.writeConfig(config)
 	if err == nil {
 		err = h.lab.adopt(s)
 	}
 	if err != nil {
-		os.RemoveAll(dir)
+		s.halt()
 		return nil, err
 	}
 	return s, nil
@@ -200,7 +211,9 @@ func (s *StrongSwan) Stop() error {
 }
 
 func (s *StrongSwan) halt() error {
-	return errors.Join(s.charon.Stop(), os.RemoveAll(s.dir))
+	err := errors.Join(s.charon.Stop(), os.RemoveAll(s.dir))
+	s.unlock.Do(func() { syscall.Close(s.locked) })
+	return err
 }
 
 func (s *StrongSwan) writeConfig(config StrongSwanConfig) error {

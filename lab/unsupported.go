@@ -39,6 +39,7 @@ func CheckRights() Rights {
 func ReexecInUserNamespace([]string) (int, error) { return 0, ErrUnsupported }
 
 func newNamespace(string) (*namespace, error) { return nil, ErrUnsupported }
+func lock(string) (int, error)                { return -1, ErrUnsupported }
 func onThread(fn func() error) error          { return fn() }
 func (*namespace) enterThread() error         { return ErrUnsupported }
 func (*namespace) do(func() error) error      { return ErrUnsupported }
