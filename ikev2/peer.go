@@ -99,12 +99,12 @@ func (p *peer) expire(timerKind) {
 // established makes sa the peer's SA. An older one of the same identities is
 // taken down only now that the new one is proven.
 func (p *peer) established(sa *ikeSA, initialContact bool) {
-	if p.attempt != nil && p.attempt != sa {
-		p.attempt.end(ReasonReplaced)
-	}
-	old := p.up
+	attempt, old := p.attempt, p.up
 	p.attempt, p.up, p.failed = nil, sa, 0
 	p.e.setTimer(&p.timers, timerReconnect, time.Time{})
+	if attempt != nil && attempt != sa {
+		attempt.end(ReasonReplaced)
+	}
 	switch {
 	case old == nil:
 	case initialContact:

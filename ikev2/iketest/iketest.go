@@ -8,14 +8,13 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"hash"
 	"io"
 	"math/rand/v2"
 	"net/netip"
-	"strings"
 	"time"
 
 	"culvert/ikev2"
-	"culvert/ikev2/wire"
 )
 
 // Random is a deterministic source of bytes for an engine.
@@ -23,22 +22,6 @@ func Random(seed uint64) io.Reader {
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], seed)
 	return rand.NewChaCha8(sha256.Sum256(b[:]))
-}
-
-// Host is an engine on the network, and what it has done so far.
-type Host struct {
-	Name   string
-	Engine *ikev2.Engine
-	Events []ikev2.Event
-	// In and Out are the installed halves of child SAs by inbound SPI.
-	In  map[uint32]ikev2.InstallInbound
-	Out map[uint32]ikev2.InstallOutbound
-	// Keepalives counts the NAT keepalives sent.
-	Keepalives int
-	// Sent are the IKE messages sent, in order.
-	Sent []ikev2.Transmit
-
-	net *Net
 }
 
 // Packet is a datagram on its way. From and To are the outer addresses as the
@@ -64,19 +47,33 @@ type Net struct {
 	// one (RFC 4787's simplest kind); ports stay.
 	NAT map[netip.Addr]netip.Addr
 
-	log strings.Builder
+	// Faults are breaches of an engine's contract, and whatever its Audit found.
+	Faults []string
+
+	log   []note
+	keys  map[ikev2.SAID]ikev2.IKEKeys
+	bytes hash.Hash
 }
 
 // New is an empty network at a fixed time.
 func New() *Net {
-	return &Net{Now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), hosts: map[netip.Addr]*Host{}, NAT: map[netip.Addr]netip.Addr{}}
+	return &Net{Now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), hosts: map[netip.Addr]*Host{}, NAT: map[netip.Addr]netip.Addr{},
+		keys: map[ikev2.SAID]ikev2.IKEKeys{}, bytes: sha256.New()}
 }
 
-// Add puts an engine at an address.
+// Add puts an engine at an address. It is made to tell its keys, for the
+// transcript to show what is inside its messages.
 func (n *Net) Add(name string, addr string, cfg ikev2.Config, seed uint64) *Host {
-	h := &Host{Name: name, Engine: ikev2.New(cfg, Random(seed)), In: map[uint32]ikev2.InstallInbound{}, Out: map[uint32]ikev2.InstallOutbound{}, net: n}
+	h := &Host{Name: name, net: n, cfg: cfg}
+	h.start(seed)
 	n.hosts[netip.MustParseAddr(addr)] = h
 	return h
+}
+
+// Restart makes h lose all it knows, as a crash does.
+func (n *Net) Restart(h *Host, seed uint64) {
+	n.note("%s: restarts", h.Name)
+	h.start(seed)
 }
 
 // Command gives h a command and lets its outputs out.
@@ -120,7 +117,7 @@ func (n *Net) next() (at time.Time, h *Host, packet bool) {
 			at, h, packet = t, x, false
 		}
 	}
-	if !packet && at.Before(n.Now) {
+	if h != nil && at.Before(n.Now) {
 		at = n.Now
 	}
 	return at, h, packet
@@ -140,6 +137,27 @@ func (n *Net) arrive(a arrival) {
 // Inject sends a datagram that no engine made.
 func (n *Net) Inject(p Packet) { n.carry(p) }
 
+// Digest stands for every byte that the engines have sent, in order.
+func (n *Net) Digest() string { return fmt.Sprintf("%x", n.bytes.Sum(nil)) }
+
+func (n *Net) fault(format string, args ...any) {
+	n.Faults = append(n.Faults, fmt.Sprintf(format, args...))
+	n.note("FAULT: "+format, args...)
+}
+
+func (n *Net) carry(p Packet) {
+	p.Number = n.count
+	n.count++
+	delays := []time.Duration{10 * time.Millisecond}
+	if n.Link != nil {
+		delays = n.Link(p)
+	}
+	n.note("%v%s", carried{n, p}, fate(delays))
+	for _, d := range delays {
+		heap.Push(&n.queue, arrival{p, n.Now.Add(d)})
+	}
+}
+
 func (n *Net) public(a netip.Addr) netip.Addr {
 	if p, ok := n.NAT[a]; ok {
 		return p
@@ -154,130 +172,6 @@ func (n *Net) private(a netip.Addr) netip.Addr {
 		}
 	}
 	return a
-}
-
-// drain takes h's outputs.
-func (n *Net) drain(h *Host) {
-	for {
-		o, ok := h.Engine.Poll()
-		if !ok {
-			return
-		}
-		h.take(o)
-	}
-}
-
-func (h *Host) take(o ikev2.Output) {
-	n := h.net
-	switch o := o.(type) {
-	case ikev2.Transmit:
-		h.transmit(o)
-	case ikev2.InstallInbound:
-		h.In[o.InboundSPI] = o
-		n.note("%s: install inbound %s %v", h.Name, o.Child, o.Suite)
-	case ikev2.InstallOutbound:
-		h.Out[o.InboundSPI] = o
-		n.note("%s: install outbound %s %v", h.Name, o.Child, o.Suite)
-	case ikev2.RemoveInbound:
-		delete(h.In, o.InboundSPI)
-		n.note("%s: remove inbound", h.Name)
-	case ikev2.RemoveOutbound:
-		delete(h.Out, o.InboundSPI)
-		n.note("%s: remove outbound", h.Name)
-	case ikev2.MovePeer:
-		n.note("%s: move peer to %v", h.Name, o.Path.Remote)
-	case ikev2.Event:
-		h.Events = append(h.Events, o)
-		n.note("%s: %s", h.Name, describe(o))
-	}
-}
-
-func describe(e ikev2.Event) string {
-	s := e.Kind.String()
-	if e.Reason != ikev2.ReasonNone {
-		s += " " + e.Reason.String()
-	}
-	if e.Notify != 0 {
-		s += " " + e.Notify.String()
-	}
-	if e.Kind == ikev2.EventInit {
-		s += ", NAT: " + e.NAT.String()
-	}
-	return s
-}
-
-func (h *Host) transmit(o ikev2.Transmit) {
-	if len(o.Payload) == 1 {
-		h.Keepalives++
-		h.net.note("%s: keepalive", h.Name)
-		return
-	}
-	h.Sent = append(h.Sent, o)
-	from := netip.AddrPortFrom(h.net.public(o.Path.Local.Addr()), o.Path.Local.Port())
-	h.net.carry(Packet{From: from, To: o.Path.Remote, Encap: o.Path.Encap, Payload: o.Payload})
-}
-
-func (n *Net) carry(p Packet) {
-	p.Number = n.count
-	n.count++
-	delays := []time.Duration{10 * time.Millisecond}
-	if n.Link != nil {
-		delays = n.Link(p)
-	}
-	n.note("%v -> %v %s%s", p.From, p.To, headline(p.Payload), fate(delays))
-	for _, d := range delays {
-		heap.Push(&n.queue, arrival{p, n.Now.Add(d)})
-	}
-}
-
-func fate(delays []time.Duration) string {
-	switch len(delays) {
-	case 0:
-		return " (lost)"
-	case 1:
-		return ""
-	}
-	return fmt.Sprintf(" (arrives %d times)", len(delays))
-}
-
-func headline(b []byte) string {
-	h, err := wire.ParseHeader(b)
-	if err != nil {
-		return "garbage"
-	}
-	kind := "request"
-	if h.Flags&wire.FlagResponse != 0 {
-		kind = "response"
-	}
-	return fmt.Sprintf("%v %s %d, %d bytes", h.Exchange, kind, h.MessageID, len(b))
-}
-
-func (n *Net) note(format string, args ...any) {
-	fmt.Fprintf(&n.log, "%9.3fs  ", n.Now.Sub(New().Now).Seconds())
-	fmt.Fprintf(&n.log, format+"\n", args...)
-}
-
-// Transcript is what happened, a line each.
-func (n *Net) Transcript() string { return n.log.String() }
-
-// Has counts the events of a kind.
-func (h *Host) Has(kind ikev2.EventKind) (count int) {
-	for _, e := range h.Events {
-		if e.Kind == kind {
-			count++
-		}
-	}
-	return count
-}
-
-// Last is the latest event of a kind.
-func (h *Host) Last(kind ikev2.EventKind) (last ikev2.Event, ok bool) {
-	for _, e := range h.Events {
-		if e.Kind == kind {
-			last, ok = e, true
-		}
-	}
-	return last, ok
 }
 
 type arrival struct {

@@ -1,0 +1,150 @@
+package iketest
+
+import (
+	"net/netip"
+
+	"culvert/ikev2"
+	"culvert/ikev2/wire"
+)
+
+// Host is an engine on the network, and what it has done so far.
+type Host struct {
+	Name   string
+	Engine *ikev2.Engine
+	Events []ikev2.Event
+	// In and Out are the installed halves of child SAs by inbound SPI.
+	In  map[uint32]ikev2.InstallInbound
+	Out map[uint32]ikev2.InstallOutbound
+	// Keepalives counts the NAT keepalives sent.
+	Keepalives int
+	// Sent are the IKE messages sent, in order.
+	Sent []ikev2.Transmit
+	// Keys are the secrets of the latest IKE SA.
+	Keys ikev2.IKEKeys
+
+	net *Net
+	cfg ikev2.Config
+	// used are the inbound SPIs there have been.
+	used map[uint32]bool
+	// answered: a response is among the outputs of the input at hand.
+	answered bool
+}
+
+func (h *Host) start(seed uint64) {
+	cfg := h.cfg
+	cfg.KeyLog = true
+	h.Engine = ikev2.New(cfg, Random(seed))
+	h.In, h.Out, h.used = map[uint32]ikev2.InstallInbound{}, map[uint32]ikev2.InstallOutbound{}, map[uint32]bool{}
+}
+
+// drain takes h's outputs and holds them to the engine's contract.
+func (n *Net) drain(h *Host) {
+	h.answered = false
+	for {
+		o, ok := h.Engine.Poll()
+		if !ok {
+			break
+		}
+		h.take(o)
+	}
+	if err := h.Engine.Audit(); err != nil {
+		n.fault("%s: %v", h.Name, err)
+	}
+	if len(h.In) != len(h.Out) {
+		n.fault("%s: %d inbound ESP SAs, %d outbound", h.Name, len(h.In), len(h.Out))
+	}
+}
+
+func (h *Host) take(o ikev2.Output) {
+	n := h.net
+	switch o := o.(type) {
+	case ikev2.Transmit:
+		h.transmit(o)
+	case ikev2.InstallInbound:
+		h.installInbound(o)
+	case ikev2.InstallOutbound:
+		if _, ok := h.In[o.InboundSPI]; !ok {
+			n.fault("%s: outbound half of %08x comes first", h.Name, o.InboundSPI)
+		}
+		h.Out[o.InboundSPI] = o
+		n.note("%s: install outbound %s %v", h.Name, o.Child, o.Suite)
+	case ikev2.RemoveInbound:
+		h.removed(o.InboundSPI)
+		delete(h.In, o.InboundSPI)
+		n.note("%s: remove inbound", h.Name)
+	case ikev2.RemoveOutbound:
+		h.removed(o.InboundSPI)
+		delete(h.Out, o.InboundSPI)
+		n.note("%s: remove outbound", h.Name)
+	case ikev2.MovePeer:
+		n.note("%s: move peer to %v", h.Name, o.Path.Remote)
+	case ikev2.IKEKeys:
+		h.Keys, n.keys[o.ID] = o, o
+	case ikev2.Event:
+		h.Events = append(h.Events, o)
+		n.note("%s: %v", h.Name, happening(o))
+	}
+}
+
+// installInbound: the peer may send as soon as it has the answer, so inbound
+// comes before it; and no SPI is used twice.
+func (h *Host) installInbound(o ikev2.InstallInbound) {
+	if h.answered {
+		h.net.fault("%s: inbound half of %08x comes after the answer", h.Name, o.InboundSPI)
+	}
+	if h.used[o.InboundSPI] || o.InboundSPI <= 255 {
+		h.net.fault("%s: inbound SPI %08x", h.Name, o.InboundSPI)
+	}
+	h.In[o.InboundSPI], h.used[o.InboundSPI] = o, true
+	h.net.note("%s: install inbound %s %v", h.Name, o.Child, o.Suite)
+}
+
+func (h *Host) removed(spi uint32) {
+	_, in := h.In[spi]
+	if _, out := h.Out[spi]; !in && !out {
+		h.net.fault("%s: removes %08x, which is not there", h.Name, spi)
+	}
+}
+
+func (h *Host) transmit(o ikev2.Transmit) {
+	h.net.bytes.Write(o.Payload)
+	if len(o.Payload) == 1 {
+		h.Keepalives++
+		h.net.note("%s: keepalive", h.Name)
+		return
+	}
+	if head, err := wire.ParseHeader(o.Payload); err == nil && head.Flags&wire.FlagResponse != 0 {
+		h.answered = true
+	}
+	h.Sent = append(h.Sent, o)
+	from := netip.AddrPortFrom(h.net.public(o.Path.Local.Addr()), o.Path.Local.Port())
+	h.net.carry(Packet{From: from, To: o.Path.Remote, Encap: o.Path.Encap, Payload: o.Payload})
+}
+
+// Has counts the events of a kind.
+func (h *Host) Has(kind ikev2.EventKind) (count int) {
+	for _, e := range h.Events {
+		if e.Kind == kind {
+			count++
+		}
+	}
+	return count
+}
+
+// Last is the latest event of a kind.
+func (h *Host) Last(kind ikev2.EventKind) (last ikev2.Event, ok bool) {
+	for _, e := range h.Events {
+		if e.Kind == kind {
+			last, ok = e, true
+		}
+	}
+	return last, ok
+}
+
+// Dropped is the sum of h's drop counters.
+func (h *Host) Dropped() (sum uint64) {
+	for _, n := range h.Engine.Drops() {
+		sum += n
+	}
+	return sum
+}
