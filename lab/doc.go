@@ -20,6 +20,15 @@
 // The default route of the two hosts is their gateway, that of the two gateways
 // is the NAT. gwa sees gwb as 192.0.2.10, which no interface of gwb has.
 //
+// In a host, Command runs a program, Do runs a function, Ping sends echoes, Capture
+// writes pcapng, StrongSwan starts a peer; TCP measures between two. Close ends and
+// removes all of it. CheckRights says whether this process may do so, and
+// ReexecInUserNamespace gets the rights where only a user namespace has them:
+//
+//	Direct         New and Situation work in this process
+//	UserNamespace  they work in the program that ReexecInUserNamespace starts
+//	NoRights       nowhere; Rights.Reason says why
+//
 // A host is a network namespace. Where the mount table may be written it is
 // bound under /run/netns, where `ip netns` finds it; in a user namespace /run is
 // covered with a private tmpfs first; where neither works an open descriptor
