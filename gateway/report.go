@@ -19,7 +19,7 @@ type peerStatus struct {
 }
 
 func newPeerStatus(p *config.Peer) *peerStatus {
-	return &peerStatus{PeerStatus{Name: p.Name, State: "down", LocalID: p.LocalID, RemoteID: p.RemoteID, NAT: ikev2.NAT{}.String()}}
+	return &peerStatus{PeerStatus{Name: p.Name, State: "down", LocalID: p.LocalID.String(), RemoteID: p.RemoteID.String(), NAT: ikev2.NAT{}.String()}}
 }
 
 // happened writes an event down: into the log, a line and where something

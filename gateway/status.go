@@ -33,8 +33,8 @@ type PeerStatus struct {
 	Name          string         `json:"name"`
 	State         string         `json:"state"`
 	Since         time.Time      `json:"since,omitzero"`
-	LocalID       ikev2.Identity `json:"local_id"`
-	RemoteID      ikev2.Identity `json:"remote_id"`
+	LocalID       string         `json:"local_id"`
+	RemoteID      string         `json:"remote_id"`
 	LocalAddress  netip.AddrPort `json:"local_address"`
 	RemoteAddress netip.AddrPort `json:"remote_address"`
 	NAT           string         `json:"nat"`
