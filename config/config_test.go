@@ -101,9 +101,17 @@ func TestPlaces(t *testing.T) {
 		{"side-a.vyos", "remote_id", 24, 18, false, `authentication remote-id 10.0.0.5`},
 		{"side-a.set", "remote_id", 12, 33, false, `set vpn ipsec site-to-site peer @foo authentication remote-id 10.0.0.5`},
 		{"side-b.set", "local_id", 16, 59, true, `set vpn ipsec site-to-site peer a authentication local-id 10.0.0.5`},
+		{"side-b.vyos", "ike", 14, 19, true, `ike-group IKE proposal 10.0.0.5`},
+		{"side-b.vyos", "tunnel esp", 5, 19, true, `esp-group ESP proposal 10.0.0.5`},
+		{"side-b.vyos", "tunnel remote", 40, 32, true, `tunnel 0 remote prefix 10.0.0.5`},
+		{"side-b.set", "tunnel remote", 25, 58, true, `set vpn ipsec site-to-site peer a tunnel 0 remote prefix 10.0.0.5`},
+		{"side-b.toml", "tunnel remote", 15, 11, true, `remote = "10.0.0.5"`},
 	} {
 		cfg := mustParse(t, tt.file, example(t, tt.file))
 		p := cfg.Peers[0].Where[tt.setting]
+		if setting, ok := strings.CutPrefix(tt.setting, "tunnel "); ok {
+			p = cfg.Peers[0].Tunnels[0].Where[setting]
+		}
 		if p.File != tt.file || p.Line != tt.line || p.Column != tt.column || p.Given != tt.given || p.Setting("10.0.0.5") != tt.write {
 			t.Errorf("%s %s: %v given %v: %s\nwant %d:%d given %v: %s", tt.file, tt.setting, p.Pos, p.Given, p.Setting("10.0.0.5"), tt.line, tt.column, tt.given, tt.write)
 		}
@@ -134,6 +142,31 @@ func TestFragments(t *testing.T) {
 	} {
 		if got := essence(mustParse(t, name, text)); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %s\nwant %s", name, got.TOML(), want.TOML())
+		}
+	}
+}
+
+// TestDocumentedForm: the form in the package documentation can be used, and
+// has every setting.
+func TestDocumentedForm(t *testing.T) {
+	doc, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, form, _ := strings.Cut(string(doc), "# Culvert's own form")
+	var text strings.Builder
+	for line := range strings.Lines(form) {
+		if code, ok := strings.CutPrefix(line, "//\t"); ok {
+			text.WriteString(code)
+		}
+	}
+	cfg := mustParse(t, "doc.toml", text.String())
+	p := cfg.Peers[0]
+	for _, where := range []Places{p.Where, p.Tunnels[0].Where} {
+		for setting, place := range where {
+			if !place.Given && !strings.HasPrefix(setting, "psk_") {
+				t.Errorf("%s is not documented", setting)
+			}
 		}
 	}
 }
@@ -329,7 +362,7 @@ func checkError(t *testing.T, err error, lines int) {
 	failed := false
 	for _, d := range wrong.Diagnostics {
 		failed = failed || d.Severity == SeverityError
-		if d.Line < 1 || d.Line > lines || d.Column < 1 || d.Message == "" || strings.ContainsFunc(d.Message, func(r rune) bool { return r < ' ' }) {
+		if d.Line < 1 || d.Line > lines || d.Column < 1 || d.Message == "" || strings.ContainsFunc(d.Message+d.Hint, func(r rune) bool { return r < ' ' }) {
 			t.Fatalf("%#v", d)
 		}
 	}

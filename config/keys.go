@@ -54,7 +54,7 @@ func (r *reader) keyFromFile(name string, at Pos) []byte {
 func keyFileHint(name string, err error) string {
 	switch {
 	case errors.Is(err, ErrKeyFileOpen):
-		return fmt.Sprintf("chmod 600 %s, and make a new key if others may have read this one", name)
+		return fmt.Sprintf("chmod 600 %s, and make a new key if others may have read this one", quoteVyOS(name))
 	case errors.Is(err, fs.ErrPermission):
 		return "run this as the user that runs the gateway"
 	case errors.Is(err, fs.ErrNotExist):

@@ -10,33 +10,7 @@ import (
 	"culvert/ikev2/wire"
 )
 
-// native reads culvert's own form:
-//
-//	[gateway]                 # all of it may be left out
-//	local     = "any"         # address to listen on
-//	ike_port  = 500
-//	natt_port = 4500
-//	device    = "culvert0"
-//	mtu       = 1400          # of inner packets; left out: from the path
-//
-//	[peer.NAME]
-//	remote    = "203.0.113.1" # address, host name or "any"
-//	local     = "any"         # address to send from
-//	remote_ike_port, remote_natt_port
-//	local_id  = "@foo"        # who we are
-//	remote_id = "203.0.113.1" # who the peer has to be
-//	psk       = "..."         # or psk_file, or psk_env
-//	initiate  = true          # left out: true where remote is not "any"
-//	ike       = ["aes128gcm16-prfsha256-x25519"]
-//	ike_lifetime = "4h"
-//	dpd       = "30s"         # or "off"
-//	keepalive = "20s"         # or "off"
-//
-//	[peer.NAME.tunnel.NAME]
-//	local     = "10.104.0.0/24"                 # or a list
-//	remote    = ["10.103.0.0/24", "10.9.0.0/16[tcp/443]"]
-//	esp       = ["aes128gcm16"]
-//	lifetime  = "1h"
+// native reads culvert's own form, which the package documentation shows.
 type native struct {
 	*reader
 }
@@ -61,10 +35,19 @@ func (n native) each(t *tomlTable, where Places, known settings) {
 		read := known[it.key]
 		if read == nil {
 			n.error(it.keyPos, didYouMean(it.key, keysOf(known)), "unknown setting %q", it.key)
+			where.forgive(nearest(it.key, keysOf(known)))
 			continue
 		}
 		where[it.key] = Place{Pos: it.pos, Key: it.key, Given: true, format: FormatTOML}
 		read(it)
+	}
+}
+
+// forgive counts a misspelt setting as given, so that it is not missed too.
+func (p Places) forgive(key string) {
+	if place, ok := p[key]; ok && !strings.HasPrefix(key, "psk") {
+		place.Given = true
+		p[key] = place
 	}
 }
 
@@ -160,7 +143,7 @@ func anyText(s string) (string, *fault) { return s, nil }
 // want reports a value of the wrong kind.
 func want[T any](n native, it *tomlItem, what, hint string) (v T, ok bool) {
 	if v, ok = it.value.(T); !ok {
-		n.error(it.pos, hint, "%s is %s, and has to be %s", it.key, kindOf(it.value), what)
+		n.error(it.pos, hint, "%s is %s, and has to be %s", quoteKey(it.key), kindOf(it.value), what)
 	}
 	return v, ok
 }
@@ -219,7 +202,7 @@ func (n native) flag(dst *bool) func(*tomlItem) {
 
 func (n native) table(read func(*tomlTable)) func(*tomlItem) {
 	return func(it *tomlItem) {
-		if t, ok := want[*tomlTable](n, it, "a table", "write ["+it.key+"] on a line of its own, and the settings below it"); ok {
+		if t, ok := want[*tomlTable](n, it, "a table", "write ["+quoteKey(it.key)+"] on a line of its own, and the settings below it"); ok {
 			read(t)
 		}
 	}

@@ -169,6 +169,9 @@ func quoteVyOS(s string) string {
 	if bareVyOS.MatchString(s) {
 		return s
 	}
+	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.Quote(s) // for the eye; no VyOS could have it
+	}
 	if !strings.Contains(s, "'") {
 		return "'" + s + "'"
 	}

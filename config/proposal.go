@@ -75,20 +75,31 @@ var refusals = []struct {
 
 func re(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(?:` + pattern + `)$`) }
 
-func lookUpKeyword(name string) (wire.Transform, *fault) {
+// findKeyword is the algorithm of that name. Names of the kinds are suggested
+// where there is none.
+func findKeyword(name string, kinds ...wire.TransformType) (wire.Transform, *fault) {
 	var known []string
 	for _, k := range keywords {
 		if slices.Contains(k.names, name) {
 			return k.transform, nil
 		}
-		known = append(known, k.names...)
-	}
-	for _, r := range refusals {
-		if r.pattern.MatchString(name) {
-			return wire.Transform{}, faultf(r.remedy, "algorithm %q %s", name, r.why)
+		if slices.Contains(kinds, k.transform.Type) {
+			known = append(known, k.names[0])
 		}
 	}
+	if f := refusal(name); f != nil {
+		return wire.Transform{}, f
+	}
 	return wire.Transform{}, faultf(didYouMean(name, known), "unknown algorithm %q", name)
+}
+
+func refusal(name string) *fault {
+	for _, r := range refusals {
+		if r.pattern.MatchString(name) {
+			return faultf(r.remedy, "algorithm %q %s", name, r.why)
+		}
+	}
+	return nil
 }
 
 // protocolUse is what distinguishes a proposal for the IKE SA from one for a
@@ -114,7 +125,7 @@ func parseProposal(s string, use protocolUse) (ikev2.Proposal, *fault) {
 	var p ikev2.Proposal
 	offset := 0
 	for word := range strings.SplitSeq(s, "-") {
-		t, f := lookUpKeyword(word)
+		t, f := findKeyword(word, use.types...)
 		switch {
 		case f != nil:
 		case !slices.Contains(use.types, t.Type):

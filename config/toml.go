@@ -108,7 +108,7 @@ func (t *tomlReader) header(root *tomlTable, e *unstable.Node) *tomlTable {
 func (t *tomlReader) arrayHeader(e *unstable.Node) *tomlTable {
 	keys := e.Key()
 	keys.Next()
-	t.error(t.at(keys.Node()), fmt.Sprintf("name each one: [%s.NAME]", keys.Node().Data), "lists of tables are not used here")
+	t.error(t.at(keys.Node()), fmt.Sprintf("name each one: [%s.NAME]", quoteKey(string(keys.Node().Data))), "lists of tables are not used here")
 	return &tomlTable{}
 }
 

@@ -109,7 +109,7 @@ func (v *vyos) graft(root *node) bool {
 func (v *vyos) others(vpn *node) {
 	for _, n := range vpn.kids {
 		if n.word != "ipsec" {
-			v.warn(n.pos, "only vpn ipsec is read", "\"vpn %s\" is not supported and left out", n.word)
+			v.warn(n.pos, "only vpn ipsec is read", "%q is not supported and left out", "vpn "+n.word)
 		}
 	}
 }

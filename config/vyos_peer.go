@@ -175,6 +175,7 @@ func (p *vyosPeer) groups() {
 		p.warn(p.tag.pos, "add ike-group", "peer %q names no ike-group: culvert's own proposals and lifetimes are used", p.Name)
 		return
 	}
+	p.Where["ike"] = p.groupPlace("ike-group", n.kids[0], p.Where["ike"])
 	g := p.ikeGroup(n.kids[0])
 	p.IKE, p.DPD = g.proposals, g.dpd
 	if g.lifetime > 0 {
@@ -189,6 +190,20 @@ func (p *vyosPeer) groups() {
 			p.warn(a.kids[0].pos, "", "%s %q is not supported: a side that %s", a.word, a.kids[0].word, does)
 		}
 	}
+}
+
+// groupPlace is where the proposals of a group are; where the group is named
+// if it is not in the file.
+func (p *vyosPeer) groupPlace(word string, name *node, otherwise Place) Place {
+	n := p.ipsec.get(word, name.word)
+	if n == nil {
+		return otherwise
+	}
+	key := word + " " + quoteVyOS(name.word) + " proposal"
+	if p.cfg.Format == FormatVyOSSet {
+		key = "set vpn ipsec " + key
+	}
+	return Place{Pos: n.pos, Key: key, Given: true, format: p.cfg.Format}
 }
 
 // key finds the pre-shared key: at the peer, or since VyOS 1.4 in the table of
@@ -257,6 +272,7 @@ func (p *vyosPeer) tunnel(tag *node) Tunnel {
 		p.warn(tag.pos, "add esp-group, or default-esp-group to the peer", "tunnel %q names no esp-group: culvert's own proposals and lifetime are used", tag.word)
 		return t
 	}
+	t.Where["esp"] = p.groupPlace("esp-group", group, t.Where["esp"])
 	g := p.vyos.espGroup(group)
 	t.ESP = g.proposals
 	if g.lifetime > 0 {

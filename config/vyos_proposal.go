@@ -110,7 +110,7 @@ var partTypes = map[string]wire.TransformType{
 func (p *vyosProposal) transform(part string) wire.Transform {
 	name, at, said := vyosDefaults[part], p.tag.pos, part+" is not given, which in VyOS means "+vyosDefaults[part]+": "
 	if n := p.parts[part]; n != nil {
-		name, at, said = n.word, n.pos, part+" "+n.word+": "
+		name, at, said = n.word, n.pos, part+" "+quoteVyOS(n.word)+": "
 	}
 	keyword := name
 	if part == "dh-group" {
@@ -119,7 +119,7 @@ func (p *vyosProposal) transform(part string) wire.Transform {
 			return wire.Transform{}
 		}
 	}
-	t, f := lookUpKeyword(keyword)
+	t, f := findKeyword(keyword, partTypes[part])
 	if f == nil && t.Type != partTypes[part] {
 		f = faultf("", "%q does not belong here", name)
 	}
