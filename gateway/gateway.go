@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -230,8 +231,11 @@ func (g *Gateway) addRoutes() (added []netip.Prefix) {
 			opts := tun.RouteOptions{Source: sourceAddr(t.Local)}
 			for _, s := range t.Remote {
 				prefix := cover(s)
-				if err := g.doors.AddRoute(prefix, opts); err != nil {
-					g.log.Warn(fmt.Sprintf("route to %v: %v", prefix, err), "event", "route_failed", "peer", p.Name, "prefix", prefix)
+				if slices.Contains(added, prefix) {
+					continue
+				}
+				if err := g.addRoute(&p, prefix, opts); err != nil {
+					g.log.Warn(fmt.Sprintf("no route to %v: %v", prefix, err), "event", "route_failed", "peer", p.Name, "prefix", prefix)
 					continue
 				}
 				added = append(added, prefix)
@@ -241,6 +245,17 @@ func (g *Gateway) addRoutes() (added []netip.Prefix) {
 		}
 	}
 	return added
+}
+
+// errSwallowed: such a route would lead IKE itself into the tunnel that it is
+// to build.
+var errSwallowed = errors.New("the prefix has the peer's own address in it; lead what should go through the tunnel into the device by routes of your own")
+
+func (g *Gateway) addRoute(p *config.Peer, prefix netip.Prefix, opts tun.RouteOptions) error {
+	if remote, err := netip.ParseAddr(p.Remote); err == nil && prefix.Contains(remote) {
+		return errSwallowed
+	}
+	return g.doors.AddRoute(prefix, opts)
 }
 
 func (g *Gateway) delRoutes(added []netip.Prefix) {
