@@ -16,7 +16,8 @@ import (
 // they stand.
 type tomlTable struct {
 	pos      Pos
-	items    []*tomlItem
+	items    []*tomlItem // in the order of the file; byKey finds them
+	byKey    map[string]*tomlItem
 	declared bool // by a header of its own
 }
 
@@ -29,13 +30,14 @@ type tomlItem struct {
 	pos    Pos // of the value, in a plain string that of its first character
 }
 
-func (t *tomlTable) find(key string) *tomlItem {
-	for _, it := range t.items {
-		if it.key == key {
-			return it
-		}
+func (t *tomlTable) find(key string) *tomlItem { return t.byKey[key] }
+
+func (t *tomlTable) append(it *tomlItem) {
+	if t.byKey == nil {
+		t.byKey = map[string]*tomlItem{}
 	}
-	return nil
+	t.byKey[it.key] = it
+	t.items = append(t.items, it)
 }
 
 // tomlReader makes the table out of the text. A syntax error ends it; a key
@@ -129,7 +131,7 @@ func (t *tomlReader) step(from *tomlTable, key *unstable.Node) *tomlTable {
 	it := from.find(string(key.Data))
 	if it == nil {
 		it = &tomlItem{key: string(key.Data), keyPos: t.at(key), pos: t.at(key), value: &tomlTable{pos: t.at(key)}}
-		from.items = append(from.items, it)
+		from.append(it)
 	}
 	table, ok := it.value.(*tomlTable)
 	if !ok {
@@ -151,7 +153,7 @@ func (t *tomlReader) keyValue(table *tomlTable, e *unstable.Node) {
 		t.error(it.keyPos, fmt.Sprintf("the first one is on line %d", first.keyPos.Line), "%q is there twice", it.key)
 		return
 	}
-	table.items = append(table.items, it)
+	table.append(it)
 }
 
 func (t *tomlReader) item(key string, keyPos Pos, v *unstable.Node) *tomlItem {

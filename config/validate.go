@@ -156,38 +156,64 @@ func overlap(a, b wire.Selector) bool {
 	return addrsOverlap(a, b) && sameProtocol && a.StartPort <= b.EndPort && b.StartPort <= a.EndPort
 }
 
-// validateOverlaps: a packet has one tunnel to go into.
+// claim is a network that a tunnel leads to.
+type claim struct {
+	peer   *Peer
+	tunnel *Tunnel
+	remote wire.Selector
+	order  int
+}
+
+// validateOverlaps: a packet has one tunnel to go into. In the order of their
+// first addresses, a claim is compared with those that begin inside it.
 func validateOverlaps(r *reader) {
-	type owned struct {
-		peer   *Peer
-		tunnel *Tunnel
-	}
-	var before []owned
-	for i := range r.cfg.Peers {
-		p := &r.cfg.Peers[i]
-		for j := range p.Tunnels {
-			t := &p.Tunnels[j]
-			for _, o := range before {
-				if l, s, both := common(t, o.tunnel); both {
-					r.error(t.Where["remote"].Pos, fmt.Sprintf("the other is on line %d; keep the network in one of them", o.tunnel.Where["remote"].Line),
-						"tunnel %q of peer %q overlaps tunnel %q of peer %q: both take traffic between %v and %v", t.Name, p.Name, o.tunnel.Name, o.peer.Name, l, s)
-				}
+	claims := r.cfg.claims()
+	slices.SortStableFunc(claims, func(a, b claim) int { return a.remote.Start.Compare(b.remote.Start) })
+	seen := map[[2]*Tunnel]bool{}
+	for i, a := range claims {
+		for _, b := range claims[i+1:] {
+			if b.remote.Start.Compare(a.remote.End) > 0 {
+				break
 			}
-			before = append(before, owned{p, t})
+			first, second := a, b
+			if second.order < first.order {
+				first, second = second, first
+			}
+			pair := [2]*Tunnel{first.tunnel, second.tunnel}
+			if local, both := sameTraffic(first, second); both && !seen[pair] {
+				seen[pair] = true
+				r.error(second.tunnel.Where["remote"].Pos, fmt.Sprintf("the other is on line %d; keep the network in one of them", first.tunnel.Where["remote"].Line),
+					"tunnel %q of peer %q overlaps tunnel %q of peer %q: both take traffic between %v and %v",
+					second.tunnel.Name, second.peer.Name, first.tunnel.Name, first.peer.Name, local, second.remote)
+			}
 		}
 	}
 }
 
-// common finds a pair of networks that both tunnels take traffic between.
-func common(t, o *Tunnel) (local, remote wire.Selector, ok bool) {
-	l := slices.IndexFunc(t.Local, func(x wire.Selector) bool {
-		return slices.ContainsFunc(o.Local, func(y wire.Selector) bool { return overlap(x, y) })
-	})
-	s := slices.IndexFunc(t.Remote, func(x wire.Selector) bool {
-		return slices.ContainsFunc(o.Remote, func(y wire.Selector) bool { return overlap(x, y) })
-	})
-	if l < 0 || s < 0 {
-		return local, remote, false
+func (c *Config) claims() []claim {
+	var all []claim
+	for i := range c.Peers {
+		p := &c.Peers[i]
+		for j := range p.Tunnels {
+			t := &p.Tunnels[j]
+			for _, s := range t.Remote {
+				all = append(all, claim{p, t, s, len(all)})
+			}
+		}
 	}
-	return t.Local[l], t.Remote[s], true
+	return all
+}
+
+// sameTraffic finds the second claim's local network whose traffic the first
+// takes too.
+func sameTraffic(first, second claim) (local wire.Selector, ok bool) {
+	if first.tunnel == second.tunnel || !overlap(first.remote, second.remote) {
+		return local, false
+	}
+	for _, local := range second.tunnel.Local {
+		if slices.ContainsFunc(first.tunnel.Local, func(o wire.Selector) bool { return overlap(local, o) }) {
+			return local, true
+		}
+	}
+	return local, false
 }

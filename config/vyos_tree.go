@@ -10,20 +10,23 @@ package config
 //	    local-address any                   ├ authentication ─ id ─ A
 //	}                                       └ local-address ─ any
 type node struct {
-	word string
-	pos  Pos
-	kids []*node
+	word   string
+	pos    Pos
+	kids   []*node // in the order of the file; byWord finds them
+	byWord map[string]*node
 	// parent leads back to the path as it was written.
 	parent *node
 }
 
-func (n *node) find(word string) *node {
-	for _, k := range n.kids {
-		if k.word == word {
-			return k
-		}
+func (n *node) find(word string) *node { return n.byWord[word] }
+
+func (n *node) append(k *node) {
+	if n.byWord == nil {
+		n.byWord = map[string]*node{}
 	}
-	return nil
+	k.parent = n
+	n.byWord[k.word] = k
+	n.kids = append(n.kids, k)
 }
 
 // get follows a path of words; nil where it ends too soon.
@@ -41,8 +44,8 @@ func (n *node) add(words []token) *node {
 	for _, w := range words {
 		k := n.find(w.text)
 		if k == nil {
-			k = &node{word: w.text, pos: w.pos, parent: n}
-			n.kids = append(n.kids, k)
+			k = &node{word: w.text, pos: w.pos}
+			n.append(k)
 		}
 		n = k
 	}
@@ -61,8 +64,7 @@ func (n *node) adoptKid(k *node) {
 		same.adopt(k)
 		return
 	}
-	k.parent = n
-	n.kids = append(n.kids, k)
+	n.append(k)
 }
 
 // maxDepth bounds braces in braces.
