@@ -53,7 +53,7 @@ func (c *control) installInbound(o ikev2.InstallInbound) {
 	}
 	ch.in = c.g.table.Load().Inbound(o.InboundSPI)
 	c.children[o.InboundSPI] = ch
-	c.keylog.esp(o.Path.Remote.Addr(), o.Path.Local.Addr(), o.InboundSPI, o.Suite, o.Keys)
+	c.keylog.esp(o.Path.Remote.Addr(), o.InboundSPI, o.Suite, o.Keys)
 }
 
 // pathMTU is the system's view of an outer path; 0 when it has none.
@@ -79,7 +79,7 @@ func (c *control) installOutbound(o ikev2.InstallOutbound) {
 		return
 	}
 	ch.out = c.g.table.Load().Outbound(o.InboundSPI)
-	c.keylog.esp(o.Path.Local.Addr(), o.Path.Remote.Addr(), o.OutboundSPI, o.Suite, o.Keys)
+	c.keylog.esp(o.Path.Remote.Addr(), o.OutboundSPI, o.Suite, o.Keys)
 }
 
 func (c *control) installFailed(o ikev2.ChildSA, err error) {

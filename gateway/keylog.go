@@ -83,15 +83,15 @@ func (k *keyLog) ike(o ikev2.IKEKeys) {
 	if k == nil {
 		return
 	}
-	hex := func(b []byte) string { return fmt.Sprintf("%x", b) }
-	_, _ = fmt.Fprintf(k.ikeFile, "%x,%x,%s,%s,\"%s\",%s,%s,\"%s\"\n", o.ID.Initiator[:], o.ID.Responder[:],
-		hex(o.Keys.SKei), hex(o.Keys.SKer), ikeCiphers[[2]uint16{o.Suite.Encr, o.Suite.KeyBits}],
-		hex(o.Keys.SKai), hex(o.Keys.SKar), ikeIntegrity[o.Suite.Integ])
+	_, _ = fmt.Fprintf(k.ikeFile, "%x,%x,%x,%x,%q,%x,%x,%q\n", o.ID.Initiator[:], o.ID.Responder[:],
+		o.Keys.SKei, o.Keys.SKer, ikeCiphers[[2]uint16{o.Suite.Encr, o.Suite.KeyBits}],
+		o.Keys.SKai, o.Keys.SKar, ikeIntegrity[o.Suite.Integ])
 }
 
 // espCiphers and espIntegrity are Wireshark's names (epan/dissectors/packet-ipsec.c).
+// It has ChaCha20 since 4.2.
 var espCiphers = map[uint16]string{
-	wire.EncrAESCBC: "AES-CBC [RFC3602]", wire.EncrAESGCM16: "AES-GCM [RFC4106]", wire.EncrChaCha20Poly1305: "ChaCha20 with Poly1305 [RFC7634]",
+	wire.EncrAESCBC: "AES-CBC [RFC3602]", wire.EncrAESGCM16: "AES-GCM with 16 octet ICV [RFC4106]", wire.EncrChaCha20Poly1305: "ChaCha20 with Poly1305 [RFC7634]",
 }
 
 var espIntegrity = map[uint16]string{
@@ -99,19 +99,23 @@ var espIntegrity = map[uint16]string{
 	wire.IntegHMACSHA2512256: "HMAC-SHA-512-256 [RFC4868]",
 }
 
-func (k *keyLog) esp(from, to netip.Addr, spi uint32, s ikev2.ESPSuite, keys ikev2.ESPKeys) {
+// esp writes an SA that it names by its SPI alone: a capture from the other
+// side of a NAT has other addresses.
+func (k *keyLog) esp(outer netip.Addr, spi uint32, s ikev2.ESPSuite, keys ikev2.ESPKeys) {
 	if k == nil {
 		return
 	}
-	family, sn := "IPv4", "32-bit"
-	if to.Is6() {
+	family := "IPv4"
+	if outer.Is6() {
 		family = "IPv6"
 	}
+	fields := []string{family, "*", "*", fmt.Sprintf("0x%08x", spi), espCiphers[s.Encr], fmt.Sprintf("0x%x", keys.Encr), espIntegrity[s.Integ], optionalHex(keys.Integ)}
 	if s.ESN {
-		sn = "64-bit"
+		// Wireshark has this column since 4.2 and 32-bit is its default; older
+		// ones discard it with a warning.
+		fields = append(fields, "64-bit")
 	}
-	row(k.espFile, family, from.String(), to.String(), fmt.Sprintf("0x%08x", spi), espCiphers[s.Encr], fmt.Sprintf("0x%x", keys.Encr),
-		espIntegrity[s.Integ], optionalHex(keys.Integ), sn)
+	row(k.espFile, fields...)
 }
 
 func optionalHex(b []byte) string {
