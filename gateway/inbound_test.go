@@ -101,6 +101,23 @@ func TestOneChildsPacketUnderAnothersSPI(t *testing.T) {
 	b.wantCounts(t, map[string]uint64{"selector_violation": 1})
 }
 
+// What one packet was allowed says nothing of the next, of its flow under
+// another SA, or of the time after the SA is gone.
+func TestEveryPacketIsChecked(t *testing.T) {
+	_, b := newPair(t, gcm128)
+	b.install(t, gcm128, 0x40400004, 0x50500005, lanB, prefixes("10.200.0.0/24"), wanB, wanA)
+	p, other := newPeer(t, gcm128, spiAtB), newPeer(t, gcm128, 0x40400004)
+	outside := udp(hostA, netip.MustParseAddrPort("192.0.2.99:5001"), noise(1, 10))
+
+	got := b.receive(t, p.seal(inner(), 4), p.seal(outside, 4), p.seal(inner(), 4), other.seal(inner(), 4))
+	wantPackets(t, "host", got, [][]byte{inner(), inner()})
+	b.wantCounts(t, map[string]uint64{"selector_violation": 2})
+
+	b.table.RemoveInbound(spiAtB)
+	wantPackets(t, "host, SA gone", b.receive(t, p.seal(inner(), 4)), nil)
+	b.wantCounts(t, map[string]uint64{"selector_violation": 2, "unknown_spi": 1})
+}
+
 func TestReplayIsDropped(t *testing.T) {
 	for _, s := range suites {
 		a, b := newPair(t, s)
@@ -175,6 +192,11 @@ func TestTrafficFlowConfidentiality(t *testing.T) {
 		p.seal(inner(), 6), // transport mode
 	)
 	wantPackets(t, "host", got, [][]byte{inner(), v6})
+	for i, s := range b.dev.supers {
+		if len(s.Packet) != len(got[i]) {
+			t.Errorf("packet %d was written with %d bytes of padding", i, len(s.Packet)-len(got[i]))
+		}
+	}
 	b.wantCounts(t, map[string]uint64{"dummy": 2, "inbound_malformed": 1, "bad_next_header": 2})
 }
 
@@ -220,6 +242,22 @@ func TestCongestion(t *testing.T) {
 	}
 }
 
+// Each run's packets are judged by that run's own mark, though they are opened
+// together.
+func TestCongestionIsPerRun(t *testing.T) {
+	_, b := newPair(t, gcm128)
+	p := newPeer(t, gcm128, spiAtB)
+	capable := inner()
+	capable[1] = 2
+	setIPChecksum(capable)
+	marked := bytes.Clone(capable)
+	marked[1] = 3
+	setIPChecksum(marked)
+	runs := []natt.Run{p.seal(inner(), 4), p.seal(bytes.Clone(capable), 4), p.seal(bytes.Clone(capable), 4)}
+	runs[1].TOS = 3
+	wantPackets(t, "host", b.receive(t, runs...), [][]byte{inner(), marked, capable})
+}
+
 // Control hears of a new path once a change, and only on the word of an
 // authentic packet (RFC 7296 section 2.23).
 func TestPeerMoves(t *testing.T) {
@@ -252,6 +290,23 @@ func TestPeerMoves(t *testing.T) {
 	b.receive(t, p.seal(inner(), 4))
 	wantNotices(t, b, notice{Kind: noticeMoved, InboundSPI: spiAtB, Path: home})
 	b.wantCounts(t, map[string]uint64{"authentication_failed": 1})
+}
+
+// If control stays with the old path, a peer that went back and away again is
+// news again.
+func TestPeerMovesTwice(t *testing.T) {
+	_, b := newPair(t, gcm128)
+	p := newPeer(t, gcm128, spiAtB)
+	home, away := p.path, p.path
+	away.Remote = netip.MustParseAddrPort("192.0.2.10:61000")
+	for range 2 {
+		p.path = away
+		b.receive(t, p.seal(inner(), 4))
+		wantNotices(t, b, notice{Kind: noticeMoved, InboundSPI: spiAtB, Path: away})
+		p.path = home
+		b.receive(t, p.seal(inner(), 4))
+		wantNotices(t, b)
+	}
 }
 
 // A full queue costs the notice, not the news: the next packet tells it again.

@@ -123,19 +123,22 @@ func TestFragmentsWhatMayBe(t *testing.T) {
 	single := udp(hostA, hostB, noise(1, 4000))
 	single[6] = 0
 	setIPChecksum(single)
-	run := bulk(hostA, hostB, 1, noise(2, 2920), 1460)
+	run := bulk(hostA, hostB, 1, noise(2, 60000), 1460)
 	run.Packet[6] = 0
 	setIPChecksum(run.Packet)
+	uncut := bulk(hostA, hostB, 1, noise(3, 60000), 1398)
 
-	got := b.receive(t, cross(a.send(t, whole(single), run, whole(inner())))...)
-	want := append(append([][]byte{single}, apart(run)...), inner())
+	// Together they are more than the arena holds.
+	got := b.receive(t, cross(a.send(t, whole(single), uncut, run, run, whole(inner())))...)
+	want := append([][]byte{single}, apart(uncut)...)
+	want = append(append(append(want, apart(run)...), apart(run)...), inner())
 	for _, p := range got {
 		if len(p) > 1438 {
 			t.Errorf("a fragment of %d bytes", len(p))
 		}
 	}
 	wantPackets(t, "reassembled", reassemble(t, got), want)
-	a.wantCounts(t, map[string]uint64{"packets_fragmented": 3})
+	a.wantCounts(t, map[string]uint64{"packets_fragmented": 1 + 2*42})
 	b.wantCounts(t, nil)
 }
 
@@ -289,11 +292,19 @@ func TestUnsealableBatchIsTakenBack(t *testing.T) {
 	c := a.install(t, gcm128, spiAtA+1, 0x30300003, lanA, prefixes("10.105.0.0/24"), wanA, wanB)
 	c.Suite = suites[3] // not what the SA was made of
 	packets := [][]byte{udp(hostA, hostB, noise(1, 300)), udp(hostA, hostB, noise(2, 300)), udp(hostA, hostB, noise(3, 200))}
-	bad := udp(hostA, other, noise(4, 300))
+	bad := whole(udp(hostA, other, noise(4, 300)))
+	badRun := bulk(hostA, other, 1, noise(5, 3000), 1000) // its headers are in the arena already
 
-	got := b.receive(t, cross(a.send(t, whole(bad), whole(packets[0]), whole(packets[1]), whole(bad), whole(bad), whole(packets[2])))...)
-	wantPackets(t, "the other SA's packets", got, packets)
-	a.wantCounts(t, map[string]uint64{"segment_refused": 3})
+	runs := a.send(t, bad, whole(packets[0]), whole(packets[1]), badRun, bad, whole(packets[2]))
+	sent := 0
+	for _, r := range runs {
+		sent += r.Segments()
+	}
+	if sent != len(packets) {
+		t.Errorf("%d packets left, %d of them sealed", sent, len(packets))
+	}
+	wantPackets(t, "the other SA's packets", b.receive(t, cross(runs)...), packets)
+	a.wantCounts(t, map[string]uint64{"segment_refused": 5})
 	b.wantCounts(t, nil)
 }
 
@@ -322,6 +333,17 @@ func TestFollowsTable(t *testing.T) {
 	a.install(t, gcm128, 0x60600006, 0x70700007, lanA, lanB, wanA, wanB)
 	b.install(t, gcm128, 0x70700007, 0x60600006, lanB, lanA, wanB, wanA)
 	wantPackets(t, "new SA", b.receive(t, cross(a.send(t, whole(inner())))...), [][]byte{inner()})
+}
+
+func TestClampOutbound(t *testing.T) {
+	a, _ := newPair(t, gcm128)
+	runs := a.send(t, whole(tcp(hostA, hostB, 1, flagSYN, []byte{2, 4, 1460 >> 8, 1460 & 0xff}, nil)))
+	in, err := espcrypto.NewInbound(spiAtB, gcm128, testKeys(gcm128, spiAtB), 1024)
+	noError(t, err)
+	opened := make([]espcrypto.Opened, 1)
+	in.Open([][]byte{runs[0].Bytes}, opened)
+	want := tcp(hostA, hostB, 1, flagSYN, []byte{2, 4, 1398 >> 8, 1398 & 0xff}, nil)
+	wantPackets(t, "SYN", [][]byte{opened[0].Inner}, [][]byte{want})
 }
 
 func TestTOSCopied(t *testing.T) {

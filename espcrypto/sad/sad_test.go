@@ -160,6 +160,24 @@ func TestPorts(t *testing.T) {
 	}
 }
 
+func TestRangeIncludesItsEnds(t *testing.T) {
+	c := child(0x1001, "10.0.0.0/24", "10.1.0.0/24")
+	for _, tc := range []struct {
+		src, dst string
+		want     bool
+	}{
+		{"10.0.0.0", "10.1.0.255", true}, {"10.0.0.255", "10.1.0.0", true},
+		{"9.255.255.255", "10.1.0.0", false}, {"10.0.1.0", "10.1.0.0", false},
+		{"10.0.0.0", "10.0.255.255", false}, {"10.0.0.0", "10.1.1.0", false},
+		{"::ffff:10.0.0.1", "10.1.0.1", false},
+	} {
+		out, back := flow(tc.src, tc.dst), flow(tc.dst, tc.src)
+		if c.Carries(&out) != tc.want || c.Delivers(&back) != tc.want {
+			t.Errorf("%s to %s: carries %v, delivers the reverse %v, want %v", tc.src, tc.dst, c.Carries(&out), c.Delivers(&back), tc.want)
+		}
+	}
+}
+
 // The cover is checked against the definition: it holds both ends, and no
 // longer prefix does.
 func TestCover(t *testing.T) {
