@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -33,9 +34,9 @@ func DefaultSocket() string {
 
 // Server answers on one socket.
 type Server struct {
-	path     string
 	listener net.Listener
-	http     http.Server
+	mux      *http.ServeMux
+	http     *http.Server
 }
 
 // A slow or hostile client holds one connection for no longer than this, and
@@ -57,12 +58,8 @@ func Listen(path string) (*Server, error) {
 	}
 	l, err := net.Listen("unix", path)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-			_ = conn.Close()
-			return nil, fmt.Errorf("control socket %s: another culvert answers there; stop it, or give this one another --socket", path)
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("control socket: %w", err)
+		if err := removeStale(path); err != nil {
+			return nil, fmt.Errorf("control socket %s: %w", path, err)
 		}
 		l, err = net.Listen("unix", path)
 	}
@@ -73,25 +70,47 @@ func Listen(path string) (*Server, error) {
 		_ = l.Close()
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	return &Server{path: path, listener: l}, nil
+	mux := http.NewServeMux()
+	return &Server{listener: l, mux: mux, http: &http.Server{
+		Handler: mux, ReadTimeout: clientTime, WriteTimeout: clientTime, IdleTimeout: clientTime, MaxHeaderBytes: maxRequest,
+	}}, nil
 }
 
-// Serve answers until Close. status is called for each request, from several
-// goroutines at once; false says that the gateway is not running.
+// removeStale removes a socket on which nobody listens. Whatever else is there
+// stays: a busy gateway's socket may refuse to answer at once, and other files
+// are not ours.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != os.ModeSocket {
+		return errors.New("there is a file there that is no socket; remove it, or give another --socket")
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	switch {
+	case err == nil:
+		_ = conn.Close()
+		return errors.New("another culvert answers there; stop it, or give this one another --socket")
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return os.Remove(path)
+	}
+	return err
+}
+
+// Serve answers until Close, and returns at once after it. status is called for
+// each request, from several goroutines at once; false says that the gateway
+// is not running. Serve may be called once.
 func (s *Server) Serve(status func() (any, bool)) error {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
+	s.mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		v, ok := status()
 		if !ok {
-			http.Error(w, "the gateway is stopping", http.StatusServiceUnavailable)
+			http.Error(w, "it is starting or stopping", http.StatusServiceUnavailable)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(v)
 	})
-	s.http = http.Server{
-		Handler: mux, ReadTimeout: clientTime, WriteTimeout: clientTime, IdleTimeout: clientTime, MaxHeaderBytes: maxRequest,
-	}
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
@@ -105,7 +124,8 @@ func (s *Server) Close() error {
 	return err
 }
 
-// Get asks the gateway at a socket and decodes its answer into v.
+// Get asks the gateway at a socket and decodes its answer into v. The error
+// says in plain words why there is none.
 func Get(ctx context.Context, socket, path string, v any) error {
 	client := http.Client{Timeout: clientTime, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -123,13 +143,18 @@ func Get(ctx context.Context, socket, path string, v any) error {
 		return fmt.Errorf("no culvert is running at %s (start one with `culvert up FILE`, or name its socket with --socket)", socket)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%s belongs to another user: only who runs the gateway may ask it", socket)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("the gateway at %s does not answer within %v", socket, clientTime)
 	case err != nil:
-		return err
+		return fmt.Errorf("the gateway at %s: %w", socket, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxRequest))
-		return fmt.Errorf("the gateway at %s: %s", socket, text)
+		return fmt.Errorf("the gateway at %s: %s", socket, strings.TrimSpace(string(text)))
 	}
-	return json.NewDecoder(resp.Body).Decode(v)
+	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
+		return fmt.Errorf("the gateway at %s gave an answer that makes no sense: %w", socket, err)
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,11 @@ type control struct {
 	children  map[uint32]*child // by inbound SPI
 	peers     map[string]*peerStatus
 	notices   chan notice // from the data path
-	strangers budget
+	loops     loops
+	dialing   map[string]bool              // peers whose address is being looked for
+	strangers map[ikev2.EventKind]*limiter // of log records
 	timer     *time.Timer
+	deadline  <-chan time.Time // when stopping: the end of waiting for peers
 	scratch   []byte
 }
 
@@ -36,50 +40,62 @@ const noticesLen = 64
 const trafficInterval = 5 * time.Second
 
 func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
-	c := &control{g: g, engine: e, keylog: k, children: map[uint32]*child{}, peers: map[string]*peerStatus{}, notices: make(chan notice, noticesLen), timer: time.NewTimer(time.Hour)}
+	c := &control{
+		g: g, engine: e, keylog: k, children: map[uint32]*child{}, peers: map[string]*peerStatus{},
+		notices: make(chan notice, noticesLen), loops: loops{ended: make(chan error, 1)},
+		dialing: map[string]bool{}, strangers: map[ikev2.EventKind]*limiter{}, timer: time.NewTimer(time.Hour),
+	}
 	for i := range g.cfg.Peers {
 		c.peers[g.cfg.Peers[i].Name] = newPeerStatus(&g.cfg.Peers[i])
 	}
 	return c
 }
 
-func (c *control) run(ctx context.Context, l *loops) error {
+// run returns when ctx has ended and the peers have been told, or have had
+// their time to answer; or what broke.
+func (c *control) run(ctx context.Context) (broken error) {
 	defer c.timer.Stop()
 	for i := range c.g.cfg.Peers {
 		if p := &c.g.cfg.Peers[i]; p.Initiate {
-			c.dial(ctx, p, 0)
+			c.dial(ctx, p)
 		}
 	}
 	traffic := time.NewTicker(trafficInterval)
 	defer traffic.Stop()
 	stop := ctx.Done()
-	var deadline <-chan time.Time
-	for {
+	for c.deadline == nil || !c.engine.Idle() {
 		c.arm()
 		select {
 		case d := <-c.g.inbox:
 			c.engine.HandleDatagram(time.Now(), d)
 		case now := <-c.timer.C:
-			c.reportTraffic(now)
+			c.reportTraffic()
 			c.engine.HandleTimeout(now)
-		case now := <-traffic.C:
-			c.reportTraffic(now)
+		case <-traffic.C:
+			c.reportTraffic()
 		case n := <-c.notices:
 			c.notice(n)
 		case ask := <-c.g.asks:
 			ask(c)
-		case err := <-l.err:
-			return err
+		case err := <-c.loops.ended:
+			broken = cmp.Or(broken, err)
+			c.stop()
 		case <-stop:
-			stop, deadline = nil, time.After(shutdownTime)
-			c.command(ikev2.Shutdown{})
-		case <-deadline:
-			return nil
+			stop = nil
+			c.stop()
+		case <-c.deadline:
+			return broken
 		}
 		c.drain(ctx)
-		if stop == nil && c.engine.Idle() {
-			return nil
-		}
+	}
+	return broken
+}
+
+// stop tells every peer, once, and gives them a bounded time to answer.
+func (c *control) stop() {
+	if c.deadline == nil {
+		c.deadline = time.After(shutdownTime)
+		c.command(ikev2.Shutdown{})
 	}
 }
 
@@ -110,8 +126,13 @@ func (c *control) command(cmd ikev2.Command) {
 }
 
 // ask runs f on the control goroutine and waits for it. False when the
-// gateway is no longer running.
+// gateway is not running yet or no longer.
 func (g *Gateway) ask(f func(*control)) bool {
+	select {
+	case <-g.running:
+	default:
+		return false
+	}
 	finished := make(chan struct{})
 	select {
 	case g.asks <- func(c *control) { f(c); close(finished) }:
@@ -169,7 +190,7 @@ func (c *control) transmit(o ikev2.Transmit) {
 
 // reportTraffic tells the engine which children carried something since the
 // last time.
-func (c *control) reportTraffic(time.Time) {
+func (c *control) reportTraffic() {
 	for spi, ch := range c.children {
 		if in, out := ch.moved(); in || out {
 			c.command(ikev2.Traffic{SPI: spi, In: in, Out: out})
@@ -181,25 +202,46 @@ func (c *control) reportTraffic(time.Time) {
 const dialRetry = 5 * time.Second
 
 // dial finds out where a peer is and from which address we reach it, then has
-// the engine connect. Looking a name up takes time, so it happens aside.
-func (c *control) dial(ctx context.Context, p *config.Peer, wait time.Duration) {
-	go func() {
-		for ; ; wait = dialRetry {
-			select {
-			case <-ctx.Done():
-				return
-			case <-c.g.done:
-				return
-			case <-time.After(wait):
-			}
-			path, err := c.g.findPath(ctx, p)
-			if err == nil {
-				c.g.ask(func(c *control) { c.command(ikev2.Connect{Peer: p.Name, Path: path}) })
-				return
-			}
-			c.g.log.Warn(fmt.Sprintf("peer %s: %v; trying again in %v", p.Name, err, dialRetry), "event", "no_path", "peer", p.Name, "wait", dialRetry)
+// the engine connect. Looking a name up takes time, so it happens aside, once
+// at a time for each peer.
+func (c *control) dial(ctx context.Context, p *config.Peer) {
+	if c.dialing[p.Name] {
+		return
+	}
+	c.dialing[p.Name] = true
+	c.loops.Go(func() {
+		path, ok := c.g.findPathAtLast(ctx, p)
+		if !ok {
+			return
 		}
-	}()
+		select {
+		case c.g.asks <- func(c *control) { c.found(p, path) }:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// found is the end of dial. A gateway that is stopping connects no more.
+func (c *control) found(p *config.Peer, path ikev2.Path) {
+	delete(c.dialing, p.Name)
+	if c.deadline == nil {
+		c.command(ikev2.Connect{Peer: p.Name, Path: path})
+	}
+}
+
+// findPathAtLast is findPath until it succeeds; false when ctx ends first.
+func (g *Gateway) findPathAtLast(ctx context.Context, p *config.Peer) (ikev2.Path, bool) {
+	for {
+		path, err := g.findPath(ctx, p)
+		if err == nil || ctx.Err() != nil {
+			return path, err == nil
+		}
+		g.log.Warn(fmt.Sprintf("peer %s: %v; trying again in %v", p.Name, err, dialRetry), "event", "no_path", "peer", p.Name, "wait", dialRetry)
+		select {
+		case <-time.After(dialRetry):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // findPath resolves a peer's address, and our own for it: the configured one,

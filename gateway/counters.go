@@ -37,6 +37,7 @@ const (
 	// Both.
 	dropTUNWrite
 	dropNotice
+	recordsLeftOut
 
 	numCounters
 )
@@ -61,6 +62,7 @@ var counterNames = [numCounters]string{
 	dropCongestion:        "congestion_not_understood",
 	dropTUNWrite:          "tun_write_error",
 	dropNotice:            "notice_queue_full",
+	recordsLeftOut:        "log_records_left_out",
 }
 
 func init() {

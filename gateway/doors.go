@@ -15,7 +15,7 @@ import (
 
 // openDoors opens the machine's own device and sockets, or none of them.
 func openDoors(cfg *config.Config) (*Doors, error) {
-	doors := &Doors{LocalAddr: localAddr, Resolve: resolve}
+	doors := &Doors{LocalAddr: localAddr, PathMTU: natt.PathMTU, Resolve: resolve}
 	if err := doors.open(cfg); err != nil {
 		doors.closeOpened()
 		return nil, err

@@ -9,9 +9,9 @@ import (
 	"culvert/ikev2/wire"
 )
 
-// explain hands the facts of a failure to diagnose. False for events that are
-// no failure, or one that their line says all about.
-func (c *control) explain(e ikev2.Event) (diagnose.Report, bool) {
+// explain hands the facts of a failure to diagnose. The report is empty for
+// events that are no failure, or one that their line says all about.
+func (c *control) explain(e ikev2.Event) diagnose.Report {
 	f := facts{c.g.cfg, e}
 	switch e.Kind {
 	case ikev2.EventRefused:
@@ -20,14 +20,14 @@ func (c *control) explain(e ikev2.Event) (diagnose.Report, bool) {
 		return f.refusedByPeer()
 	case ikev2.EventUnprotectedError:
 		if e.Notify == wire.NotifyNoProposalChosen {
-			return f.noProposal("IKE", "ike"), true
+			return f.noProposal("IKE", "ike")
 		}
 	case ikev2.EventGaveUp:
 		if e.Initiator && e.Exchange != wire.ExchangeInformational {
-			return f.noAnswer(), true
+			return f.noAnswer()
 		}
 	}
-	return diagnose.Report{}, false
+	return diagnose.Report{}
 }
 
 type facts struct {
@@ -35,34 +35,34 @@ type facts struct {
 	e   ikev2.Event
 }
 
-func (f facts) refused() (diagnose.Report, bool) {
+func (f facts) refused() diagnose.Report {
 	switch f.e.Reason {
 	case ikev2.ReasonUnknownIdentity:
-		return diagnose.UnknownIdentity{Peer: f.peer(), Presented: identity(f.e.PeerSaid), Wanted: identity(f.e.PeerWanted), Connections: f.connections()}.Report(), true
+		return diagnose.UnknownIdentity{Peer: f.peer(), Presented: identity(f.e.PeerSaid), Wanted: identity(f.e.PeerWanted), Connections: f.connections()}.Report()
 	case ikev2.ReasonWrongKey:
-		return diagnose.WrongKey{Peer: f.peer(), Connection: f.connection()}.Report(), true
+		return diagnose.WrongKey{Peer: f.peer(), Connection: f.connection()}.Report()
 	case ikev2.ReasonWrongResponder:
-		return diagnose.WrongResponder{Peer: f.peer(), Presented: identity(f.e.PeerSaid), Connection: f.connection()}.Report(), true
+		return diagnose.WrongResponder{Peer: f.peer(), Presented: identity(f.e.PeerSaid), Connection: f.connection()}.Report()
 	case ikev2.ReasonNoProposal:
-		return f.noProposal("IKE", "ike"), true
+		return f.noProposal("IKE", "ike")
 	case ikev2.ReasonChildProposal:
-		return f.noProposal("ESP", "esp"), true
+		return f.noProposal("ESP", "esp")
 	case ikev2.ReasonSelectors:
-		return f.noSelectors(), true
+		return f.noSelectors()
 	}
-	return diagnose.Report{}, false
+	return diagnose.Report{}
 }
 
-func (f facts) refusedByPeer() (diagnose.Report, bool) {
+func (f facts) refusedByPeer() diagnose.Report {
 	switch {
 	case f.e.Reason == ikev2.ReasonAuthFailed && f.e.Initiator:
-		return diagnose.RefusedByPeer{Peer: f.peer(), Connection: f.connection()}.Report(), true
+		return diagnose.RefusedByPeer{Peer: f.peer(), Connection: f.connection()}.Report()
 	case f.e.Reason == ikev2.ReasonChildProposal:
-		return f.noProposal("ESP", "esp"), true
+		return f.noProposal("ESP", "esp")
 	case f.e.Reason == ikev2.ReasonSelectors:
-		return f.noSelectors(), true
+		return f.noSelectors()
 	}
-	return diagnose.Report{}, false
+	return diagnose.Report{}
 }
 
 func (f facts) peer() diagnose.Peer {

@@ -53,6 +53,9 @@ type Doors struct {
 	IKE, NATT natt.Conn
 	// LocalAddr is the address from which this host reaches remote.
 	LocalAddr func(remote netip.Addr) (netip.Addr, error)
+	// PathMTU is the largest packet in bytes that a path is known to take; nil
+	// knows nothing.
+	PathMTU func(local, remote netip.Addr) (int, error)
 	// Resolve turns a host name into addresses.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	// AddRoute and DelRoute lead a prefix into the device.
@@ -70,9 +73,10 @@ type Gateway struct {
 	counters Counters
 	started  time.Time
 
-	inbox chan ikev2.Datagram
-	asks  chan func(*control)
-	done  chan struct{}
+	inbox   chan ikev2.Datagram
+	asks    chan func(*control)
+	running chan struct{} // closed when Run begins
+	done    chan struct{} // closed when Run ends
 }
 
 // inboxLen bounds the IKE messages that wait for the control goroutine; more
@@ -87,7 +91,8 @@ const shutdownTime = 2 * time.Second
 func New(cfg *config.Config, opts Options) (*Gateway, error) {
 	g := &Gateway{
 		cfg: cfg, opts: opts, log: opts.Log, doors: opts.Doors, started: time.Now(),
-		inbox: make(chan ikev2.Datagram, inboxLen), asks: make(chan func(*control)), done: make(chan struct{}),
+		inbox: make(chan ikev2.Datagram, inboxLen), asks: make(chan func(*control)),
+		running: make(chan struct{}), done: make(chan struct{}),
 	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
@@ -104,8 +109,11 @@ func New(cfg *config.Config, opts Options) (*Gateway, error) {
 
 // Run carries traffic until ctx ends; then it tells the peers, takes down
 // routes and device, and returns nil. Any other return is a failure that no
-// retry mends. Run may be called once.
+// retry mends: a socket or the device broke, or the key log cannot be written;
+// peers are told of that end too. Run may be called once, and leaves no
+// goroutine behind.
 func (g *Gateway) Run(ctx context.Context) error {
+	close(g.running)
 	defer close(g.done)
 	keylog, err := openKeyLog(g.opts.KeyLog)
 	if err != nil {
@@ -121,47 +129,47 @@ func (g *Gateway) Run(ctx context.Context) error {
 		"event", "device_up", "device", g.doors.Device.Name(), "mtu", g.doors.Device.MTU(),
 		"offload", g.doors.Device.Offload().String(), "udp_offload", g.doors.NATT.Offload())
 	routes := g.addRoutes()
-	defer g.delRoutes(routes)
 
+	ctx, cancel := context.WithCancel(ctx)
 	c := newControl(g, ikev2.New(engineConfig(g.cfg, g.opts.KeyLog != ""), random), keylog)
-	failed := g.startDataPath(c)
-	err = c.run(ctx, failed)
+	g.startDataPath(c)
+	err = c.run(ctx)
+	cancel()
+	g.delRoutes(routes)
 	g.closeDoors()
-	failed.wait()
+	c.loops.Wait()
 	return err
 }
 
-// loops are the goroutines beside control: what the first of them failed
-// with, and their end.
+// loops are the goroutines beside control, and what the first of them ended
+// with: none ends before the doors close, unless something is broken.
 type loops struct {
-	group sync.WaitGroup
-	err   chan error
+	sync.WaitGroup
+	ended chan error
 }
 
 func (l *loops) start(name string, run func() error) {
-	l.group.Go(func() {
-		if err := run(); err != nil && !errors.Is(err, net.ErrClosed) {
-			select {
-			case l.err <- fmt.Errorf("%s: %w", name, err):
-			default:
-			}
+	l.Go(func() {
+		err := run()
+		if err == nil || errors.Is(err, net.ErrClosed) {
+			err = errors.New("somebody else closed it")
+		}
+		select {
+		case l.ended <- fmt.Errorf("%s: %w", name, err):
+		default:
 		}
 	})
 }
 
-func (l *loops) wait() { l.group.Wait() }
-
-// startDataPath starts the goroutines beside control.
-func (g *Gateway) startDataPath(c *control) *loops {
-	l := &loops{err: make(chan error, 1)}
+// startDataPath starts the goroutines that carry packets.
+func (g *Gateway) startDataPath(c *control) {
 	in := newInbound(g.doors.Device, g.doors.NATT, &g.table, &g.counters,
 		inboundOptions{InnerMTU: g.cfg.Gateway.MTU, IKE: g.deliver, Notices: c.notices})
 	out := newOutbound(g.doors.Device, g.doors.NATT, &g.table, &g.counters,
 		outboundOptions{InnerMTU: g.cfg.Gateway.MTU, Notices: c.notices})
-	l.start("UDP 500", g.receiveIKE)
-	l.start("UDP 4500", in.run)
-	l.start(g.doors.Device.Name(), out.run)
-	return l
+	c.loops.start(fmt.Sprintf("UDP port %d", g.cfg.Gateway.IKEPort), g.receiveIKE)
+	c.loops.start(fmt.Sprintf("UDP port %d", g.cfg.Gateway.NATTPort), in.run)
+	c.loops.start("device "+g.doors.Device.Name(), out.run)
 }
 
 // receiveIKE carries port 500 to control.

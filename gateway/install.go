@@ -8,7 +8,6 @@ import (
 	"culvert/espcrypto/sad"
 	"culvert/ikev2"
 	"culvert/ikev2/wire"
-	"culvert/natt"
 )
 
 // child is a child SA as control remembers it: its halves in the SA tables,
@@ -42,7 +41,7 @@ const replayWindow = 4096
 func (c *control) installInbound(o ikev2.InstallInbound) {
 	ch := &child{Child: sadChild(o.ChildSA), ike: o.IKE, since: time.Now()}
 	ch.Move(sad.Path(o.Path))
-	ch.PathMTU = pathMTU(o.Path)
+	ch.PathMTU = c.g.pathMTU(o.Path)
 	sa, err := espcrypto.NewInbound(o.InboundSPI, ch.Suite, espcrypto.Keys(o.Keys), replayWindow)
 	if err == nil {
 		err = c.g.table.AddInbound(ch.Child, sa)
@@ -57,8 +56,11 @@ func (c *control) installInbound(o ikev2.InstallInbound) {
 }
 
 // pathMTU is the system's view of an outer path; 0 when it has none.
-func pathMTU(p ikev2.Path) int {
-	n, err := natt.PathMTU(p.Local.Addr(), p.Remote.Addr())
+func (g *Gateway) pathMTU(p ikev2.Path) int {
+	if g.doors.PathMTU == nil {
+		return 0
+	}
+	n, err := g.doors.PathMTU(p.Local.Addr(), p.Remote.Addr())
 	if err != nil {
 		return 0
 	}

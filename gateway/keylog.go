@@ -20,8 +20,8 @@ type keyLog struct {
 	espFile *os.File
 }
 
-// openKeyLog makes the tables in dir, readable by their owner alone. An empty
-// dir is no key log.
+// openKeyLog makes the tables in dir, readable by their owner alone even where
+// they were there before. An empty dir is no key log.
 func openKeyLog(dir string) (*keyLog, error) {
 	if dir == "" {
 		return nil, nil
@@ -32,8 +32,11 @@ func openKeyLog(dir string) (*keyLog, error) {
 	k := &keyLog{dir: dir}
 	for name, f := range map[string]**os.File{"ikev2_decryption_table": &k.ikeFile, "esp_sa": &k.espFile} {
 		var err error
-		if *f, err = os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
-			k.Close()
+		if *f, err = os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
+			err = (*f).Chmod(0o600)
+		}
+		if err != nil {
+			_ = k.Close()
 			return nil, fmt.Errorf("key log: %w", err)
 		}
 	}

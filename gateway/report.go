@@ -25,71 +25,87 @@ func newPeerStatus(p *config.Peer) *peerStatus {
 // happened writes an event down: into the log, a line and where something
 // failed a paragraph, and into the peer's status.
 func (c *control) happened(ctx context.Context, e ikev2.Event) {
-	report, failed := c.explain(e)
+	report, text := c.explain(e), sentence(e)
+	if report.Detail != "" {
+		text = report.Detail
+	}
 	if p := c.peers[e.Peer]; p != nil {
-		p.note(e, report.Detail)
+		p.note(e, text)
 	}
 	if e.Kind == ikev2.EventRetrying {
 		c.lookAgain(ctx, e.Peer)
 	}
-	if e.Peer == "" && !c.strangers.take(time.Now()) {
+	if unproven(e) && !c.allowStranger(e.Kind) {
+		c.g.counters.count(recordsLeftOut)
 		return
 	}
-	level, text := slog.LevelInfo, sentence(e)
-	if failed {
-		level, text = slog.LevelWarn, report.Detail
+	level := slog.LevelInfo
+	if troubles[e.Kind] {
+		level = slog.LevelWarn
 	}
 	c.g.log.Log(ctx, level, text, attributes(e, report)...)
+}
+
+// troubles are the events that keep a tunnel from being up.
+var troubles = map[ikev2.EventKind]bool{
+	ikev2.EventUnprotectedError: true, ikev2.EventRefused: true, ikev2.EventRefusedByPeer: true, ikev2.EventGaveUp: true,
 }
 
 // lookAgain gives the next attempt the address that the peer's name has then.
 func (c *control) lookAgain(ctx context.Context, name string) {
 	for i := range c.g.cfg.Peers {
 		if p := &c.g.cfg.Peers[i]; p.Name == name && p.Initiate {
-			c.dial(ctx, p, 0)
+			c.dial(ctx, p)
 		}
 	}
 }
 
-// budget lets through a few log lines a second from peers that nobody knows,
-// so that a flood of refusals does not become a flood of log.
-type budget struct {
-	second time.Time
-	used   int
+// unproven: anybody on the internet can make this event happen, as often as it
+// likes, without being the peer that it may name.
+func unproven(e ikev2.Event) bool {
+	return e.Peer == "" || e.Kind == ikev2.EventRefused && !e.Initiator
 }
 
+// strangersPerSecond bounds the records of each kind that strangers cause, so
+// that a flood of refusals does not become a flood of log.
 const strangersPerSecond = 5
 
-func (b *budget) take(now time.Time) bool {
-	if s := now.Truncate(time.Second); !s.Equal(b.second) {
-		*b = budget{second: s}
+func (c *control) allowStranger(k ikev2.EventKind) bool {
+	if c.strangers[k] == nil {
+		c.strangers[k] = &limiter{every: time.Second / strangersPerSecond, burst: strangersPerSecond}
 	}
-	b.used++
-	return b.used <= strangersPerSecond
+	return c.strangers[k].allow(time.Now().UnixNano())
 }
 
-func (p *peerStatus) note(e ikev2.Event, problem string) {
+// note takes an event, and the text that says what it is. While an IKE SA is
+// up, what happens outside it changes nothing: anybody may try to be this peer.
+func (p *peerStatus) note(e ikev2.Event, text string) {
+	if p.State == "up" && e.Kind != ikev2.EventEstablished && !p.has(e.IKE) {
+		return
+	}
 	switch e.Kind {
 	case ikev2.EventConnecting:
-		if p.State != "up" {
-			p.State, p.Attempt, p.Since = "connecting", e.Attempt, time.Now()
-		}
+		p.State, p.Attempt, p.Since = "connecting", e.Attempt, time.Now()
 	case ikev2.EventEstablished:
 		p.State, p.Since, p.Attempt, p.Problem = "up", time.Now(), 0, ""
 		p.InitiatorSPI, p.ResponderSPI = hex8(e.IKE.Initiator), hex8(e.IKE.Responder)
 		p.Initiator, p.NAT, p.Suite = e.Initiator, e.NAT.String(), suiteText(e)
+	case ikev2.EventChildUp:
+		p.Problem = ""
 	case ikev2.EventDown:
-		if p.InitiatorSPI == hex8(e.IKE.Initiator) {
-			p.State, p.Since = "down", time.Now()
-			p.InitiatorSPI, p.ResponderSPI, p.Suite = "", "", ""
-		}
+		p.State, p.Since = "down", time.Now()
+		p.InitiatorSPI, p.ResponderSPI, p.Suite = "", "", ""
+	}
+	if troubles[e.Kind] || e.Kind == ikev2.EventDown {
+		p.Problem = text
 	}
 	if e.Path.Remote.IsValid() {
 		p.LocalAddress, p.RemoteAddress = e.Path.Local, e.Path.Remote
 	}
-	if problem != "" {
-		p.Problem = problem
-	}
+}
+
+func (p *peerStatus) has(id ikev2.SAID) bool {
+	return p.InitiatorSPI == hex8(id.Initiator) && p.ResponderSPI == hex8(id.Responder)
 }
 
 func hex8(spi wire.SPI) string { return fmt.Sprintf("%x", spi[:]) }
@@ -132,10 +148,23 @@ func sentence(e ikev2.Event) string {
 		return fmt.Sprintf("%s: next attempt in %v", e.Peer, e.Wait.Round(10*time.Millisecond))
 	case ikev2.EventMoved:
 		return fmt.Sprintf("%s: the peer is at %v now", e.Peer, remote)
+	case ikev2.EventRefused:
+		return fmt.Sprintf("%s at %v is refused: %s", orStranger(e.Peer), remote, reasonText(e.Reason))
+	case ikev2.EventRefusedByPeer:
+		return fmt.Sprintf("%s: %v refused us: %s%s", e.Peer, remote, reasonText(e.Reason), notifyText(e.Notify))
+	case ikev2.EventGaveUp:
+		return fmt.Sprintf("%s: %v did not answer %v, sent %d times in %v", e.Peer, remote, e.Exchange, e.Attempt, e.Wait.Round(time.Second))
 	case ikev2.EventUnprotectedError:
 		return fmt.Sprintf("%s: %v answered %v, unprotected; going on in case that is forged", e.Peer, remote, e.Notify)
 	}
-	return fmt.Sprintf("%s: %v %s, %v", orStranger(e.Peer), e.Kind, reasonText(e.Reason), e.Notify)
+	return fmt.Sprintf("%s: %v", orStranger(e.Peer), e.Kind)
+}
+
+func notifyText(n wire.NotifyType) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%v)", n)
 }
 
 func orStranger(peer string) string {
@@ -162,7 +191,8 @@ func natText(e ikev2.Event) string {
 var reasonTexts = map[ikev2.Reason]string{
 	ikev2.ReasonDeleted: "the peer deleted it", ikev2.ReasonDisconnect: "we took it down", ikev2.ReasonDead: "the peer does not answer",
 	ikev2.ReasonReplaced: "a newer one took its place", ikev2.ReasonMalformed: "an authenticated message broke the protocol",
-	ikev2.ReasonAuthFailed: "the peer did not accept our authentication",
+	ikev2.ReasonAuthFailed: "the peer did not accept our authentication", ikev2.ReasonAuthMethod: "it does not authenticate by a pre-shared key",
+	ikev2.ReasonChildRefused: "it does not make the tunnel's child SA", ikev2.ReasonNotify: "an error",
 }
 
 func reasonText(r ikev2.Reason) string {

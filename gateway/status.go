@@ -65,7 +65,8 @@ type ChildStatus struct {
 	LastOut     time.Time `json:"last_out,omitzero"`
 }
 
-// Status asks the running gateway. False when it is not running.
+// Status asks the running gateway. False when it is not running: before Run,
+// and when that is done.
 func (g *Gateway) Status() (Status, bool) {
 	s := Status{Started: g.started, Config: g.cfg.File, Device: DeviceStatus{
 		Name: g.doors.Device.Name(), MTU: g.doors.Device.MTU(),
@@ -94,6 +95,7 @@ func (c *control) drops() map[string]uint64 {
 
 func (c *control) peerStatus(name string) PeerStatus {
 	s := c.peers[name].PeerStatus
+	s.Children = []ChildStatus{}
 	s.Children = []ChildStatus{} // a list in JSON, empty or not
 	for _, spi := range slices.Sorted(maps.Keys(c.children)) {
 		if ch := c.children[spi]; ch.Peer == name {
