@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -199,6 +200,11 @@ func (n *peerNet) culvert(h *lab.Host, name, text string, args ...string) *culve
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(func() {
+		var s gateway.Status
+		if n.t.Failed() && api.Get(context.Background(), p.socket, "/v1/status", &s) == nil {
+			maps.DeleteFunc(s.Drops, func(_ string, n uint64) bool { return n == 0 })
+			n.t.Logf("status of %s: %+v", name, s)
+		}
 		p.end()
 		if n.t.Failed() {
 			n.t.Logf("log of %s:\n%s", name, p.log.String())
@@ -255,6 +261,13 @@ func (b *logBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()
+}
+
+// forget has later looks see only what is logged from now on.
+func (b *logBuffer) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text.Reset()
 }
 
 // records are the log's records so far, latest last, that have these keys and
@@ -357,7 +370,8 @@ func (n *peerNet) ways6() []route {
 	return []route{{n.HostB, n.HostA, hostA6}, {n.HostA, n.HostB, hostB6}}
 }
 
-// reaches pings and moves TCP, both ways, and wants all of it to arrive.
+// reaches pings and moves TCP, both ways. Every echo has to be answered; after
+// TCP, queues on the way may still be full of it.
 func (n *peerNet) reaches(ways ...route) {
 	n.t.Helper()
 	if len(ways) == 0 {
@@ -365,8 +379,8 @@ func (n *peerNet) reaches(ways ...route) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), waitTime)
 	defer cancel()
+	n.pings(ways...)
 	for _, w := range ways {
-		n.pings(w)
 		if _, err := lab.TCP(ctx, w.from, w.to, w.addr, lab.TCPOptions{Duration: 200 * time.Millisecond}); err != nil {
 			n.t.Fatal(err)
 		}
