@@ -25,11 +25,11 @@ import (
 
 // pair starts both gateways, the public one first, and waits for the tunnel
 // on both.
-func (n *peerNet) pair(textA, textB string, argsB ...string) (a, b *culvertProcess) {
+func (n *peerNet) pair(textA, textB string) (a, b *culvertProcess) {
 	n.t.Helper()
 	a = n.culvert(n.GatewayA, "a.toml", textA)
 	a.wait("event", "device_up")
-	b = n.culvert(n.GatewayB, "b.toml", textB, argsB...)
+	b = n.culvert(n.GatewayB, "b.toml", textB)
 	b.wait("event", "child_up")
 	a.wait("event", "child_up")
 	return a, b
