@@ -210,37 +210,33 @@ func (c *control) dial(ctx context.Context, p *config.Peer) {
 	}
 	c.dialing[p.Name] = true
 	c.loops.Go(func() {
-		path, ok := c.g.findPathAtLast(ctx, p)
-		if !ok {
-			return
-		}
-		select {
-		case c.g.asks <- func(c *control) { c.found(p, path) }:
-		case <-ctx.Done():
+		for ctx.Err() == nil {
+			path, err := c.g.findPath(ctx, p)
+			select {
+			case c.g.asks <- func(c *control) { c.found(p, path, err) }:
+			case <-ctx.Done():
+			}
+			if err == nil {
+				return
+			}
+			select {
+			case <-time.After(dialRetry):
+			case <-ctx.Done():
+			}
 		}
 	})
 }
 
-// found is the end of dial. A gateway that is stopping connects no more.
-func (c *control) found(p *config.Peer, path ikev2.Path) {
+// found takes what dial found, a way or why there is none. A gateway that is
+// stopping connects no more.
+func (c *control) found(p *config.Peer, path ikev2.Path, err error) {
+	if err != nil {
+		c.noPath(p, err)
+		return
+	}
 	delete(c.dialing, p.Name)
 	if c.deadline == nil {
 		c.command(ikev2.Connect{Peer: p.Name, Path: path})
-	}
-}
-
-// findPathAtLast is findPath until it succeeds; false when ctx ends first.
-func (g *Gateway) findPathAtLast(ctx context.Context, p *config.Peer) (ikev2.Path, bool) {
-	for {
-		path, err := g.findPath(ctx, p)
-		if err == nil || ctx.Err() != nil {
-			return path, err == nil
-		}
-		g.log.Warn(fmt.Sprintf("peer %s: %v; trying again in %v", p.Name, err, dialRetry), "event", "no_path", "peer", p.Name, "wait", dialRetry)
-		select {
-		case <-time.After(dialRetry):
-		case <-ctx.Done():
-		}
 	}
 }
 
@@ -248,7 +244,7 @@ func (g *Gateway) findPathAtLast(ctx context.Context, p *config.Peer) (ikev2.Pat
 // or the one that the system would send from.
 func (g *Gateway) findPath(ctx context.Context, p *config.Peer) (ikev2.Path, error) {
 	remote, err := netip.ParseAddr(p.Remote)
-	if err != nil {
+	if remote = remote.Unmap(); err != nil {
 		if remote, err = g.lookup(ctx, p.Remote); err != nil {
 			return ikev2.Path{}, err
 		}
@@ -265,15 +261,18 @@ func (g *Gateway) findPath(ctx context.Context, p *config.Peer) (ikev2.Path, err
 	return ikev2.Path{Local: netip.AddrPortFrom(local, g.cfg.Gateway.IKEPort), Remote: netip.AddrPortFrom(remote, p.RemoteIKEPort)}, nil
 }
 
+// unresolved is the resolver's word on a name that leads nowhere.
+type unresolved struct{ error }
+
 func (g *Gateway) lookup(ctx context.Context, host string) (netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialRetry)
 	defer cancel()
 	addrs, err := g.doors.Resolve(ctx, host)
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("looking up %s: %w", host, err)
+		return netip.Addr{}, unresolved{err}
 	}
 	if len(addrs) == 0 {
-		return netip.Addr{}, errors.New("looking up " + host + ": no address")
+		return netip.Addr{}, unresolved{errors.New("it has no address")}
 	}
 	i := max(0, slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Unmap().Is4() }))
 	return addrs[i].Unmap(), nil

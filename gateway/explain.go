@@ -183,6 +183,10 @@ func selectors(ss []wire.Selector) []diagnose.Selector {
 	return out
 }
 
+func (f facts) noAddress(p *config.Peer, err error) diagnose.Report {
+	return diagnose.NoAnswer{Connection: f.describe(p), ResolveError: err.Error()}.Report()
+}
+
 func (f facts) noAnswer() diagnose.Report {
 	return diagnose.NoAnswer{Connection: f.connection(), From: f.e.Path.Local, To: f.e.Path.Remote, Exchange: f.e.Exchange.String(),
 		Tries: f.e.Attempt, For: f.e.Wait, Answered: f.e.Exchange != wire.ExchangeIKESAInit}.Report()

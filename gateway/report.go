@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -49,6 +50,18 @@ func (c *control) happened(ctx context.Context, e ikev2.Event) {
 // troubles are the events that keep a tunnel from being up.
 var troubles = map[ikev2.EventKind]bool{
 	ikev2.EventUnprotectedError: true, ikev2.EventRefused: true, ikev2.EventRefusedByPeer: true, ikev2.EventGaveUp: true,
+}
+
+// noPath says that a peer cannot even be called, and why.
+func (c *control) noPath(p *config.Peer, err error) {
+	text, code := fmt.Sprintf("peer %s: %v", p.Name, err), ""
+	var u unresolved
+	if errors.As(err, &u) {
+		r := facts{cfg: c.g.cfg}.noAddress(p, u)
+		text, code = r.Detail, r.Code
+	}
+	c.peers[p.Name].Problem = text
+	c.g.log.Warn(text, "event", "no_path", "peer", p.Name, "wait", dialRetry, "diagnosis", code)
 }
 
 // lookAgain gives the next attempt the address that the peer's name has then.
