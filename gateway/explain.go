@@ -139,6 +139,8 @@ func (f facts) noProposal(what, key string) diagnose.Report {
 	r := diagnose.NoProposal{Peer: f.peer(), Connection: f.connection(), For: what, Ours: proposals(f.e.OwnProposals), Theirs: proposals(f.e.PeerProposals)}
 	if p := f.configured(); p != nil {
 		r.At = f.at(p.Where, key)
+	} else if len(f.cfg.Peers) == 1 { // who else can be meant by one who has not said who it is?
+		r.At = f.at(f.cfg.Peers[0].Where, key)
 	}
 	if t := f.tunnel(); t != nil && what == "ESP" {
 		r.At = f.at(t.Where, key)

@@ -201,19 +201,26 @@ func natText(e ikev2.Event) string {
 	return "none"
 }
 
-var reasonTexts = map[ikev2.Reason]string{
-	ikev2.ReasonDeleted: "the peer deleted it", ikev2.ReasonDisconnect: "we took it down", ikev2.ReasonDead: "the peer does not answer",
-	ikev2.ReasonReplaced: "a newer one took its place", ikev2.ReasonMalformed: "an authenticated message broke the protocol",
-	ikev2.ReasonAuthFailed: "the peer did not accept our authentication", ikev2.ReasonAuthMethod: "it does not authenticate by a pre-shared key",
-	ikev2.ReasonChildRefused: "it does not make the tunnel's child SA", ikev2.ReasonNotify: "an error",
+var reasonTexts = [...]string{
+	ikev2.ReasonNone:            "no reason is known",
+	ikev2.ReasonNoProposal:      "the IKE proposals have nothing in common",
+	ikev2.ReasonUnknownIdentity: "nobody is configured for these two identities",
+	ikev2.ReasonWrongKey:        "the pre-shared keys differ",
+	ikev2.ReasonAuthMethod:      "the peer does not authenticate by a pre-shared key",
+	ikev2.ReasonWrongResponder:  "the peer is not the one that is configured",
+	ikev2.ReasonAuthFailed:      "the peer did not accept our authentication",
+	ikev2.ReasonChildProposal:   "the ESP proposals have nothing in common",
+	ikev2.ReasonSelectors:       "the traffic selectors have nothing in common",
+	ikev2.ReasonChildRefused:    "the peer did not make the child SA",
+	ikev2.ReasonMalformed:       "an authenticated message broke the protocol",
+	ikev2.ReasonDeleted:         "the peer deleted it",
+	ikev2.ReasonDisconnect:      "we took it down",
+	ikev2.ReasonDead:            "the peer does not answer",
+	ikev2.ReasonReplaced:        "a newer one took its place",
+	ikev2.ReasonNotify:          "the peer answered with an error",
 }
 
-func reasonText(r ikev2.Reason) string {
-	if t, ok := reasonTexts[r]; ok {
-		return t
-	}
-	return r.String()
-}
+func reasonText(r ikev2.Reason) string { return reasonTexts[r] }
 
 func list(ss []wire.Selector) string {
 	words := make([]string, len(ss))

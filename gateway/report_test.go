@@ -1,0 +1,285 @@
+package gateway
+
+import (
+	"encoding/csv"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"culvert/ikev2"
+	"culvert/ikev2/keymat"
+	"culvert/ikev2/wire"
+	"culvert/natt"
+	"culvert/natt/nattest"
+)
+
+// said is what one side is to say of a refusal: its diagnosis, words of its
+// text, and the settings whose lines the text names.
+type said struct {
+	code  string
+	words []string
+	lines []string
+}
+
+// TestRefusals: each side logs its own half, with the line to change, and the
+// wire carries one notify and nothing else.
+func TestRefusals(t *testing.T) {
+	const authFailed = wire.NotifyAuthenticationFailed
+	for _, c := range []struct {
+		name         string
+		textA, textB string
+		a, b         said
+		wire         wire.NotifyType // protected, in the answer to IKE_AUTH
+	}{{
+		name: "wrong key", textA: textA, textB: with(textB, "psk", `"another-key-than-the-other-side-has"`),
+		a:    said{"wrong_key", []string{"192.0.2.10:", "behind NAT", "@foo"}, []string{"psk"}},
+		b:    said{"refused", []string{"AUTHENTICATION_FAILED", "@foo (FQDN)"}, []string{"local_id", "remote_id", "psk"}},
+		wire: authFailed,
+	}, {
+		name: "wrong identity", textA: textA, textB: with(textB, "local_id", `"@bar"`),
+		a:    said{"identity", []string{"presented @bar as an FQDN identity", "connection remote expects @foo", "behind NAT"}, []string{"remote_id"}},
+		b:    said{"refused", []string{"identified itself as @bar"}, []string{"local_id", "remote_id", "psk"}},
+		wire: authFailed,
+	}, {
+		name: "private address as identity", textA: textA, textB: with(textB, "local_id", `"172.16.0.1"`),
+		a:    said{"identity_private_address", []string{"presented 172.16.0.1 as an IPv4 identity", "connection remote expects @foo", "behind NAT"}, []string{"remote_id"}},
+		b:    said{"refused_private_address", []string{"172.16.0.1 is a private address", "This side is behind NAT"}, []string{"local_id"}},
+		wire: authFailed,
+	}, {
+		name: "public address expected", textA: with(textA, "remote_id", `"192.0.2.10"`), textB: with(textB, "local_id", `"172.16.0.1"`),
+		a:    said{"identity_private_address", []string{"presented 172.16.0.1", "192.0.2.10"}, []string{"remote_id"}},
+		b:    said{"refused_private_address", nil, []string{"local_id"}},
+		wire: authFailed,
+	}, {
+		name: "asked for another", textA: textA, textB: with(textB, "remote_id", `"@a"`),
+		a:    said{"identity_not_ours", []string{"asked for @a"}, []string{"local_id"}},
+		b:    said{"refused", []string{"This side expects the peer to be @a"}, []string{"remote_id"}},
+		wire: authFailed,
+	}, {
+		name: "disjoint selectors", textA: textA, textB: with(textB, "local", `"10.99.0.0/24"`),
+		a:    said{"selectors", []string{"10.99.0.0/24", "10.104.0.0/24"}, []string{"remote"}},
+		b:    said{"refused_selectors", []string{"10.99.0.0/24"}, []string{"local", "remote"}},
+		wire: wire.NotifyTSUnacceptable,
+	}, {
+		name: "ESP proposals", textA: textA, textB: with(textB, "esp", `"aes256-sha256"`),
+		a:    said{"no_proposal", []string{"no ESP proposal in common", "AES_CBC_256", "AES_GCM_16_128"}, []string{"esp"}},
+		b:    said{"refused_proposal", []string{"AES_CBC_256"}, []string{"esp"}},
+		wire: wire.NotifyNoProposalChosen,
+	}, {
+		name: "IKE proposals", textA: textA, textB: with(textB, "ike", `"aes256-sha256-modp2048"`),
+		a: said{"no_proposal", []string{"no IKE proposal in common", "AES_CBC_256", "AES_GCM_16_128"}, []string{"ike"}},
+		b: said{"refused_proposal", []string{"AES_CBC_256"}, []string{"ike"}},
+	}} {
+		t.Run(c.name, func(t *testing.T) {
+			inWorld(t, nattest.Config{}, func(w *world) {
+				keys := w.TempDir()
+				a := w.start(w.net.A, "a", c.textA, func(s *starting) { s.KeyLog = keys })
+				b := w.start(w.net.B, "b", c.textB)
+				a.says(c.a, c.textA)
+				b.says(c.b, c.textB)
+				if got := w.answers(keys); c.wire != 0 && !slices.Equal(got, []string{fmt.Sprint(c.wire)}) {
+					w.Errorf("the wire carried %v", got)
+				}
+				if b.peer().Problem == "" {
+					w.Error("B's status has no problem")
+				}
+			})
+		})
+	}
+}
+
+// says waits for the first warning and holds it to what it should be.
+func (s *site) says(want said, text string) {
+	s.w.Helper()
+	var r record
+	s.w.until("warning of "+s.name, time.Second, func() bool {
+		s.log.mu.Lock()
+		defer s.log.mu.Unlock()
+		i := slices.IndexFunc(s.log.records, func(r record) bool { return r.level >= slog.LevelWarn })
+		if i >= 0 {
+			r = s.log.records[i]
+		}
+		return i >= 0
+	})
+	if !strings.HasPrefix(r.attrs["diagnosis"], want.code) {
+		s.w.Errorf("%s: diagnosis %q, want %q", s.name, r.attrs["diagnosis"], want.code)
+	}
+	for _, word := range want.words {
+		if !strings.Contains(r.text, word) {
+			s.w.Errorf("%s does not say %q: %s", s.name, word, r.text)
+		}
+	}
+	for _, key := range want.lines {
+		line := 1 + strings.Count(text[:strings.Index(text, "\n"+key+" = ")+1], "\n")
+		if key == "remote" && strings.HasPrefix(want.code, "selectors") || strings.HasPrefix(want.code, "refused_selectors") {
+			line = 1 + strings.Count(text[:strings.LastIndex(text, "\n"+key+" = ")+1], "\n")
+		}
+		if place := fmt.Sprintf("line %d of %s.toml", line, s.name); !strings.Contains(r.text, place) {
+			s.w.Errorf("%s does not name %s, its %s: %s", s.name, place, key, r.text)
+		}
+	}
+	if strings.ContainsAny(r.text, "\n\t") {
+		s.w.Errorf("%s needs more than a paragraph: %q", s.name, r.text)
+	}
+}
+
+// answers decrypts the answers to IKE_AUTH with the keys that a gateway logged,
+// and gives the error notifies in them. In a message that refuses
+// authentication nothing else may be.
+func (w *world) answers(keylog string) (notifies []string) {
+	w.Helper()
+	seen := map[string]bool{}
+	keys := readKeys(w.T, keylog, "ikev2_decryption_table")
+	for _, d := range w.sent(func(d nattest.Datagram) bool { return natt.Classify(d.Bytes) == natt.IKE && d.From.Port() == 4500 }) {
+		b := natt.StripMarker(d.Bytes)
+		m, err := wire.Parse(b)
+		noError(w, err)
+		if m.Exchange != wire.ExchangeIKEAuth || m.Flags&wire.FlagResponse == 0 || seen[string(b)] {
+			continue
+		}
+		seen[string(b)] = true
+		ps := w.decrypt(m, b, keys)
+		for _, p := range ps {
+			n, ok := p.(*wire.Notify)
+			if !ok || n.NotifyType >= 16384 {
+				continue
+			}
+			notifies = append(notifies, n.NotifyType.String())
+			if n.NotifyType == wire.NotifyAuthenticationFailed && (len(ps) != 1 || len(n.Data) != 0 || len(n.SPI) != 0) {
+				w.Errorf("beside AUTHENTICATION_FAILED: %+v", ps)
+			}
+		}
+	}
+	return slices.Compact(notifies)
+}
+
+func (w *world) decrypt(m *wire.Message, b []byte, keys [][]string) []wire.Payload {
+	w.Helper()
+	for _, row := range keys {
+		if row[0] != hex.EncodeToString(m.InitiatorSPI[:]) || row[1] != hex.EncodeToString(m.ResponderSPI[:]) {
+			continue
+		}
+		key, err := hex.DecodeString(row[3]) // SK_er
+		noError(w, err)
+		cipher, err := keymat.NewCipher(wire.EncrAESGCM16, 128, 0, key, nil)
+		noError(w, err)
+		sk := m.Payloads[0].(*wire.Encrypted)
+		chain, err := cipher.Open(b, sk.BodyOffset)
+		noError(w, err)
+		ps, err := wire.ParsePayloads(sk.First, chain)
+		noError(w, err)
+		return ps
+	}
+	w.Fatalf("no keys of %x", m.InitiatorSPI)
+	return nil
+}
+
+func readKeys(t *testing.T, dir, table string) [][]string {
+	t.Helper()
+	file, err := os.Open(filepath.Join(dir, table))
+	noError(t, err)
+	defer file.Close()
+	r := csv.NewReader(file)
+	r.FieldsPerRecord = -1
+	rows, err := r.ReadAll()
+	noError(t, err)
+	return rows
+}
+
+// TestKeyLog: rows in Wireshark's columns, for the owner's eyes only, even in
+// files that were there before for everybody's.
+func TestKeyLog(t *testing.T) {
+	inWorld(t, nattest.Config{}, func(w *world) {
+		dir := filepath.Join(w.TempDir(), "new", "keys")
+		old := w.TempDir()
+		for _, name := range []string{"ikev2_decryption_table", "esp_sa"} {
+			noError(w, os.WriteFile(filepath.Join(old, name), []byte("\"before\"\n"), 0o644))
+		}
+		logTo := func(dir string) func(*starting) { return func(s *starting) { s.KeyLog = dir } }
+		a := w.start(w.net.A, "a", with(textA, "esp", `"aes128-sha256-esn"`), logTo(dir))
+		b := w.start(w.net.B, "b", with(textB, "esp", `"aes128-sha256-esn"`), logTo(old))
+		w.untilUp(a, b, time.Second)
+		for _, d := range []string{dir, old} {
+			for _, name := range []string{"ikev2_decryption_table", "esp_sa"} {
+				info, err := os.Stat(filepath.Join(d, name))
+				noError(w, err)
+				if info.Mode().Perm() != 0o600 {
+					w.Errorf("%s has mode %v", name, info.Mode())
+				}
+			}
+		}
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+			w.Errorf("the directory: %v, %v", info.Mode(), err)
+		}
+		ike, esp := readKeys(w.T, dir, "ikev2_decryption_table"), readKeys(w.T, dir, "esp_sa")
+		p := a.peer()
+		if len(ike) != 1 || len(ike[0]) != 8 || ike[0][0] != p.InitiatorSPI || ike[0][1] != p.ResponderSPI ||
+			len(ike[0][2]) != 40 || len(ike[0][3]) != 40 || ike[0][2] == ike[0][3] {
+			w.Errorf("IKE table: %q", ike)
+		}
+		wantESP := func(row []string, spi string) {
+			if len(row) < 8 || row[0] != "IPv4" || row[3] != "0x"+spi || row[4] != "AES-CBC [RFC3602]" || len(row[5]) != 34 ||
+				row[6] != "HMAC-SHA-256-128 [RFC4868]" || len(row[7]) != 66 {
+				w.Errorf("ESP row of %s: %q", spi, row)
+			}
+		}
+		if len(esp) != 2 {
+			w.Fatalf("ESP table: %q", esp)
+		}
+		wantESP(esp[0], p.Children[0].InboundSPI)
+		wantESP(esp[1], p.Children[0].OutboundSPI)
+		oldESP := readKeys(w.T, old, "esp_sa")
+		if len(oldESP) != 3 || oldESP[0][0] != "before" || !slices.Equal(oldESP[1], esp[1]) || !slices.Equal(oldESP[2], esp[0]) {
+			w.Errorf("the other side's table: %q, this one's %q", oldESP, esp)
+		}
+		said := a.log.String()
+		for _, key := range []string{ike[0][2], ike[0][3], esp[0][5][2:], esp[0][7][2:]} {
+			if strings.Contains(said, key) {
+				w.Error("a key of the table is in the log")
+			}
+		}
+	})
+}
+
+// TestNoKeyLog: unless told to, nobody even hears of keys.
+func TestNoKeyLog(t *testing.T) {
+	k, err := openKeyLog("")
+	if k != nil || err != nil {
+		t.Fatalf("%v, %v", k, err)
+	}
+	k.ike(ikev2.IKEKeys{})
+	noError(t, k.Close())
+	inWorld(t, nattest.Config{}, func(w *world) {
+		s := w.open(w.net.A, "a", textA)
+		if engineConfig(s.cfg, false).KeyLog {
+			w.Error("the engine is asked for keys")
+		}
+		s.run()
+	})
+}
+
+// TestSentences: every event has a sentence of its own, and every reason a text.
+func TestSentences(t *testing.T) {
+	texts := map[string]any{}
+	differs := func(what any, text string) {
+		if other, ok := texts[text]; ok || text == "" || strings.Contains(text, "%!") {
+			t.Errorf("%v says %q, and so does %v", what, text, other)
+		}
+		texts[text] = what
+	}
+	for k := ikev2.EventConnecting; k <= ikev2.EventMoved; k++ {
+		differs(k, sentence(ikev2.Event{Kind: k, Peer: "foo"}))
+		if s := sentence(ikev2.Event{Kind: k, Peer: "foo"}); s == "foo: "+k.String() {
+			t.Errorf("%v has no sentence", k)
+		}
+	}
+	for r := ikev2.ReasonNone; r <= ikev2.ReasonNotify; r++ {
+		differs(r, reasonText(r))
+	}
+}
