@@ -1,6 +1,9 @@
 package diagnose
 
-import "fmt"
+import (
+	"fmt"
+	"net/netip"
+)
 
 // WrongKey is the view of a side that knows both identities and finds that the peer's AUTH value is not made with the key it has for them.
 type WrongKey struct {
@@ -47,9 +50,17 @@ func (f RefusedByPeer) isHidden() bool {
 
 func (f RefusedByPeer) hidden() string {
 	c := f.Connection
-	name := Identity{TypeFQDN, "@" + clean(c.Name)}
+	name := c.newName()
 	return fmt.Sprintf("%s is a private address that the NAT hides, and the usual cause is that the peer does not expect it: %s, and have the peer expect that name (%s).",
 		clean(c.LocalID.Text), c.changeID(c.LocalIDAt, "local", name), peerKeys("remote_id", "remote-id", name))
+}
+
+// newName is a name for this side to take. A connection that is named by an address has that of the peer.
+func (c Connection) newName() Identity {
+	if _, err := netip.ParseAddr(c.Name); err == nil {
+		return Identity{TypeFQDN, "@this-gateway"}
+	}
+	return Identity{TypeFQDN, "@" + clean(c.Name)}
 }
 
 func (f RefusedByPeer) causes() string {

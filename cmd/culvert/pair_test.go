@@ -41,16 +41,9 @@ func TestExamples(t *testing.T) {
 	for _, form := range []string{"toml", "vyos", "set"} {
 		t.Run(form, func(t *testing.T) {
 			n := newPeerNet(t)
-			start := func(h *lab.Host, name string) *culvertProcess {
-				text, err := examples.Files.ReadFile(name)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return n.culvert(h, name, string(text))
-			}
-			a := start(n.GatewayA, "side-a."+form)
+			a := n.culvert(n.GatewayA, "side-a."+form, example(t, "side-a."+form))
 			a.wait("event", "device_up")
-			b := start(n.GatewayB, "side-b."+form)
+			b := n.culvert(n.GatewayB, "side-b."+form, example(t, "side-b."+form))
 			b.wait("event", "child_up")
 			n.reaches()
 			for _, p := range []*culvertProcess{a, b} {
@@ -63,6 +56,15 @@ func TestExamples(t *testing.T) {
 			}
 		})
 	}
+}
+
+func example(t *testing.T, name string) string {
+	t.Helper()
+	text, err := examples.Files.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func TestPairSuites(t *testing.T) {
@@ -331,7 +333,7 @@ func TestRestart(t *testing.T) {
 	// Without a Delete: INITIAL_CONTACT has A let go of the old SA (RFC 7296
 	// section 2.4).
 	b.kill()
-	b = n.culvert(n.GatewayB, "b.toml", sideB(plainSuite))
+	n.culvert(n.GatewayB, "b.toml", sideB(plainSuite))
 	a.waitNth(3, "event", "child_up")
 	a.wait("event", "down", "reason", "replaced")
 	if c := a.status().Peers[0].Children; len(c) != 1 {

@@ -325,14 +325,27 @@ func (p *culvertProcess) waitNth(nth int, keyValues ...string) map[string]any {
 
 func (p *culvertProcess) waitIn(limit time.Duration, nth int, keyValues ...string) (record map[string]any) {
 	p.t.Helper()
-	eventuallyIn(p.t, limit, fmt.Sprintf("log record %v (%d) of %s", keyValues, nth, filepath.Base(p.file)), func() bool {
+	what := fmt.Sprintf("log record %v (%d) of %s", keyValues, nth, filepath.Base(p.file))
+	eventuallyIn(p.t, limit, what, func() bool {
+		ended := p.ended()
 		found := p.log.records(keyValues...)
 		if len(found) >= nth {
 			record = found[nth-1]
+		} else if ended {
+			p.t.Fatalf("no %s, which ended: %v", what, p.Wait())
 		}
 		return record != nil
 	})
 	return record
+}
+
+func (p *culvertProcess) ended() bool {
+	select {
+	case <-p.Done():
+		return true
+	default:
+		return false
+	}
 }
 
 func (p *culvertProcess) status() gateway.Status {
@@ -347,12 +360,10 @@ func (p *culvertProcess) status() gateway.Status {
 // alive wants the gateway to run still, and to answer.
 func (p *culvertProcess) alive() {
 	p.t.Helper()
-	select {
-	case <-p.Done():
+	if p.ended() {
 		p.t.Fatalf("%s ended: %v", filepath.Base(p.file), p.Wait())
-	default:
-		p.status()
 	}
+	p.status()
 }
 
 // route is a way through the tunnel: from a host to another, by an address of

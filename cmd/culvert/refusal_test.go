@@ -213,6 +213,41 @@ func TestRefusalsBetweenGateways(t *testing.T) {
 	}
 }
 
+// TestRefusalNamesLine has the private address as identity in the examples as
+// users of VyOS have them: each side names the line of its own file.
+func TestRefusalNamesLine(t *testing.T) {
+	net := newPeerNet(t)
+	for _, f := range []struct {
+		form         string
+		edit         []string
+		fixA, whereB string
+	}{
+		{"vyos", []string{"id @foo", "id 172.16.0.1"}, "add `authentication remote-id 172.16.0.1` to connection foo in FILE", "id 172.16.0.1"},
+		{"set", []string{"psk A id '@foo'", "psk A id '172.16.0.1'", "local-id '@foo'", "local-id '172.16.0.1'"},
+			"add `set vpn ipsec site-to-site peer @foo authentication remote-id 172.16.0.1` to connection foo in FILE", "local-id '172.16.0.1'"},
+	} {
+		t.Run(f.form, func(t *testing.T) {
+			n := net.in(t)
+			textA, textB := example(t, "side-a."+f.form), edit(t, example(t, "side-b."+f.form), f.edit...)
+			a := n.culvert(n.GatewayA, "side-a."+f.form, textA)
+			a.wait("event", "device_up")
+			b := n.culvert(n.GatewayB, "side-b."+f.form, textB)
+			a.wantHalf(half{"refused", "identity_private_address", []string{"172.16.0.1", "@foo", natSentence, f.fixA}}, natThere)
+			b.wantHalf(half{"refused_by_peer", "refused_private_address", []string{"172.16.0.1", natSentence, lineOf(t, textB, f.whereB) + " of FILE"}}, natHere)
+		})
+	}
+}
+
+// lineOf is "line 7" for the first line of a text that has some words.
+func lineOf(t *testing.T, text, words string) string {
+	t.Helper()
+	before, _, found := strings.Cut(text, words)
+	if !found {
+		t.Fatalf("no %q in:\n%s", words, text)
+	}
+	return fmt.Sprintf("line %d", 1+strings.Count(before, "\n"))
+}
+
 // TestRefusalsOfStrongSwan: culvert responds, and tells the wire nothing but
 // the bare notify.
 func TestRefusalsOfStrongSwan(t *testing.T) {
