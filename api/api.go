@@ -138,15 +138,8 @@ func Get(ctx context.Context, socket, path string, v any) error {
 		return err
 	}
 	resp, err := client.Do(req)
-	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no culvert is running at %s (start one with `culvert up FILE`, or name its socket with --socket)", socket)
-	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("%s belongs to another user: only who runs the gateway may ask it", socket)
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("the gateway at %s does not answer within %v", socket, clientTime)
-	case err != nil:
-		return fmt.Errorf("the gateway at %s: %w", socket, err)
+	if err != nil {
+		return askError(socket, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
@@ -157,4 +150,17 @@ func Get(ctx context.Context, socket, path string, v any) error {
 		return fmt.Errorf("the gateway at %s gave an answer that makes no sense: %w", socket, err)
 	}
 	return nil
+}
+
+// askError says why a socket gives no answer.
+func askError(socket string, err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no culvert is running at %s (start one with `culvert up FILE`, or name its socket with --socket)", socket)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%s belongs to another user: only who runs the gateway may ask it", socket)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("the gateway at %s does not answer within %v", socket, clientTime)
+	}
+	return fmt.Errorf("the gateway at %s: %w", socket, err)
 }
