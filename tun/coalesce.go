@@ -72,7 +72,7 @@ func (c *Coalescer) Add(packet []byte) {
 		c.write(Super{Packet: packet}, 1)
 		return
 	}
-	if h.fragment || !h.bare() || h.end != len(packet) {
+	if h.fragment() || !h.bare() || h.end != len(packet) {
 		c.flushOpen() // whichever run it belongs behind
 		c.write(Super{Packet: packet}, 1)
 		return
@@ -138,7 +138,7 @@ func (c *Coalescer) begin(packet []byte, h header) (r run, ok bool) {
 	if err != nil || headLen == len(packet) {
 		return run{}, false
 	}
-	r = run{first: packet, v6: h.v6, transport: h.transport, headLen: headLen, segment: len(packet) - headLen, total: len(packet)}
+	r = run{first: packet, v6: h.v6(), transport: h.transport, headLen: headLen, segment: len(packet) - headLen, total: len(packet)}
 	t := packet[h.transport:]
 	if h.protocol == protoUDP {
 		r.udp = true
@@ -155,7 +155,7 @@ func (c *Coalescer) begin(packet []byte, h header) (r run, ok bool) {
 // goes into a run comes out with fresh checksums, so that a broken one would
 // be made good.
 func checksumsRight(packet []byte, h header) bool {
-	if !h.v6 && fold(sum64(packet[:ipv4Len], 0)) != 0xffff {
+	if !h.v6() && fold(sum64(packet[:ipv4Len], 0)) != 0xffff {
 		return false
 	}
 	t := packet[h.transport:]

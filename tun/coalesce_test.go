@@ -235,6 +235,24 @@ func TestCoalesceKeepsApart(t *testing.T) {
 	}
 }
 
+// TestCoalesceOptions: IPv4 options of any length keep packets apart, even those
+// that the header's checksum does not see.
+func TestCoalesceOptions(t *testing.T) {
+	for n := 4; n <= 40; n += 4 {
+		first := pkt{proto: protoTCP, src: 1, dst: 2, ttl: 64, flags: flagACK, ipOptions: make([]byte, n), payload: make([]byte, 100)}
+		second := first
+		second.id, second.seq, second.ipOptions = 1, 100, bytes.Repeat([]byte{0xff}, n)
+		dev := &recorder{offload: allOffloads}
+		c := NewCoalescer(dev)
+		c.Add(first.bytes())
+		c.Add(second.bytes())
+		c.Flush()
+		if len(dev.written) != 2 {
+			t.Errorf("%d bytes: %d writes", n, len(dev.written))
+		}
+	}
+}
+
 func TestCoalesceBounds(t *testing.T) {
 	dev := &recorder{offload: allOffloads}
 	c := NewCoalescer(dev)
@@ -345,7 +363,7 @@ func mendChecksums(b []byte) {
 	if err != nil {
 		return
 	}
-	if !h.v6 {
+	if !h.v6() {
 		clear(b[10:12])
 		binary.BigEndian.PutUint16(b[10:], ^plainSum(b[:h.transport]))
 	}

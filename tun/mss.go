@@ -9,7 +9,7 @@ import "encoding/binary"
 // be complete: call it after Splitter.Load.
 func ClampMSS(packet []byte, mtu int) bool {
 	h, err := parseHeader(packet)
-	if err != nil || h.protocol != protoTCP || h.fragment {
+	if err != nil || h.protocol != protoTCP || h.fragment() {
 		return false
 	}
 	end, checksum, err := transportHeader(packet, h)
@@ -17,7 +17,7 @@ func ClampMSS(packet []byte, mtu int) bool {
 		return false
 	}
 	limit := mtu - ipv4Len - tcpLen
-	if h.v6 {
+	if h.v6() {
 		limit = mtu - ipv6Len - tcpLen
 	}
 	at := findMSS(packet[h.transport:end])

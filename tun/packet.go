@@ -63,14 +63,14 @@ func ParseFlow(packet []byte) (Flow, error) {
 		return Flow{}, err
 	}
 	f := Flow{Protocol: h.protocol}
-	if h.v6 {
+	if h.v6() {
 		f.Src = netip.AddrFrom16([16]byte(packet[8:24]))
 		f.Dst = netip.AddrFrom16([16]byte(packet[24:40]))
 	} else {
 		f.Src = netip.AddrFrom4([4]byte(packet[12:16]))
 		f.Dst = netip.AddrFrom4([4]byte(packet[16:20]))
 	}
-	if hasPorts(h.protocol) && !h.laterFragment && h.transport+4 <= h.end {
+	if hasPorts(h.protocol) && !h.laterFragment() && h.transport+4 <= h.end {
 		f.SrcPort = binary.BigEndian.Uint16(packet[h.transport:])
 		f.DstPort = binary.BigEndian.Uint16(packet[h.transport+2:])
 		f.HasPorts = true
@@ -94,25 +94,41 @@ func InnerLen(packet []byte) (int, error) {
 	return h.end, err
 }
 
-// header is where things are in an IP packet.
+// header is where things are in an IP packet. It has no more than four fields
+// because the compiler keeps only such structs in registers, and every packet is
+// looked at several times.
 type header struct {
-	v6            bool
-	fragment      bool  // part of a fragmented packet
-	laterFragment bool  // a fragment other than the first: no transport header
-	protocol      uint8 // of what starts at transport
-	transport     int   // offset behind the IP header, options and extension headers
-	end           int   // the length the IP header declares, at most the bytes present
+	marks     marks
+	protocol  uint8 // of what starts at transport
+	transport int   // offset behind the IP header, options and extension headers
+	end       int   // the length the IP header declares, at most the bytes present
 }
+
+// marks are the yes and no of a header.
+type marks uint8
+
+const (
+	markV6            marks = 1 << iota
+	markFragment            // part of a fragmented packet
+	markLaterFragment       // a fragment other than the first: no transport header
+)
+
+func (h header) v6() bool            { return h.marks&markV6 != 0 }
+func (h header) fragment() bool      { return h.marks&markFragment != 0 }
+func (h header) laterFragment() bool { return h.marks&markLaterFragment != 0 }
 
 // bare says that the transport header follows the fixed IP header at once.
 func (h header) bare() bool {
-	return h.transport == ipv4Len && !h.v6 || h.transport == ipv6Len
+	if h.v6() {
+		return h.transport == ipv6Len
+	}
+	return h.transport == ipv4Len
 }
 
 func parseHeader(b []byte) (header, error) {
 	h, err := parseFixed(b)
-	if err == nil && h.v6 {
-		err = h.walkExtensions(b[:h.end])
+	if err == nil && h.v6() {
+		return h.walkExtensions(b[:h.end])
 	}
 	return h, err
 }
@@ -143,55 +159,61 @@ func parseIPv4(b []byte) (header, error) {
 		return header{}, ErrTruncated
 	}
 	const moreFragments, offset = 0x2000, 0x1fff
-	fragment := binary.BigEndian.Uint16(b[6:])
-	h.fragment = fragment&(moreFragments|offset) != 0
-	h.laterFragment = fragment&offset != 0
+	if fragment := binary.BigEndian.Uint16(b[6:]); fragment&(moreFragments|offset) != 0 {
+		h.marks = fragmentMarks(fragment&offset != 0)
+	}
 	return h, nil
+}
+
+func fragmentMarks(later bool) marks {
+	if later {
+		return markFragment | markLaterFragment
+	}
+	return markFragment
 }
 
 func parseIPv6(b []byte) (header, error) {
 	if len(b) < ipv6Len {
 		return header{}, ErrTruncated
 	}
-	h := header{v6: true, protocol: b[6], transport: ipv6Len, end: ipv6Len + int(binary.BigEndian.Uint16(b[4:]))}
+	h := header{marks: markV6, protocol: b[6], transport: ipv6Len, end: ipv6Len + int(binary.BigEndian.Uint16(b[4:]))}
 	if h.end > len(b) {
 		return header{}, ErrTruncated
 	}
 	return h, nil
 }
 
-// walkExtensions moves h along the extension headers of b (RFC 8200, section
+// walkExtensions is h moved along the extension headers of b (RFC 8200, section
 // 4) to the transport header, or to the payload of a later fragment.
-func (h *header) walkExtensions(b []byte) error {
+func (h header) walkExtensions(b []byte) (header, error) {
 	for range maxExtensions {
 		var n int
 		rest := b[h.transport:]
 		switch h.protocol {
 		case extHopByHop, extRouting, extDestination, extMobility, extHIP, extShim6, extFragment, extAuth:
 			if len(rest) < 8 {
-				return ErrTruncated
+				return header{}, ErrTruncated
 			}
 		default:
-			return nil
+			return h, nil
 		}
 		switch h.protocol {
 		case extFragment:
 			n = 8
-			h.fragment = true
-			h.laterFragment = binary.BigEndian.Uint16(rest[2:])&0xfff8 != 0
+			h.marks |= fragmentMarks(binary.BigEndian.Uint16(rest[2:])&0xfff8 != 0)
 		case extAuth: // counts in 4 bytes, RFC 4302, section 2.2
 			n = (int(rest[1]) + 2) * 4
 		default:
 			n = (int(rest[1]) + 1) * 8
 		}
 		if n > len(rest) {
-			return ErrTruncated
+			return header{}, ErrTruncated
 		}
 		h.protocol = rest[0]
 		h.transport += n
-		if h.laterFragment {
-			return nil
+		if h.laterFragment() {
+			return h, nil
 		}
 	}
-	return ErrExtensions
+	return header{}, ErrExtensions
 }

@@ -85,7 +85,7 @@ func (p *Splitter) loadRun(packet []byte, h header, s Super) error {
 	p.head, p.payload, p.size = packet[:headLen], packet[headLen:], s.SegmentSize
 	p.size = min(p.size, maxPacket)
 	p.count = max(1, (len(p.payload)+p.size-1)/p.size)
-	p.v6, p.udp, p.transport = h.v6, h.protocol == protoUDP, h.transport
+	p.v6, p.udp, p.transport = h.v6(), h.protocol == protoUDP, h.transport
 	p.sumHeaders()
 	return nil
 }
@@ -95,7 +95,7 @@ func (p *Splitter) loadRun(packet []byte, h header, s Super) error {
 func transportHeader(packet []byte, h header) (end, checksum int, err error) {
 	rest := packet[h.transport:h.end]
 	switch {
-	case h.fragment:
+	case h.fragment():
 		return 0, 0, ErrSegment
 	case h.protocol == protoTCP:
 		if len(rest) < tcpLen {

@@ -18,7 +18,7 @@ import (
 // rate is the caller's to limit.
 func TooBig(packet []byte, mtu int, from netip.Addr, buf []byte) []byte {
 	h, err := parseHeader(packet)
-	if err != nil || h.laterFragment {
+	if err != nil || h.laterFragment() {
 		return nil
 	}
 	flow, err := ParseFlow(packet)
@@ -28,10 +28,10 @@ func TooBig(packet []byte, mtu int, from netip.Addr, buf []byte) []byte {
 	if !from.IsValid() {
 		from = flow.Dst
 	}
-	if from.Is4() == h.v6 || !oneHost(from) {
+	if from.Is4() == h.v6() || !oneHost(from) {
 		return nil
 	}
-	if h.v6 {
+	if h.v6() {
 		return tooBig6(packet[:h.end], h, mtu, from, buf)
 	}
 	return tooBig4(packet[:h.end], h, mtu, from, buf)
