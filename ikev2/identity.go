@@ -66,7 +66,7 @@ func (id Identity) check() error {
 		return fmt.Errorf("identity is empty")
 	case len(id.Data) > maxIdentity:
 		return fmt.Errorf("identity is longer than %d bytes", maxIdentity)
-	case id.Type != wire.IDKeyID && strings.ContainsFunc(id.Data, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+	case id.Type != wire.IDKeyID && strings.ContainsFunc(id.Data, func(r rune) bool { return r <= ' ' || r >= 0x7f && r <= 0xa0 }):
 		return fmt.Errorf("identity %s: a name has no spaces or control characters", strconv.Quote(id.Data))
 	case id.Type == wire.IDFQDN && strings.Contains(id.Data, "@"):
 		return fmt.Errorf("identity %s: one '@' in front marks a name, a second one has no meaning", strconv.Quote("@"+id.Data))

@@ -15,6 +15,8 @@ type Host struct {
 	// In and Out are the installed halves of child SAs by inbound SPI.
 	In  map[uint32]ikev2.InstallInbound
 	Out map[uint32]ikev2.InstallOutbound
+	// Moved are the children whose path changed.
+	Moved []ikev2.MovePeer
 	// Keepalives counts the NAT keepalives sent.
 	Keepalives int
 	// Sent are the IKE messages sent, in order.
@@ -77,6 +79,7 @@ func (h *Host) take(o ikev2.Output) {
 		delete(h.Out, o.InboundSPI)
 		n.note("%s: remove outbound", h.Name)
 	case ikev2.MovePeer:
+		h.Moved = append(h.Moved, o)
 		n.note("%s: move peer to %v", h.Name, o.Path.Remote)
 	case ikev2.IKEKeys:
 		h.Keys, n.keys[o.ID] = o, o

@@ -70,6 +70,16 @@ func (n *Net) Add(name string, addr string, cfg ikev2.Config, seed uint64) *Host
 	return h
 }
 
+// Move gives h another address.
+func (n *Net) Move(h *Host, addr string) {
+	for a, x := range n.hosts {
+		if x == h {
+			delete(n.hosts, a)
+		}
+	}
+	n.hosts[netip.MustParseAddr(addr)] = h
+}
+
 // Restart makes h lose all it knows, as a crash does.
 func (n *Net) Restart(h *Host, seed uint64) {
 	n.note("%s: restarts", h.Name)
