@@ -109,12 +109,15 @@ func TestNoAllocation(t *testing.T) {
 			addr = lab.HostAAddr
 		}
 		var at []steady
-		_, err := lab.TCP(t.Context(), way.from, way.to, addr, lab.TCPOptions{
+		got, err := lab.TCP(t.Context(), way.from, way.to, addr, lab.TCPOptions{
 			Duration: 2500 * time.Millisecond, Interval: 500 * time.Millisecond,
 			Progress: func(lab.Throughput) { at = append(at, n.steady(t)) },
 		})
 		if err != nil {
 			t.Fatal(err)
+		}
+		if len(at) < 2 {
+			t.Fatalf("looked %d times in %d bytes", len(at), got.Bytes)
 		}
 		first, last := at[0], at[len(at)-1]
 		moved, mallocs := last.packets-first.packets, last.mallocs-first.mallocs
