@@ -28,12 +28,17 @@ type labStage struct {
 	sockets  []string
 }
 
+const demoPrefix = "culvert-demo-"
+
 func newLabStage() (*labStage, error) {
-	net, err := lab.Situation("culvert-demo-", 1500)
+	if _, err := lab.Sweep(demoPrefix); err != nil { // what a killed demo left
+		return nil, err
+	}
+	net, err := lab.Situation(demoPrefix, 1500)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "culvert-demo-")
+	dir, err := os.MkdirTemp("", demoPrefix)
 	if err != nil {
 		_ = net.Close()
 		return nil, err
