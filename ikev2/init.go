@@ -173,7 +173,7 @@ func (sa *ikeSA) acceptInit(h wire.Header, ps []wire.Payload) bool {
 		return false
 	}
 	c, ok := selectProposal(sa.peer.IKE, prop.Proposals, wire.ProtocolIKE, ikeTypes, ke.Group)
-	if !ok || c.group.ID != ke.Group || ke.Group != sa.ke.Group() || !nonceFits(nonce, c) {
+	if !ok || c.group.ID != ke.Group || ke.Group != sa.ke.Group() {
 		return false
 	}
 	shared, err := sa.ke.Shared(ke.Data)

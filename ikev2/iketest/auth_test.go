@@ -133,6 +133,15 @@ func TestNoKeyLetsNobodyIn(t *testing.T) {
 	}
 }
 
+// A peer that says it is us is not, even if somebody configured it so: it could
+// be our own words coming back.
+func TestNobodyElseIsUs(t *testing.T) {
+	p := newPuppet(t, true, func(p *ikev2.Peer) { p.RemoteID = p.LocalID })
+	p.hello()
+	id := idPayload(AddrA, false)
+	p.refused(p.request(wire.ExchangeIKEAuth, append([]wire.Payload{id, p.sign("qwerty", id)}, p.childPayloads(0xabcd0001)...)...), ikev2.ReasonUnknownIdentity)
+}
+
 // A suite that one peer's configuration allows is no good for another's.
 func TestSuiteOfAnotherPeer(t *testing.T) {
 	p := newPuppet(t, true, nil)

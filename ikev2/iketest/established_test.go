@@ -393,8 +393,12 @@ func TestFollowsAuthenticMessagesOnly(t *testing.T) {
 			t.Errorf("%s moves the SA", name)
 		}
 	}
-	if p.sendFrom(old, p.request(wire.ExchangeInformational)); p.has(ikev2.EventMoved) {
-		t.Error("a message by port 500 moves the SA")
+	here := p.path
+	if p.sendFrom(old, p.request(wire.ExchangeInformational)); p.sentBy != old {
+		t.Error("the answer does not go back where the request came from")
+	}
+	if p.wait(30 * time.Second); p.sentBy != here || p.has(ikev2.EventMoved) {
+		t.Errorf("a message by port 500 moves the SA to %v", p.sentBy)
 	}
 	p.sendFrom(moved, p.request(wire.ExchangeInformational))
 	if e, ok := p.last(ikev2.EventMoved); !ok || e.Path != moved {

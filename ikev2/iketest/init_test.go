@@ -353,9 +353,18 @@ func TestForgedInitAnswers(t *testing.T) {
 	})
 }
 
-// answered: the true answer still works.
+// answered: the engine is as it was. A cookie still makes it repeat its
+// request under no responder's SPI, and the true answer still works.
 func (p *puppet) answered() {
 	p.t.Helper()
+	sent := p.send(p.initMessage(&wire.Notify{NotifyType: wire.NotifyCookie, Data: []byte("last")}))
+	if len(sent) != 1 {
+		p.t.Fatalf("%d retries", len(sent))
+	}
+	p.initReq = sent[0]
+	if h, _ := wire.ParseHeader(sent[0]); h.ResponderSPI != (wire.SPI{}) {
+		p.t.Errorf("the request has taken the responder SPI %x", h.ResponderSPI)
+	}
 	if sent := p.send(p.initResp); len(sent) != 1 {
 		p.t.Fatalf("%d messages after the true answer", len(sent))
 	}

@@ -1,6 +1,7 @@
 package iketest
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"testing"
@@ -18,11 +19,14 @@ func TestHalfOpenFlood(t *testing.T) {
 	flood.engine = p.engine
 	flood.prepare()
 	answers := 0
-	for range 5000 {
-		flood.random.Read(flood.spii[:])
-		flood.spii[0], flood.spii[1] = byte(answers>>8), byte(answers)|1
-		flood.now = p.now
-		answers += len(flood.send(flood.initMessage(flood.initPayloads()...)))
+	for i := range 5000 {
+		binary.BigEndian.PutUint32(flood.spii[:], uint32(i))
+		p.engine.HandleDatagram(p.now, ikev2.Datagram{Path: flood.path, Payload: flood.initMessage(flood.initPayloads()...)})
+		for o, ok := p.engine.Poll(); ok; o, ok = p.engine.Poll() {
+			if _, answer := o.(ikev2.Transmit); answer {
+				answers++
+			}
+		}
 	}
 	if answers != 4096 || p.engine.Drops()["ike_half_open_limit"] != 5000-4096 {
 		t.Errorf("%d half-open SAs, %d dropped", answers, p.engine.Drops()["ike_half_open_limit"])

@@ -33,6 +33,7 @@ type puppet struct {
 	initResp   []byte
 	next       uint32 // message ID of the puppet's next request
 
+	sentBy    ikev2.Path // of the engine's latest message
 	installed map[uint32]ikev2.InstallInbound
 	outbound  map[uint32]uint32 // the puppet's SPIs by the engine's
 	events    []ikev2.Event
@@ -122,7 +123,7 @@ func (p *puppet) poll() (sent [][]byte) {
 		}
 		switch o := o.(type) {
 		case ikev2.Transmit:
-			sent = append(sent, o.Payload)
+			sent, p.sentBy = append(sent, o.Payload), o.Path
 		case ikev2.InstallInbound:
 			p.installed[o.InboundSPI], p.outbound[o.InboundSPI] = o, o.OutboundSPI
 		case ikev2.RemoveInbound:

@@ -13,7 +13,7 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("seed", 0, "run only the random schedule of this seed")
-	schedules = flag.Uint64("schedules", 3000, "how many random schedules to run")
+	schedules = flag.Uint64("schedules", 2000, "how many random schedules to run")
 )
 
 // TestRandomSchedules throws loss, duplication, delay and commands at two
