@@ -44,4 +44,5 @@
 //	sa.go         one IKE SA's state and path       RFC 7296 2.23
 //	peer.go       a configured peer: reconnection, duplicates
 //	spi.go        inbound ESP SPIs                  RFC 4303 2.1
+//	audit.go      what must never be, for tests
 package ikev2
