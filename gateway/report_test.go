@@ -283,3 +283,17 @@ func TestSentences(t *testing.T) {
 		differs(r, reasonText(r))
 	}
 }
+
+// TestProblemEnds: what kept a tunnel from being up is not said of one that is.
+func TestProblemEnds(t *testing.T) {
+	for _, end := range []ikev2.EventKind{ikev2.EventEstablished, ikev2.EventChildUp} {
+		var p peerStatus
+		p.note(ikev2.Event{Kind: ikev2.EventRefused}, "no selectors in common")
+		if p.Problem != "no selectors in common" {
+			t.Errorf("problem: %q", p.Problem)
+		}
+		if p.note(ikev2.Event{Kind: end}, "it is up"); p.Problem != "" {
+			t.Errorf("%v: problem: %q", end, p.Problem)
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"culvert/config"
+	"culvert/ikev2"
 	"culvert/natt"
 	"culvert/natt/nattest"
 	"culvert/tun"
@@ -157,6 +158,29 @@ func TestNoName(t *testing.T) {
 		}
 		w.cut(w.net.A, false)
 		w.untilUp(a, b, 3*time.Minute)
+	})
+}
+
+// TestNameMoves: after a peer is lost its name is looked up again, and leads to
+// where the peer is now.
+func TestNameMoves(t *testing.T) {
+	inWorld(t, nattest.Config{}, func(w *world) {
+		var at atomic.Value
+		at.Store(nattest.PublicA)
+		b := w.start(w.net.B, "b", with(textB, "remote", `"vpn.example"`), func(s *starting) {
+			s.Options.Doors.Resolve = func(context.Context, string) ([]netip.Addr, error) {
+				return []netip.Addr{at.Load().(netip.Addr)}, nil
+			}
+		})
+		a := w.start(w.net.A, "a", textA)
+		w.untilUp(a, b, 5*time.Second)
+		a.kill()
+		at.Store(nattest.PublicC)
+		c := w.start(w.net.C, "c", textA)
+		w.untilUp(c, b, 5*time.Minute)
+		if p := b.peer(); p.RemoteAddress.Addr() != nattest.PublicC {
+			w.Errorf("B has its peer at %v", p.RemoteAddress)
+		}
 	})
 }
 
@@ -367,5 +391,17 @@ func TestFindPath(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s: %s, want %s", remote, got, want)
 		}
+	}
+}
+
+// TestDeliverCopies: the socket takes its buffers back while control has not
+// looked at the message yet.
+func TestDeliverCopies(t *testing.T) {
+	g := &Gateway{inbox: make(chan ikev2.Datagram, 1)}
+	buffer := []byte("an IKE message")
+	g.deliver(natt.Path{Encap: true}, buffer)
+	clear(buffer)
+	if d := <-g.inbox; string(d.Payload) != "an IKE message" || !d.Path.Encap {
+		t.Errorf("%+v", d)
 	}
 }

@@ -577,6 +577,34 @@ func (w *world) leavesNothing(sites ...*site) {
 	}
 }
 
+// TestTrafficIsLife: while packets flow both ways, there is no keepalive (RFC
+// 3948 section 4) and no liveness check (RFC 7296 section 2.4); when they stop,
+// both come.
+func TestTrafficIsLife(t *testing.T) {
+	inWorld(t, nattest.Config{NAT: nattest.PortRestricted, MappingLifetime: 30 * time.Second}, func(w *world) {
+		a, b := w.pair(textA, textB)
+		overhead := func() int {
+			return len(w.sent(func(d nattest.Datagram) bool { return natt.Classify(d.Bytes) != natt.ESP }))
+		}
+		before := overhead()
+		for i := range 300 {
+			w.crosses(a, b, fromA(uint64(i), 100))
+			w.crosses(b, a, fromB(uint64(i), 100))
+			time.Sleep(time.Second)
+		}
+		if n := overhead() - before; n != 0 {
+			w.Errorf("%d datagrams beside the traffic", n)
+		}
+		time.Sleep(5 * time.Minute)
+		if n := overhead() - before; n < 20 {
+			w.Errorf("%d datagrams in 5 silent minutes", n)
+		}
+		if !a.isUp() || !b.isUp() {
+			w.Error("the tunnel is down")
+		}
+	})
+}
+
 // TestSilenceKillsTheMapping is the other side of the keepalive's coin: without
 // it the mapping dies, and the first packet from inside makes A follow.
 func TestSilenceKillsTheMapping(t *testing.T) {
