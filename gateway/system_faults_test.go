@@ -67,9 +67,11 @@ func TestRunEnds(t *testing.T) {
 func (s *site) wantEnd(want string) {
 	s.w.Helper()
 	time.Sleep(shutdownTime)
-	if took := s.end(); took != 0 {
-		s.w.Errorf("it ended %v after it was told to", took)
+	synctest.Wait()
+	if len(s.done) == 0 {
+		s.w.Error("it still runs")
 	}
+	s.end()
 	if s.err == nil || !strings.HasPrefix(s.err.Error(), want) {
 		s.w.Errorf("ended with %v, want %s...", s.err, want)
 	}
@@ -184,20 +186,49 @@ func TestNameMoves(t *testing.T) {
 	})
 }
 
-// TestStopWhileLookingUp: a look-up under way does not hold up the end.
+// TestStopWhileLookingUp: a look-up under way does not hold up the end, wished
+// for or not.
 func TestStopWhileLookingUp(t *testing.T) {
-	inWorld(t, nattest.Config{}, func(w *world) {
-		b := w.start(w.net.B, "b", with(textB, "remote", `"vpn.example"`), func(s *starting) {
-			s.Options.Doors.Resolve = func(ctx context.Context, _ string) ([]netip.Addr, error) {
-				<-ctx.Done()
-				return nil, ctx.Err()
-			}
+	for name, breaks := range map[string]bool{"stopped": false, "broken": true} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, nattest.Config{}, func(w *world) {
+				b := w.start(w.net.B, "b", with(textB, "remote", `"vpn.example"`), func(s *starting) {
+					s.Options.Doors.Resolve = func(ctx context.Context, _ string) ([]netip.Addr, error) {
+						<-ctx.Done()
+						return nil, ctx.Err()
+					}
+				})
+				time.Sleep(time.Second)
+				if breaks {
+					b.device.Close()
+					b.wantEnd("device tun-b: ")
+					return
+				}
+				if took := b.end(); took != 0 {
+					w.Errorf("took %v", took)
+				}
+				w.leavesNothing(b)
+			})
 		})
-		time.Sleep(time.Second)
-		if took := b.end(); took != 0 || b.err != nil {
-			w.Errorf("took %v, %v", took, b.err)
+	}
+}
+
+// TestFoundTooLate: a way to a peer that is found while the gateway stops is
+// not taken.
+func TestFoundTooLate(t *testing.T) {
+	inWorld(t, nattest.Config{}, func(w *world) {
+		_, b := w.pair(textA, textB)
+		w.cut(w.net.A, true) // so that B waits for an answer to its Delete
+		b.stop()
+		synctest.Wait()
+		path := ikev2.Path{Local: netip.AddrPortFrom(nattest.PrivateB, 500), Remote: netip.AddrPortFrom(nattest.PublicA, 500)}
+		if !b.ask(func(c *control) { c.found(&b.cfg.Peers[0], path, nil) }) {
+			w.Fatal("B is gone already")
 		}
-		w.leavesNothing(b)
+		b.end()
+		if n := len(b.log.of("connecting")); n != 1 {
+			w.Errorf("B began to connect %d times", n)
+		}
 	})
 }
 
