@@ -87,13 +87,10 @@ func demo(ctx context.Context, out io.Writer, opts demoOptions) error {
 	}
 	if rights.Kind == lab.UserNamespace && rights.Device == nil {
 		code, err := lab.ReexecInUserNamespace(os.Args[1:])
-		if err != nil {
-			return failure(err)
+		if err == nil {
+			return exitWith(code)
 		}
-		if code != 0 {
-			return &exitError{code: code}
-		}
-		return nil
+		rights = lab.Rights{Reason: "a user namespace could not be made: " + err.Error()}
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -110,6 +107,14 @@ func demo(ctx context.Context, out io.Writer, opts demoOptions) error {
 		return failure(err)
 	}
 	return nil
+}
+
+// exitWith ends as the program in the user namespace did, which has said why.
+func exitWith(code int) error {
+	if code == 0 {
+		return nil
+	}
+	return &exitError{code: code}
 }
 
 // openStage takes real namespaces where it may, and memory elsewhere.
