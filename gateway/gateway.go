@@ -152,7 +152,7 @@ func (l *loops) start(name string, run func() error) {
 	l.Go(func() {
 		err := run()
 		if err == nil || errors.Is(err, net.ErrClosed) {
-			err = errors.New("somebody else closed it")
+			err = errors.New("closed or removed by somebody else")
 		}
 		select {
 		case l.ended <- fmt.Errorf("%s: %w", name, err):
