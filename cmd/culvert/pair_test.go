@@ -327,14 +327,13 @@ func TestRestart(t *testing.T) {
 
 	b.end()
 	b = n.culvert(n.GatewayB, "b.toml", sideB(plainSuite))
-	a.waitNth(2, "event", "child_up")
+	b.wait("event", "child_up") // the initiator has it last
 	n.reaches()
 
 	// Without a Delete: INITIAL_CONTACT has A let go of the old SA (RFC 7296
 	// section 2.4).
 	b.kill()
-	n.culvert(n.GatewayB, "b.toml", sideB(plainSuite))
-	a.waitNth(3, "event", "child_up")
+	n.culvert(n.GatewayB, "b.toml", sideB(plainSuite)).wait("event", "child_up")
 	a.wait("event", "down", "reason", "replaced")
 	if c := a.status().Peers[0].Children; len(c) != 1 {
 		t.Errorf("A has %d children, want 1", len(c))

@@ -5,12 +5,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -381,21 +384,65 @@ func (n *peerNet) ways6() []route {
 	return []route{{n.HostB, n.HostA, hostA6}, {n.HostA, n.HostB, hostB6}}
 }
 
-// reaches pings and moves TCP, both ways. Every echo has to be answered; after
-// TCP, queues on the way may still be full of it.
+// reaches pings and moves data by TCP, both ways, and wants all of it to
+// arrive.
 func (n *peerNet) reaches(ways ...route) {
 	n.t.Helper()
 	if len(ways) == 0 {
 		ways = n.ways()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), waitTime)
-	defer cancel()
 	n.pings(ways...)
 	for _, w := range ways {
-		if _, err := lab.TCP(ctx, w.from, w.to, w.addr, lab.TCPOptions{Duration: 200 * time.Millisecond}); err != nil {
-			n.t.Fatal(err)
-		}
+		n.transfers(w, 2<<20)
 	}
+}
+
+// transfers sends so many random bytes over TCP and wants the same ones to
+// come out.
+func (n *peerNet) transfers(w route, size int) {
+	n.t.Helper()
+	sent := make([]byte, size)
+	rand.Read(sent)
+	received, err := carry(w, sent)
+	if err != nil || !bytes.Equal(received, sent) {
+		n.t.Fatalf("TCP %s -> %s (%v): %d of %d bytes arrived, equal: %v: %v",
+			w.from.Name, w.to.Name, w.addr, len(received), len(sent), bytes.Equal(received, sent), err)
+	}
+}
+
+func carry(w route, data []byte) (received []byte, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), waitTime)
+	defer cancel()
+	end, _ := ctx.Deadline()
+	var ln net.Listener
+	if err = w.to.Do(func() error {
+		ln, err = net.Listen("tcp", netip.AddrPortFrom(w.addr, 0).String())
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	defer ln.Close()
+	written := make(chan error, 1)
+	go func() {
+		written <- w.from.Do(func() error { // the thread is in the namespace, and so is what it dials
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", ln.Addr().String())
+			if err != nil {
+				ln.Close()
+				return err
+			}
+			_ = conn.SetDeadline(end)
+			_, err = conn.Write(data)
+			return errors.Join(err, conn.Close())
+		})
+	}()
+	conn, err := ln.Accept()
+	if err != nil {
+		return nil, errors.Join(err, <-written)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(end)
+	received, err = io.ReadAll(conn)
+	return received, errors.Join(err, <-written)
 }
 
 // pings wants every echo answered, small and large.

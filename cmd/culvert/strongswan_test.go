@@ -238,8 +238,8 @@ func TestStrongSwanTwoTunnels(t *testing.T) {
 	check := func(n *peerNet, p *culvertProcess) {
 		n.t.Helper()
 		p.wait("event", "child_up", "tunnel", "lab")
-		n.reaches()
 		n.pings(route{n.HostB, n.HostA, netip.MustParseAddr("10.105.0.10")})
+		n.reaches()
 		if c := p.status().Peers[0].Children; len(c) != 2 || c[0].PacketsIn == 0 || c[1].PacketsIn == 0 || c[0].Suite == c[1].Suite {
 			n.t.Errorf("children %+v", c)
 		}
