@@ -64,8 +64,12 @@ const labPrefix = "culvert-test-"
 
 func needLab(t *testing.T) {
 	t.Helper()
-	if r := lab.CheckRights(); r.Kind != lab.Direct || r.Device != nil {
-		lack(t, fmt.Sprintf("run this as root on a Linux with /dev/net/tun: %s %v", r.Reason, r.Device))
+	r := lab.CheckRights()
+	if r.Kind != lab.Direct {
+		lack(t, "run this as root on Linux: "+r.Reason)
+	}
+	if r.Device != nil {
+		lack(t, "run this where /dev/net/tun is: "+r.Device.Error())
 	}
 }
 
