@@ -48,7 +48,7 @@ func newMemoryStage(why string) (*memoryStage, error) {
 }
 
 func (s *memoryStage) describe() string {
-	return fmt.Sprintf("%s.\nThe same two gateways run in this one process, over a NAT in memory. No packet\n"+
+	return fmt.Sprintf("no namespaces here: %s.\nThe same two gateways run in this one process, over a NAT in memory. No packet\n"+
 		"touches the system, and the throughput says nothing about real devices.\n\n%s", s.why, demoPicture)
 }
 
