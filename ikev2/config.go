@@ -32,6 +32,9 @@ type Peer struct {
 	// marker; 0 means 4500.
 	RemoteNATTPort uint16
 	Timing         Timing
+	// IKELifetime is the age at which the IKE SA is replaced (RFC 7296 section
+	// 2.8). 0 means 4 h; negative: never.
+	IKELifetime time.Duration
 }
 
 // Child is one child SA's policy: traffic from Local to Remote and back is
@@ -40,6 +43,9 @@ type Child struct {
 	Name          string
 	Local, Remote []wire.Selector
 	ESP           []Proposal
+	// Lifetime is the age at which the child SA is replaced. 0 means 1 h;
+	// negative: never.
+	Lifetime time.Duration
 }
 
 // Timing holds a peer's intervals. A zero field means its default; a negative
