@@ -46,6 +46,10 @@ func (e *Engine) Audit() error {
 	return errors.Join(errs...)
 }
 
+// SAs counts the IKE SAs in any state, and the child SAs, with those whose
+// inbound half still takes late packets.
+func (e *Engine) SAs() (ike, children int) { return len(e.sas), e.spis.used() }
+
 func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int {
 	all := sa.children
 	if sa.pending != nil {

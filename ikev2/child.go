@@ -465,8 +465,9 @@ func (sa *ikeSA) hasChild(cfg *Child) bool {
 }
 
 func (sa *ikeSA) asksForChild() bool {
-	asks := func(x *exchange) bool { return x != nil && x.kind == wire.ExchangeCreateChildSA }
-	return asks(sa.active) || slices.ContainsFunc(sa.queue, asks)
+	asks := func(x *exchange) bool { return x.kind == wire.ExchangeCreateChildSA }
+	will := func(x *exchange) bool { return asks(x) && !x.obsolete(sa) }
+	return sa.active != nil && asks(sa.active) || slices.ContainsFunc(sa.queue, will)
 }
 
 func (sa *ikeSA) dropChildren(reason Reason) {

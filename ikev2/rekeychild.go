@@ -99,14 +99,15 @@ func (t *rekeyChildTask) startOver(sa *ikeSA) {
 
 // answerRekeyChild makes the peer's replacement of a child (RFC 7296 section
 // 2.25.1 says when not). We receive on it from now on, but go on sending on the
-// old child until the peer deletes that: by then it has our answer.
+// old child until the peer deletes that: by then it has our answer. A child that
+// we do not know may be one that we ask for, whose answer is still to come.
 func answerRekeyChild(sa *ikeSA, req *message, resp *draft, n *wire.Notify) error {
 	old := sa.childByOutbound(n.SPI)
 	switch {
-	case n.Protocol != wire.ProtocolESP || old == nil:
+	case n.Protocol != wire.ProtocolESP || old == nil && sa.pending == nil:
 		resp.add(&wire.Notify{Protocol: wire.ProtocolESP, SPI: n.SPI, NotifyType: wire.NotifyChildSANotFound})
 		return nil
-	case !old.live() || old.replacedBy != nil:
+	case old == nil || !old.live() || old.replacedBy != nil:
 		resp.notify(wire.NotifyTemporaryFailure, nil)
 		return nil
 	}

@@ -93,7 +93,7 @@ func heard(from, by *Host) error {
 		if !ok {
 			return fmt.Errorf("%s sends to SPI %08x, which %s does not have", from.Name, out.OutboundSPI, by.Name)
 		}
-		same := in.OutboundSPI == out.InboundSPI && in.Suite == out.Suite && in.IKE == out.IKE &&
+		same := in.OutboundSPI == out.InboundSPI && in.Suite == out.Suite &&
 			slices.Equal(in.Local, out.Remote) && slices.Equal(in.Remote, out.Local) &&
 			bytes.Equal(in.Keys.Encr, out.Keys.Encr) && bytes.Equal(in.Keys.Integ, out.Keys.Integ)
 		if !same {
