@@ -89,16 +89,24 @@ func (t *childTask) ask(sa *ikeSA, req *draft, local, remote []wire.Selector) (e
 		return err
 	}
 	sa.pending = t.child
-	if sa.state != stateUp {
-		req.add(&wire.SA{Proposals: offer(withoutKE(t.cfg.ESP), wire.ProtocolESP, spiBytes(t.child.in))})
-	} else {
-		req.add(&wire.SA{Proposals: offer(t.cfg.ESP, wire.ProtocolESP, spiBytes(t.child.in))})
-		if err = t.fresh.request(sa.e, req, t.cfg.ESP); err != nil {
+	var keys draft
+	if sa.state == stateUp {
+		if err = t.fresh.request(sa.e, &keys, t.cfg.ESP); err != nil {
 			return err
 		}
 	}
+	req.add(&wire.SA{Proposals: offer(t.offered(), wire.ProtocolESP, spiBytes(t.child.in))})
+	req.add(keys.payloads...)
 	req.add(&wire.TS{Selectors: local}, &wire.TS{Responder: true, Selectors: remote})
 	return nil
+}
+
+// offered: no key exchange can be made in IKE_AUTH.
+func (t *childTask) offered() []Proposal {
+	if t.fresh.nonce == nil {
+		return withoutKE(t.cfg.ESP)
+	}
+	return t.cfg.ESP
 }
 
 // response installs what the responder chose. An answer that is not within
@@ -123,7 +131,7 @@ func (t *childTask) response(sa *ikeSA, m *message) error {
 }
 
 func (t *childTask) refused(sa *ikeSA, m *message, reason Reason) {
-	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.cfg.ESP, LocalTS: t.cfg.Local, RemoteTS: t.cfg.Remote}
+	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.offered(), LocalTS: t.cfg.Local, RemoteTS: t.cfg.Remote}
 	if n := errorNotify(m.payloads); n != nil {
 		ev.Notify = n.NotifyType
 	} else if _, ok := wire.Find[*wire.SA](m.payloads); ok {
@@ -157,12 +165,8 @@ func (t *childTask) take(sa *ikeSA, m *message) Reason {
 		}
 		return ReasonChildRefused
 	}
-	own := t.cfg.ESP
-	if t.fresh.nonce == nil {
-		own = withoutKE(own)
-	}
 	tsi, tsr, ok := findTS(m.payloads)
-	c, chosen := selectProposal(own, theirs.Proposals, wire.ProtocolESP, espTypes, t.fresh.tried)
+	c, chosen := selectProposal(t.offered(), theirs.Proposals, wire.ProtocolESP, espTypes, t.fresh.tried)
 	switch {
 	case !ok || !isChoice(theirs) || !chosen || !validSPI(c.spi):
 		return ReasonChildProposal
@@ -273,7 +277,7 @@ func (a *childAnswer) build(child *childSA, ours func([]Proposal) []Proposal) er
 	c, ok := selectProposal(ours(child.cfg.ESP), a.theirs, wire.ProtocolESP, espTypes, groupOf(a.req.payloads))
 	if !ok || !validSPI(c.spi) {
 		a.sa.refuseChild(a.resp, wire.NotifyNoProposalChosen, Event{Reason: ReasonChildProposal, Child: child.cfg.Name,
-			OwnProposals: child.cfg.ESP, PeerProposals: proposalsOf(a.theirs)})
+			OwnProposals: ours(child.cfg.ESP), PeerProposals: proposalsOf(a.theirs)})
 		return nil
 	}
 	var mine draft
