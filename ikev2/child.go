@@ -11,6 +11,10 @@ import (
 	"culvert/ikev2/wire"
 )
 
+// maxChildren bounds the memory that a peer can claim, above what a few children
+// for each configured one take.
+const maxChildren = 256
+
 // childState is how far a child SA has come.
 type childState uint8
 
@@ -229,6 +233,9 @@ func answerCreateChildSA(sa *ikeSA, req *message, resp *draft) error {
 		return answerRekeyIKE(sa, req, resp)
 	case sa.busyWith(rekeysIKE):
 		resp.notify(wire.NotifyTemporaryFailure, nil)
+		return nil
+	case len(sa.children) >= max(maxChildren, 8*len(sa.peer.Children)):
+		resp.notify(wire.NotifyNoAdditionalSAs, nil)
 		return nil
 	case rekey != nil:
 		return answerRekeyChild(sa, req, resp, rekey)

@@ -137,3 +137,45 @@ func TestRekeyRefused(t *testing.T) {
 		})
 	}
 }
+
+// A has its answer and uses the new IKE SA, and B, whose own request and A's
+// Delete are lost, takes that for A's decision.
+func TestRekeyDecidedByUse(t *testing.T) {
+	n, a, b := connected(t, 1, withGroups(), withGroups())
+	old := a.Keys.ID
+	n.Link = func(p Packet) []time.Duration {
+		h, _ := wire.ParseHeader(p.Payload)
+		ofB := p.From.Addr() == netip.MustParseAddr(AddrBPublic)
+		if old == (ikev2.SAID{Initiator: h.InitiatorSPI, Responder: h.ResponderSPI}) && ofB != (h.Flags&wire.FlagResponse != 0) {
+			return nil // B's requests and the answers to them
+		}
+		if h.Exchange == wire.ExchangeInformational && old.Responder == h.ResponderSPI {
+			return nil
+		}
+		return soon
+	}
+	for _, h := range []*Host{b, a} {
+		n.rekey(h, theIKE)
+	}
+	n.rekey(a, theChild)
+	if !n.RunUntil(time.Second, func() bool { return b.Has(ikev2.EventRekeyed) == 1 && a.Has(ikev2.EventChildUp) == 2 }) {
+		t.Fatalf("B does not follow\n%s", n.Transcript())
+	}
+	n.Link = nil
+	n.Run(5 * time.Minute)
+	settled(t, n, a, b)
+}
+
+// A peer that makes child after child is stopped.
+func TestTooManyChildren(t *testing.T) {
+	n, a, b := connected(t, 1, withGroups(), withGroups())
+	ask := []wire.Payload{&wire.SA{Proposals: []wire.Proposal{{Number: 1, Protocol: wire.ProtocolESP, SPI: spiOf(0x12345678), Transforms: withGroups()[0]}}},
+		&wire.Nonce{Data: make([]byte, 32)}, &wire.TS{Selectors: prefix("10.104.0.0/24")}, &wire.TS{Responder: true, Selectors: prefix("10.103.0.0/24")}}
+	for id := range uint32(300) {
+		n.speak(t, b, AddrA, wire.ExchangeCreateChildSA, wire.FlagInitiator, 2+id, ask...)
+	}
+	faultless(t, n)
+	if got := n.said(a); !strings.HasSuffix(got, "SK{NO_ADDITIONAL_SAS}") || len(a.In) != 256 {
+		t.Errorf("%s, %d child SAs", got, len(a.In))
+	}
+}
