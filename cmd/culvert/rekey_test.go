@@ -113,6 +113,26 @@ func TestStrongSwanRekeys(t *testing.T) {
 	}
 }
 
+// TestStrongSwanCollides has strongSwan take in late what we say of rekeying, so
+// that both sides begin while the other's request is on its way, time and again.
+func TestStrongSwanCollides(t *testing.T) {
+	needStrongSwan(t)
+	n := newPeerNet(t)
+	s := suite{plainSuite.ike, "aes128gcm16-x25519"}
+	config := swanA(s)
+	config.CharonExtra = "receive_delay = 800\nreceive_delay_type = 36" // CREATE_CHILD_SA
+	config.ConnectionExtra = strings.Replace(swanIKELife, "rand_time = 1s", "rand_time = 0s", 1)
+	config.Children[0].Extra = strings.Replace(swanChildLife, "rand_time = 1s", "rand_time = 0s", 1)
+	swan, b := n.swanResponds(config, edit(t, sideB(s), ourLives...))
+	n.under(15 * time.Second)
+	b.wantRekeys(1, 0) // many are put off, because the peer is at something else
+	b.alive()
+	if !strings.Contains(swan.Log(), "detected CHILD_REKEY collision") {
+		t.Error("no collision of rekeys")
+	}
+	t.Logf("%d collisions of child SAs, %d of IKE SAs", strings.Count(swan.Log(), "detected CHILD_REKEY collision"), strings.Count(swan.Log(), "detected IKE_REKEY collision"))
+}
+
 // TestPairRekeys has both gateways replace everything every second.
 func TestPairRekeys(t *testing.T) {
 	n := newPeerNet(t)
