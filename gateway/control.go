@@ -161,7 +161,7 @@ func (c *control) drain(ctx context.Context) {
 		case ikev2.RemoveInbound:
 			c.removeInbound(o.InboundSPI)
 		case ikev2.RemoveOutbound:
-			c.g.table.RemoveOutbound(o.InboundSPI)
+			c.removeOutbound(o.InboundSPI)
 		case ikev2.MovePeer:
 			c.move(o)
 		case ikev2.IKEKeys:

@@ -98,6 +98,13 @@ func (c *control) installFailed(o ikev2.ChildSA, err error) {
 		"event", "install_failed", "peer", o.Peer, "tunnel", o.Child)
 }
 
+func (c *control) removeOutbound(spi uint32) {
+	c.g.table.RemoveOutbound(spi)
+	if ch := c.children[spi]; ch != nil {
+		ch.out = nil
+	}
+}
+
 func (c *control) removeInbound(spi uint32) {
 	c.g.table.RemoveInbound(spi)
 	delete(c.children, spi)

@@ -1,6 +1,7 @@
 package iketest
 
 import (
+	"flag"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +11,8 @@ import (
 	"culvert/ikev2"
 	"culvert/ikev2/wire"
 )
+
+var collisions = flag.Int("collisions", 4, "how many datagrams of colliding rekeys may go astray")
 
 // rekeyed is one side's wish in a test of rekeying.
 type rekeyed int
@@ -128,10 +131,7 @@ func TestRekey(t *testing.T) {
 // nonce. In the end both have the same child SA and the same IKE SA, and on the
 // way no packet finds no key.
 func TestRekeyCollisions(t *testing.T) {
-	depth := 5
-	if testing.Short() {
-		depth = 3
-	}
+	depth := *collisions
 	for _, atA := range []rekeyed{theChild, theIKE} {
 		for _, atB := range []rekeyed{theChild, theIKE} {
 			for seed := range uint64(4) {
