@@ -25,7 +25,8 @@ type Peer struct {
 	// PSK is the pre-shared key.
 	PSK []byte
 	// IKE and the children's ESP are proposals, most wanted first; empty
-	// means the defaults.
+	// means the defaults. Key exchanges of ESP count in CREATE_CHILD_SA, not in
+	// IKE_AUTH.
 	IKE      []Proposal
 	Children []Child
 	// RemoteNATTPort is the peer's port for IKE and ESP behind the non-ESP

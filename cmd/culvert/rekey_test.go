@@ -113,6 +113,19 @@ func TestStrongSwanRekeys(t *testing.T) {
 	}
 }
 
+// TestStrongSwanRekeysDefaults leaves the choice of algorithms to both: culvert
+// offers a key exchange and goes without where strongSwan's default has none.
+func TestStrongSwanRekeysDefaults(t *testing.T) {
+	needStrongSwan(t)
+	n := newPeerNet(t)
+	config := swanA(suite{"default", "default"})
+	config.Children[0].Extra = swanChildLife
+	_, b := n.swanResponds(config, edit(t, sideB(plainSuite), `ike = ["aes128gcm16-prfsha256-x25519"]`, `ike_lifetime = "3s"`, `esp = ["aes128gcm16"]`, `lifetime = "2s"`))
+	n.under(8 * time.Second)
+	b.wantRekeys(2, 1)
+	b.alive()
+}
+
 // TestStrongSwanCollides has strongSwan take in late what we say of rekeying, so
 // that both sides begin while the other's request is on its way, time and again.
 func TestStrongSwanCollides(t *testing.T) {
