@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -368,5 +369,27 @@ func checkError(t *testing.T, err error, lines int) {
 	}
 	if !failed && len(wrong.Diagnostics) < maxDiagnostics {
 		t.Fatal("refused without an error")
+	}
+}
+
+// What an esp-group says of perfect forward secrecy becomes key exchanges of its
+// proposals; without a word VyOS has it.
+func TestVyOSPFS(t *testing.T) {
+	disabled := example(t, "side-b.vyos")
+	x25519, ecp256 := transform(wire.TransformKE, wire.GroupX25519), transform(wire.TransformKE, wire.GroupECP256)
+	for _, c := range []struct {
+		says string
+		want ikev2.Proposal
+	}{
+		{"pfs disable", nil}, {"pfs enable", ikev2.Proposal{x25519}}, {"", ikev2.Proposal{x25519}}, {"pfs dh-group19", ikev2.Proposal{ecp256}},
+	} {
+		cfg := mustParse(t, "side-b.vyos", strings.Replace(disabled, "pfs disable", c.says, 1))
+		if got := ofType(cfg.Peers[0].Tunnels[0].ESP[0], wire.TransformKE); !slices.Equal(got, c.want) {
+			t.Errorf("%q: %v, want %v", c.says, got, c.want)
+		}
+	}
+	weak, err := Parse("side-b.vyos", []byte(strings.Replace(disabled, "pfs disable", "pfs dh-group2", 1)), testLookups)
+	if err != nil || !strings.Contains(weak.Warnings[0].Message, "pfs \"dh-group2\" cannot be had") {
+		t.Errorf("a weak group: %v, %v", weak, err)
 	}
 }

@@ -43,6 +43,6 @@
 //	[peer.NAME.tunnel.NAME]
 //	local     = "10.104.0.0/24"                 # or a list
 //	remote    = ["10.103.0.0/24", "10.9.0.0/16[tcp/443]"]
-//	esp       = ["aes128gcm16"]
+//	esp       = ["aes128gcm16"]                 # and a group for perfect forward secrecy
 //	lifetime  = "1h"
 package config

@@ -254,15 +254,9 @@ func (n native) espProposals(dst *[]ikev2.Proposal) func(*tomlItem) {
 	return n.list(func(s string, at Pos) {
 		var p ikev2.Proposal
 		take(&n.reports, s, at, &p, func(s string) (ikev2.Proposal, *fault) { return parseProposal(s, forESP) })
-		rest, had := withoutKE(p)
-		if had {
-			n.warn(at, pfsHint, "key exchange in ESP proposal %q: perfect forward secrecy is not supported yet and left out", s)
-		}
-		n.addProposal(dst, rest, at)
+		n.addProposal(dst, p, at)
 	})
 }
-
-const pfsHint = "the first child SA never has a key exchange of its own; this concerns its replacement"
 
 // Limits of what goes into one message; wire accepts no more from a peer.
 const (

@@ -207,12 +207,13 @@ func isAEAD(t wire.Transform) bool {
 	return t.ID == wire.EncrAESGCM16 || t.ID == wire.EncrChaCha20Poly1305
 }
 
-// withoutKE takes the key exchanges out of an ESP proposal. They count only
-// when a child SA is replaced: the first one takes its keys from the IKE SA's
+// withKE gives an ESP proposal key exchanges. They count only where a child SA
+// is made later or replaced: the first one takes its keys from the IKE SA's
 // (RFC 7296 section 1.2).
-func withoutKE(p ikev2.Proposal) (rest ikev2.Proposal, had bool) {
-	rest = slices.DeleteFunc(slices.Clone(p), func(t wire.Transform) bool { return t.Type == wire.TransformKE })
-	return rest, len(rest) < len(p)
+func withKE(p, groups ikev2.Proposal) ikev2.Proposal {
+	rest := slices.DeleteFunc(slices.Clone(p), func(t wire.Transform) bool { return t.Type == wire.TransformKE })
+	at := slices.IndexFunc(rest, func(t wire.Transform) bool { return t.Type == wire.TransformESN })
+	return slices.Insert(rest, max(at, 0), groups...)
 }
 
 // proposalKeywords is what parseProposal reads. What a proposal's keywords

@@ -277,6 +277,8 @@ type vyosGroup struct {
 	proposals []ikev2.Proposal
 	lifetime  time.Duration
 	dpd       time.Duration
+	// pfs is what the group says of perfect forward secrecy.
+	pfs *node
 	// actions say what to do when the peer is gone.
 	actions []*node
 }
@@ -339,7 +341,7 @@ func (v *vyos) readESPGroup(n *node, g *vyosGroup) {
 	v.each(n, rules{
 		"proposal":      v.proposals(n, g, forESP),
 		"lifetime":      leaf(v, &g.lifetime, parseSeconds),
-		"pfs":           v.agrees("perfect forward secrecy is still to come; "+pfsHint, "disable"),
+		"pfs":           func(n *node) { g.pfs = v.value(n) },
 		"mode":          v.only("tunnel", "write mode tunnel here and at the peer"),
 		"compression":   v.agrees("packets are not compressed", "disable"),
 		"life-bytes":    v.unsupported("only the lifetime in seconds counts"),

@@ -274,11 +274,49 @@ func (p *vyosPeer) tunnel(tag *node) Tunnel {
 	}
 	t.Where["esp"] = p.groupPlace("esp-group", group, t.Where["esp"])
 	g := p.vyos.espGroup(group)
-	t.ESP = g.proposals
+	t.ESP = p.withPFS(g)
 	if g.lifetime > 0 {
 		t.Lifetime = g.lifetime
 	}
 	return t
+}
+
+// withPFS are an esp-group's proposals with the key exchange that its pfs asks
+// for: the ike-group's with "enable", which is what VyOS takes where there is no
+// word of it.
+func (p *vyosPeer) withPFS(g *vyosGroup) (out []ikev2.Proposal) {
+	groups := p.pfsGroups(g)
+	for _, prop := range g.proposals {
+		out = append(out, withKE(prop, groups))
+	}
+	return out
+}
+
+func (p *vyosPeer) pfsGroups(g *vyosGroup) (groups ikev2.Proposal) {
+	switch {
+	case g.pfs != nil && g.pfs.word == "disable":
+		return nil
+	case g.pfs != nil && g.pfs.word != "enable":
+		name := dhGroups[strings.TrimPrefix(g.pfs.word, "dh-group")]
+		t, f := findKeyword(name, wire.TransformKE)
+		if f != nil {
+			p.warn(g.pfs.pos, inVyOS.Replace(f.hint), "pfs %q cannot be had: child SAs are replaced without a key exchange", g.pfs.word)
+			return nil
+		}
+		return ikev2.Proposal{t}
+	}
+	n := p.tag.get("ike-group")
+	if n == nil || len(n.kids) == 0 {
+		return nil
+	}
+	for _, prop := range p.ikeGroup(n.kids[0]).proposals {
+		for _, t := range ofType(prop, wire.TransformKE) {
+			if !slices.Contains(groups, t) {
+				groups = append(groups, t)
+			}
+		}
+	}
+	return groups
 }
 
 // defaultESPGroup may stand below the tunnels in the file.

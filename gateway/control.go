@@ -106,7 +106,8 @@ func (c *control) notice(n notice) {
 	case noticeMoved:
 		c.command(ikev2.Moved{SPI: n.InboundSPI, Path: ikev2.Path(n.Path)})
 	case noticeExhausted:
-		c.g.log.Error(fmt.Sprintf("child SA %08x has used all its sequence numbers and carries nothing more", n.InboundSPI), "event", "sequence_exhausted")
+		c.g.log.Error(fmt.Sprintf("child SA %08x has used all its sequence numbers and carries nothing until it is replaced", n.InboundSPI), "event", "sequence_exhausted")
+		c.command(ikev2.Rekey{SPI: n.InboundSPI})
 	}
 }
 
@@ -160,7 +161,7 @@ func (c *control) drain(ctx context.Context) {
 		case ikev2.RemoveInbound:
 			c.removeInbound(o.InboundSPI)
 		case ikev2.RemoveOutbound:
-			c.g.table.RemoveOutbound(o.InboundSPI)
+			c.removeOutbound(o.InboundSPI)
 		case ikev2.MovePeer:
 			c.move(o)
 		case ikev2.IKEKeys:
@@ -189,11 +190,14 @@ func (c *control) transmit(o ikev2.Transmit) {
 }
 
 // reportTraffic tells the engine which children carried something since the
-// last time.
+// last time, and which need new keys for it.
 func (c *control) reportTraffic() {
 	for spi, ch := range c.children {
 		if in, out := ch.moved(); in || out {
 			c.command(ikev2.Traffic{SPI: spi, In: in, Out: out})
+		}
+		if ch.wornOut() {
+			c.command(ikev2.Rekey{SPI: spi})
 		}
 	}
 }

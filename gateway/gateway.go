@@ -212,10 +212,11 @@ func engineConfig(cfg *config.Config, keyLog bool) ikev2.Config {
 	for _, p := range cfg.Peers {
 		peer := ikev2.Peer{
 			Name: p.Name, LocalID: p.LocalID, RemoteID: p.RemoteID, PSK: p.PSK.Bytes(), IKE: p.IKE, RemoteNATTPort: p.RemoteNATTPort,
-			Timing: ikev2.Timing{Keepalive: offWhenZero(p.Keepalive), DPD: offWhenZero(p.DPD)},
+			IKELifetime: offWhenZero(p.IKELifetime),
+			Timing:      ikev2.Timing{Keepalive: offWhenZero(p.Keepalive), DPD: offWhenZero(p.DPD)},
 		}
 		for _, t := range p.Tunnels {
-			peer.Children = append(peer.Children, ikev2.Child{Name: t.Name, Local: t.Local, Remote: t.Remote, ESP: t.ESP})
+			peer.Children = append(peer.Children, ikev2.Child{Name: t.Name, Local: t.Local, Remote: t.Remote, ESP: t.ESP, Lifetime: offWhenZero(t.Lifetime)})
 		}
 		out.Peers = append(out.Peers, peer)
 	}

@@ -14,7 +14,6 @@ import (
 // and when they were last seen to carry something.
 type child struct {
 	*sad.Child
-	ike             ikev2.SAID
 	since           time.Time
 	in              *sad.Inbound
 	out             *sad.Outbound
@@ -34,12 +33,22 @@ func (ch *child) moved() (in, out bool) {
 	return in, out
 }
 
+// rekeySequence is how many sequence numbers of 32 bits a child uses before it
+// is replaced, with as many left for the time that takes (RFC 4303 section
+// 3.3.3).
+const rekeySequence = 1 << 31
+
+// wornOut: the child's sequence numbers come to an end.
+func (ch *child) wornOut() bool {
+	return ch.out != nil && !ch.Suite.ESN && ch.out.SA.Stats().Sequence >= rekeySequence
+}
+
 // replayWindow in packets: the bursts that several receive queues put out of
 // order are larger than the 64 of RFC 4303 section 3.4.3.
 const replayWindow = 4096
 
 func (c *control) installInbound(o ikev2.InstallInbound) {
-	ch := &child{Child: sadChild(o.ChildSA), ike: o.IKE, since: time.Now()}
+	ch := &child{Child: sadChild(o.ChildSA), since: time.Now()}
 	ch.Move(sad.Path(o.Path))
 	ch.PathMTU = c.g.pathMTU(o.Path)
 	sa, err := espcrypto.NewInbound(o.InboundSPI, ch.Suite, espcrypto.Keys(o.Keys), replayWindow)
@@ -87,6 +96,13 @@ func (c *control) installOutbound(o ikev2.InstallOutbound) {
 func (c *control) installFailed(o ikev2.ChildSA, err error) {
 	c.g.log.Error(fmt.Sprintf("peer %s, tunnel %s: cannot install the child SA: %v", o.Peer, o.Child, err),
 		"event", "install_failed", "peer", o.Peer, "tunnel", o.Child)
+}
+
+func (c *control) removeOutbound(spi uint32) {
+	c.g.table.RemoveOutbound(spi)
+	if ch := c.children[spi]; ch != nil {
+		ch.out = nil
+	}
 }
 
 func (c *control) removeInbound(spi uint32) {

@@ -93,7 +93,7 @@ func (c *control) allowStranger(k ikev2.EventKind) bool {
 // note takes an event, and the text that says what it is. While an IKE SA is
 // up, what happens outside it changes nothing: anybody may try to be this peer.
 func (p *peerStatus) note(e ikev2.Event, text string) {
-	if p.State == "up" && e.Kind != ikev2.EventEstablished && !p.has(e.IKE) {
+	if p.State == "up" && e.Kind != ikev2.EventEstablished && !p.has(e.IKE) && !p.has(e.Replaced) {
 		return
 	}
 	switch e.Kind {
@@ -103,6 +103,9 @@ func (p *peerStatus) note(e ikev2.Event, text string) {
 		p.State, p.Since, p.Attempt, p.Problem = "up", time.Now(), 0, ""
 		p.InitiatorSPI, p.ResponderSPI = hex8(e.IKE.Initiator), hex8(e.IKE.Responder)
 		p.Initiator, p.NAT, p.Suite = e.Initiator, e.NAT.String(), suiteText(e)
+	case ikev2.EventRekeyed:
+		p.InitiatorSPI, p.ResponderSPI = hex8(e.IKE.Initiator), hex8(e.IKE.Responder)
+		p.Initiator, p.Suite = e.Initiator, suiteText(e)
 	case ikev2.EventChildUp:
 		p.Problem = ""
 	case ikev2.EventDown:
@@ -153,6 +156,8 @@ func sentence(e ikev2.Event) string {
 		return fmt.Sprintf("%s: authenticated %v (%s) at %v; we are %v", e.Peer, e.RemoteID, e.RemoteID.TypeName(), remote, e.LocalID)
 	case ikev2.EventChildUp:
 		return fmt.Sprintf("%s: tunnel %s is up, %v <-> %v, %v, SPIs %08x in, %08x out", e.Peer, e.Child, list(e.LocalTS), list(e.RemoteTS), e.ESP, e.InboundSPI, e.OutboundSPI)
+	case ikev2.EventRekeyed:
+		return fmt.Sprintf("%s: the connection with %v has new keys, %s", e.Peer, remote, suiteText(e))
 	case ikev2.EventChildDown:
 		return fmt.Sprintf("%s: tunnel %s is down: %s", e.Peer, e.Child, reasonText(e.Reason))
 	case ikev2.EventDown:
@@ -218,6 +223,8 @@ var reasonTexts = [...]string{
 	ikev2.ReasonDead:            "the peer does not answer",
 	ikev2.ReasonReplaced:        "a newer one took its place",
 	ikev2.ReasonNotify:          "the peer answered with an error",
+	ikev2.ReasonRekeyed:         "one with new keys took its place",
+	ikev2.ReasonExpired:         "its lifetime is over and it was not replaced",
 }
 
 func reasonText(r ikev2.Reason) string { return reasonTexts[r] }

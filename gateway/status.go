@@ -97,7 +97,8 @@ func (c *control) peerStatus(name string) PeerStatus {
 	s := c.peers[name].PeerStatus
 	s.Children = []ChildStatus{} // a list in JSON, empty or not
 	for _, spi := range slices.Sorted(maps.Keys(c.children)) {
-		if ch := c.children[spi]; ch.Peer == name {
+		// One that cannot send is about to take another's place, or has lost its own.
+		if ch := c.children[spi]; ch.Peer == name && ch.out != nil {
 			s.Children = append(s.Children, ch.status())
 		}
 	}

@@ -27,6 +27,9 @@ func (e *Engine) Audit() error {
 			waiting++
 		}
 		reserved += sa.auditChildren(e, check)
+		waiting += sa.waitingChildren()
+		check((sa.state == stateHeir) == (sa.heirOf != nil && sa.heirOf.heir == sa), "IKE SA %v in state %d is nobody's heir", sa.id(), sa.state)
+		check(sa.heir == nil || sa.state == stateUp && e.sas[sa.heir.ownSPI()] == sa.heir, "heir of IKE SA %v in state %d", sa.id(), sa.state)
 	}
 	for _, p := range e.peers {
 		p.audit(check)
@@ -43,6 +46,10 @@ func (e *Engine) Audit() error {
 	return errors.Join(errs...)
 }
 
+// SAs counts the IKE SAs in any state, and the child SAs, with those whose
+// inbound half still takes late packets.
+func (e *Engine) SAs() (ike, children int) { return len(e.sas), e.spis.used() }
+
 func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int {
 	all := sa.children
 	if sa.pending != nil {
@@ -51,8 +58,19 @@ func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int 
 	check(len(sa.children) == 0 || sa.state == stateUp, "children of IKE SA %v in state %d", sa.id(), sa.state)
 	for _, c := range all {
 		check(c.sa == sa && e.spis.get(c.in) == c, "inbound SPI %08x belongs to another child", c.in)
+		check(c.sending == (c.state == childUp), "child %08x in state %d sends: %v", c.in, c.state, c.sending)
+		check((c == sa.pending) == (c.state == childNew) && c.state != childGone, "child %08x is kept in state %d", c.in, c.state)
 	}
 	return len(all)
+}
+
+func (sa *ikeSA) waitingChildren() (n int) {
+	for _, c := range sa.children {
+		if c.timers.pos >= 0 {
+			n++
+		}
+	}
+	return n
 }
 
 func (p *peer) audit(check func(bool, string, ...any)) {

@@ -162,9 +162,9 @@ func (sa *ikeSA) yield(p *peer) bool {
 	case p.attempt != nil && p.attempt.state == stateAuth:
 		return sa.lower(p.attempt)
 	case p.up != nil && sa.born < p.up.proven:
-		return p.up.initiator && sa.lower(p.up)
+		return p.up.dialed && sa.lower(p.up)
 	}
 	return true
 }
 
-func (sa *ikeSA) lower(other *ikeSA) bool { return bytes.Compare(sa.spii[:], other.spii[:]) < 0 }
+func (sa *ikeSA) lower(other *ikeSA) bool { return bytes.Compare(sa.rank[:], other.rank[:]) < 0 }

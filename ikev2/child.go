@@ -1,7 +1,9 @@
 package ikev2
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"time"
 
@@ -9,38 +11,106 @@ import (
 	"culvert/ikev2/wire"
 )
 
+// maxChildren bounds the memory that a peer can claim, above what a few children
+// for each configured one take.
+const maxChildren = 256
+
+// childState is how far a child SA has come.
+type childState uint8
+
+const (
+	childNew     childState = iota // its inbound SPI is reserved
+	childHeld                      // we receive on it; we send when the peer is known to have it
+	childUp                        // both directions are installed
+	childClosing                   // our Delete is out, and nothing is sent any more
+	childLate                      // over; takes what was still on its way
+	childGone
+)
+
+// childTransitions are the only ways from one state of a child to another.
+var childTransitions = map[childState][]childState{
+	childNew:     {childHeld, childGone},
+	childHeld:    {childUp, childClosing, childGone},
+	childUp:      {childClosing, childLate, childGone},
+	childClosing: {childLate, childGone},
+	childLate:    {childGone},
+}
+
 // childSA is one child SA: an ESP SA in each direction.
 type childSA struct {
 	sa            *ikeSA
 	cfg           *Child
+	state         childState
 	suite         ESPSuite
 	in, out       uint32 // SPIs: in is ours, out the peer's
 	local, remote []wire.Selector
+	outKeys       ESPKeys // as long as the child is held
+	sending       bool    // the outbound half is installed
+	// replaces says that this child took another's place, and replaced that one
+	// of ours has taken this one's; replacedBy is the one that the peer made for
+	// it.
+	replaces, replaced bool
+	replacedBy         *childSA
+	lowNonce           []byte // the lower nonce of the exchange that made it
+	timers             timers
 }
 
-// childTask asks for a child SA, in IKE_AUTH or, with nonces of its own, in
-// CREATE_CHILD_SA (RFC 7296 sections 1.2 and 1.3.1).
+func (sa *ikeSA) newChild(cfg *Child) *childSA {
+	c := &childSA{sa: sa, cfg: cfg}
+	c.timers = timers{owner: c, pos: -1}
+	return c
+}
+
+// setState is the one gate for every change of a child's state.
+func (c *childSA) setState(to childState) {
+	if !slices.Contains(childTransitions[c.state], to) {
+		c.sa.e.badTransitions++
+	}
+	c.state = to
+}
+
+// live: the child carries traffic, or will.
+func (c *childSA) live() bool { return c.state == childHeld || c.state == childUp }
+
+// childTask asks for a child SA, in IKE_AUTH or, with nonces and mostly a key
+// exchange of its own, in CREATE_CHILD_SA (RFC 7296 sections 1.2 and 1.3.1).
 type childTask struct {
 	cfg   *Child
 	child *childSA
-	nonce []byte // of CREATE_CHILD_SA
+	fresh freshKeys // of CREATE_CHILD_SA
 }
 
-func (t *childTask) request(sa *ikeSA, req *draft) (err error) {
-	t.child = &childSA{sa: sa, cfg: t.cfg}
+func (t *childTask) obsolete(sa *ikeSA) bool { return sa.hasChild(t.cfg) }
+
+func (t *childTask) request(sa *ikeSA, req *draft) error {
+	return t.ask(sa, req, t.cfg.Local, t.cfg.Remote)
+}
+
+func (t *childTask) ask(sa *ikeSA, req *draft, local, remote []wire.Selector) (err error) {
+	t.child = sa.newChild(t.cfg)
+	t.child.local, t.child.remote = local, remote
 	if t.child.in, err = sa.e.spis.alloc(sa.e, t.child); err != nil {
 		return err
 	}
 	sa.pending = t.child
-	req.add(&wire.SA{Proposals: offer(t.cfg.ESP, wire.ProtocolESP, spiBytes(t.child.in))})
+	var keys draft
 	if sa.state == stateUp {
-		if t.nonce, err = sa.e.random(nonceLen); err != nil {
+		if err = t.fresh.request(sa.e, &keys, t.cfg.ESP); err != nil {
 			return err
 		}
-		req.add(&wire.Nonce{Data: t.nonce})
 	}
-	req.add(&wire.TS{Selectors: t.cfg.Local}, &wire.TS{Responder: true, Selectors: t.cfg.Remote})
+	req.add(&wire.SA{Proposals: offer(t.offered(), wire.ProtocolESP, spiBytes(t.child.in))})
+	req.add(keys.payloads...)
+	req.add(&wire.TS{Selectors: local}, &wire.TS{Responder: true, Selectors: remote})
 	return nil
+}
+
+// offered: no key exchange can be made in IKE_AUTH.
+func (t *childTask) offered() []Proposal {
+	if t.fresh.nonce == nil {
+		return withoutKE(t.cfg.ESP)
+	}
+	return t.cfg.ESP
 }
 
 // response installs what the responder chose. An answer that is not within
@@ -49,11 +119,15 @@ func (t *childTask) response(sa *ikeSA, m *message) error {
 	if sa.state != stateUp {
 		return nil
 	}
-	sa.pending = nil
 	reason := t.accept(sa, m)
-	if reason == ReasonNone {
+	switch {
+	case reason == ReasonNone:
 		delete(sa.refused, t.cfg)
-	} else {
+		t.child.activate()
+	case t.fresh.again(m.payloads, t.cfg.ESP):
+		sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: t.cfg, fresh: t.fresh})
+	default:
+		sa.refused[t.cfg]++
 		t.refused(sa, m, reason)
 	}
 	sa.bringUpChildren()
@@ -61,13 +135,11 @@ func (t *childTask) response(sa *ikeSA, m *message) error {
 }
 
 func (t *childTask) refused(sa *ikeSA, m *message, reason Reason) {
-	sa.refused[t.cfg]++
-	sa.e.spis.release(t.child.in)
-	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.cfg.ESP, LocalTS: t.cfg.Local, RemoteTS: t.cfg.Remote}
+	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.offered(), LocalTS: t.cfg.Local, RemoteTS: t.cfg.Remote}
 	if n := errorNotify(m.payloads); n != nil {
 		ev.Notify = n.NotifyType
 	} else if _, ok := wire.Find[*wire.SA](m.payloads); ok {
-		sa.start(wire.ExchangeInformational, &deleteChildTask{t.child.in})
+		sa.start(wire.ExchangeInformational, &deleteChildTask{in: t.child.in})
 	}
 	sa.report(ev)
 }
@@ -77,7 +149,19 @@ var childRefusals = map[wire.NotifyType]Reason{
 	wire.NotifyTSUnacceptable:   ReasonSelectors,
 }
 
+// accept installs the inbound half of what the answer describes, or gives the
+// SPI back.
 func (t *childTask) accept(sa *ikeSA, m *message) Reason {
+	sa.pending = nil
+	reason := t.take(sa, m)
+	if reason != ReasonNone {
+		sa.e.spis.release(t.child.in)
+		t.child.setState(childGone)
+	}
+	return reason
+}
+
+func (t *childTask) take(sa *ikeSA, m *message) Reason {
 	theirs, ok := wire.Find[*wire.SA](m.payloads)
 	if !ok {
 		if n := errorNotify(m.payloads); n != nil && childRefusals[n.NotifyType] != ReasonNone {
@@ -86,86 +170,163 @@ func (t *childTask) accept(sa *ikeSA, m *message) Reason {
 		return ReasonChildRefused
 	}
 	tsi, tsr, ok := findTS(m.payloads)
-	c, chosen := selectProposal(t.cfg.ESP, theirs.Proposals, wire.ProtocolESP, espTypes, 0)
+	c, chosen := selectProposal(t.offered(), theirs.Proposals, wire.ProtocolESP, espTypes, t.fresh.tried)
 	switch {
 	case !ok || !isChoice(theirs) || !chosen || !validSPI(c.spi):
 		return ReasonChildProposal
-	case !within(tsi, t.cfg.Local) || !within(tsr, t.cfg.Remote):
+	case !within(tsi, t.child.local) || !within(tsr, t.child.remote):
 		return ReasonSelectors
 	}
-	ni, nr := sa.ni, sa.nr
-	if t.nonce != nil {
-		n, ok := wire.Find[*wire.Nonce](m.payloads)
-		if !ok {
+	s := secrets{ni: sa.ni, nr: sa.nr}
+	if t.fresh.nonce != nil {
+		if s, ok = t.fresh.response(m.payloads, c.group.ID); !ok {
 			return ReasonChildRefused
 		}
-		ni, nr = t.nonce, n.Data
 	}
 	t.child.local, t.child.remote = tsi, tsr
-	if sa.install(t.child, c, true, ni, nr) != nil {
+	if t.child.install(c, true, s) != nil {
 		return ReasonChildProposal
 	}
 	return ReasonNone
 }
 
 // answerFirstChild is the child part of IKE_AUTH. Its failure leaves the IKE
-// SA up (RFC 7296 section 1.2).
+// SA up (RFC 7296 section 1.2). Some peers leave in it the key exchanges of
+// their proposals, where none can be made.
 func answerFirstChild(sa *ikeSA, req *message, resp *draft) error {
-	if theirs, ok := wire.Find[*wire.SA](req.payloads); ok {
-		sa.answerChild(req, resp, withoutKE(theirs.Proposals), sa.ni, sa.nr)
+	theirs, ok := wire.Find[*wire.SA](req.payloads)
+	if !ok {
+		return nil
+	}
+	a := childAnswer{sa: sa, req: req, resp: resp, theirs: slices.Clone(theirs.Proposals), secrets: secrets{ni: sa.ni, nr: sa.nr}}
+	for i, p := range withoutKEOf(a.theirs) {
+		a.theirs[i].Transforms = p
+	}
+	if err := a.build(sa.narrowToPolicy(req), withoutKE); err != nil {
+		return err
+	}
+	if a.child != nil {
+		a.child.activate()
 	}
 	return nil
 }
 
-// answerNewChild is CREATE_CHILD_SA for a further child, without a key exchange
-// of its own. Rekeying is declined in the words that make the peer start over
-// (RFC 7296 section 1.3.3).
-func answerNewChild(sa *ikeSA, req *message, resp *draft) error {
-	theirs, _ := wire.Find[*wire.SA](req.payloads)
-	ni, _ := wire.Find[*wire.Nonce](req.payloads)
-	forIKE := slices.ContainsFunc(theirs.Proposals, func(p wire.Proposal) bool { return p.Protocol == wire.ProtocolIKE })
-	if forIKE || wire.FindNotify(req.payloads, wire.NotifyRekeySA) != nil {
-		resp.notify(wire.NotifyNoAdditionalSAs, nil)
-		return nil
+func withoutKEOf(ps []wire.Proposal) (out []Proposal) {
+	for _, p := range ps {
+		out = append(out, withoutKE([]Proposal{p.Transforms})[0])
 	}
-	nr, err := sa.e.random(nonceLen)
-	if err != nil {
+	return out
+}
+
+// answerCreateChildSA tells the three uses of the exchange apart. While the IKE
+// SA is being replaced or deleted it takes no new children (RFC 7296 section
+// 2.25.2).
+func answerCreateChildSA(sa *ikeSA, req *message, resp *draft) error {
+	theirs, _ := wire.Find[*wire.SA](req.payloads)
+	forIKE := slices.ContainsFunc(theirs.Proposals, func(p wire.Proposal) bool { return p.Protocol == wire.ProtocolIKE })
+	rekey := wire.FindNotify(req.payloads, wire.NotifyRekeySA)
+	switch {
+	case sa.state != stateUp:
 		resp.notify(wire.NotifyTemporaryFailure, nil)
 		return nil
+	case forIKE:
+		return answerRekeyIKE(sa, req, resp)
+	case sa.busyWith(rekeysIKE):
+		resp.notify(wire.NotifyTemporaryFailure, nil)
+		return nil
+	case len(sa.children) >= max(maxChildren, 8*len(sa.peer.Children)):
+		resp.notify(wire.NotifyNoAdditionalSAs, nil)
+		return nil
+	case rekey != nil:
+		return answerRekeyChild(sa, req, resp, rekey)
 	}
-	if sa.answerChild(req, resp, theirs.Proposals, ni.Data, nr) {
-		resp.payloads = slices.Insert(resp.payloads, 1, wire.Payload(&wire.Nonce{Data: nr}))
+	return answerNewChild(sa, req, resp)
+}
+
+// answerNewChild is CREATE_CHILD_SA for a further child.
+func answerNewChild(sa *ikeSA, req *message, resp *draft) error {
+	a := sa.answerChild(req, resp)
+	if err := a.build(sa.narrowToPolicy(req), asTheyAre); err != nil {
+		return err
+	}
+	if a.child != nil {
+		a.child.activate()
 	}
 	return nil
 }
 
-// answerChild adds SA, TSi and TSr of a new child to the response, or the
-// notify that refuses it.
-func (sa *ikeSA) answerChild(req *message, resp *draft, theirs []wire.Proposal, ni, nr []byte) bool {
-	tsi, tsr, ok := findTS(req.payloads)
-	child := sa.narrowToPolicy(tsr, tsi)
-	if !ok || child == nil {
-		sa.refuseChild(resp, wire.NotifyTSUnacceptable, Event{Reason: ReasonSelectors, PeerLocalTS: tsr, PeerRemoteTS: tsi})
-		return false
+func asTheyAre(ps []Proposal) []Proposal { return ps }
+
+// childAnswer is the answer to a request for a child: build adds SA, Nr, KEr,
+// TSi and TSr to resp and installs the inbound half, or refuses in a notify.
+type childAnswer struct {
+	sa      *ikeSA
+	req     *message
+	resp    *draft
+	theirs  []wire.Proposal
+	secrets secrets
+	fresh   bool     // nonces and a key exchange of its own
+	child   *childSA // the outcome
+}
+
+func (sa *ikeSA) answerChild(req *message, resp *draft) *childAnswer {
+	theirs, _ := wire.Find[*wire.SA](req.payloads)
+	return &childAnswer{sa: sa, req: req, resp: resp, theirs: theirs.Proposals, fresh: true}
+}
+
+// build fails only with a *refusal that ends the IKE SA.
+func (a *childAnswer) build(child *childSA, ours func([]Proposal) []Proposal) error {
+	if child == nil {
+		tsi, tsr, _ := findTS(a.req.payloads)
+		a.sa.refuseChild(a.resp, wire.NotifyTSUnacceptable, Event{Reason: ReasonSelectors, PeerLocalTS: tsr, PeerRemoteTS: tsi})
+		return nil
 	}
-	c, ok := selectProposal(child.cfg.ESP, theirs, wire.ProtocolESP, espTypes, 0)
+	c, ok := selectProposal(ours(child.cfg.ESP), a.theirs, wire.ProtocolESP, espTypes, groupOf(a.req.payloads))
 	if !ok || !validSPI(c.spi) {
-		sa.refuseChild(resp, wire.NotifyNoProposalChosen, Event{Reason: ReasonChildProposal, Child: child.cfg.Name,
-			OwnProposals: child.cfg.ESP, PeerProposals: proposalsOf(theirs)})
-		return false
+		a.sa.refuseChild(a.resp, wire.NotifyNoProposalChosen, Event{Reason: ReasonChildProposal, Child: child.cfg.Name,
+			OwnProposals: ours(child.cfg.ESP), PeerProposals: proposalsOf(a.theirs)})
+		return nil
 	}
-	var err error
-	if child.in, err = sa.e.spis.alloc(sa.e, child); err == nil {
-		err = sa.install(child, c, false, ni, nr)
+	var mine draft
+	if a.fresh {
+		var err error
+		if a.secrets, err = answerFreshKeys(a.sa.e, a.req.payloads, &mine, c.group.ID); err != nil {
+			return a.notNow(child, err)
+		}
 	}
-	if err != nil {
-		sa.e.spis.release(child.in)
-		sa.refuseChild(resp, wire.NotifyTemporaryFailure, Event{Reason: ReasonChildRefused, Child: child.cfg.Name})
-		return false
+	if err := a.install(child, c); err != nil {
+		return a.notNow(child, err)
 	}
-	resp.add(&wire.SA{Proposals: []wire.Proposal{{Number: c.number, Protocol: wire.ProtocolESP, SPI: spiBytes(child.in), Transforms: c.transforms(espTypes)}}},
-		&wire.TS{Selectors: child.remote}, &wire.TS{Responder: true, Selectors: child.local})
-	return true
+	a.resp.add(&wire.SA{Proposals: []wire.Proposal{{Number: c.number, Protocol: wire.ProtocolESP, SPI: spiBytes(child.in), Transforms: c.transforms(espTypes)}}})
+	a.resp.add(mine.payloads...)
+	a.resp.add(&wire.TS{Selectors: child.remote}, &wire.TS{Responder: true, Selectors: child.local})
+	a.child = child
+	return nil
+}
+
+func (a *childAnswer) install(child *childSA, c choice) (err error) {
+	if child.in, err = a.sa.e.spis.alloc(a.sa.e, child); err != nil {
+		return err
+	}
+	if err = child.install(c, false, a.secrets); err != nil {
+		a.sa.e.spis.release(child.in)
+	}
+	return err
+}
+
+// notNow answers what went wrong on the way, in the words of err if it has any.
+func (a *childAnswer) notNow(child *childSA, err error) error {
+	child.setState(childGone)
+	var r *refusal
+	switch {
+	case !errors.As(err, &r):
+		a.sa.refuseChild(a.resp, wire.NotifyTemporaryFailure, Event{Reason: ReasonChildRefused, Child: child.cfg.Name})
+	case r.notify == wire.NotifyInvalidSyntax:
+		return r
+	default:
+		a.resp.notify(r.notify, r.data)
+	}
+	return nil
 }
 
 func (sa *ikeSA) refuseChild(resp *draft, t wire.NotifyType, ev Event) {
@@ -179,49 +340,73 @@ func (sa *ikeSA) refuseChild(resp *draft, t wire.NotifyType, ev Event) {
 	resp.notify(t, nil)
 }
 
-// withoutKE drops what some peers leave in the proposals of IKE_AUTH, where
-// no key exchange can be made.
-func withoutKE(ps []wire.Proposal) []wire.Proposal {
-	ps = slices.Clone(ps)
-	for i := range ps {
-		ps[i].Transforms = slices.DeleteFunc(slices.Clone(ps[i].Transforms), func(t wire.Transform) bool { return t.Type == wire.TransformKE })
-	}
-	return ps
-}
-
 // narrowToPolicy finds the first child whose policy has something in common
 // with what the peer asks for, on both sides, and narrows to that (RFC 7296
 // section 2.9).
-func (sa *ikeSA) narrowToPolicy(local, remote []wire.Selector) *childSA {
+func (sa *ikeSA) narrowToPolicy(req *message) *childSA {
 	for i := range sa.peer.Children {
-		cfg := &sa.peer.Children[i]
-		l, r := narrow(cfg.Local, local), narrow(cfg.Remote, remote)
-		if len(l) > 0 && len(r) > 0 {
-			return &childSA{sa: sa, cfg: cfg, local: l, remote: r}
+		if c := sa.narrowTo(&sa.peer.Children[i], req); c != nil {
+			return c
 		}
 	}
 	return nil
 }
 
-// install derives the child's keys and hands both directions to the gateway:
-// inbound first, so that nothing the peer sends can come too early.
-func (sa *ikeSA) install(c *childSA, ch choice, initiator bool, ni, nr []byte) error {
+func (sa *ikeSA) narrowTo(cfg *Child, req *message) *childSA {
+	remote, local, _ := findTS(req.payloads)
+	l, r := narrow(cfg.Local, local), narrow(cfg.Remote, remote)
+	if len(l) == 0 || len(r) == 0 {
+		return nil
+	}
+	c := sa.newChild(cfg)
+	c.local, c.remote = l, r
+	return c
+}
+
+// install derives the child's keys and hands the inbound direction to the
+// gateway, so that nothing the peer sends can come too early. activate does the
+// other one.
+func (c *childSA) install(ch choice, initiator bool, s secrets) error {
 	c.suite, c.out = ch.espSuite(), binary.BigEndian.Uint32(ch.spi)
-	toResponder, toInitiator, err := sa.childKeys(c.suite, ni, nr)
+	toResponder, toInitiator, err := c.sa.childKeys(c.suite, s)
 	if err != nil {
 		return err
 	}
-	in, out := toResponder, toInitiator
+	in := toResponder
+	c.outKeys = toInitiator
 	if initiator {
-		in, out = toInitiator, toResponder
+		in, c.outKeys = toInitiator, toResponder
 	}
-	sa.children = append(sa.children, c)
-	shared := c.facts()
-	sa.e.emit(InstallInbound{shared, in})
-	sa.e.emit(InstallOutbound{shared, out})
-	sa.report(Event{Kind: EventChildUp, Child: c.cfg.Name, ESP: c.suite, LocalTS: c.local, RemoteTS: c.remote,
-		InboundSPI: c.in, OutboundSPI: c.out})
+	c.lowNonce = lower(s.ni, s.nr)
+	c.setState(childHeld)
+	c.sa.children = append(c.sa.children, c)
+	c.sa.e.lifetime(&c.timers, c.cfg.Lifetime)
+	c.sa.e.setTimer(&c.timers, timerRekey, time.Time{})
+	c.sa.e.emit(InstallInbound{c.facts(), in})
 	return nil
+}
+
+// lower compares nonces octet by octet; where one ends, it is the lower (RFC
+// 7296 section 2.8.1).
+func lower(a, b []byte) []byte {
+	if bytes.Compare(a, b) < 0 {
+		return a
+	}
+	return b
+}
+
+// activate sends the child's traffic through it from now on.
+func (c *childSA) activate() {
+	c.setState(childUp)
+	c.sending = true
+	c.sa.e.lifetime(&c.timers, c.cfg.Lifetime)
+	c.sa.e.emit(InstallOutbound{c.facts(), c.outKeys})
+	c.outKeys = ESPKeys{}
+	ev := Event{Kind: EventChildUp, Child: c.cfg.Name, ESP: c.suite, LocalTS: c.local, RemoteTS: c.remote, InboundSPI: c.in, OutboundSPI: c.out}
+	if c.replaces {
+		ev.Reason = ReasonRekeyed
+	}
+	c.sa.report(ev)
 }
 
 func (c *childSA) facts() ChildSA {
@@ -231,18 +416,18 @@ func (c *childSA) facts() ChildSA {
 
 // childKeys cuts KEYMAT (RFC 7296 section 2.17): the initiator's direction
 // first, encryption before integrity.
-func (sa *ikeSA) childKeys(s ESPSuite, ni, nr []byte) (toResponder, toInitiator ESPKeys, err error) {
-	e, err := keymat.EncrKeyLen(s.Encr, s.KeyBits)
+func (sa *ikeSA) childKeys(suite ESPSuite, s secrets) (toResponder, toInitiator ESPKeys, err error) {
+	e, err := keymat.EncrKeyLen(suite.Encr, suite.KeyBits)
 	if err != nil {
 		return
 	}
 	i := 0
-	if s.Integ != 0 {
-		if i, err = keymat.IntegKeyLen(s.Integ); err != nil {
+	if suite.Integ != 0 {
+		if i, err = keymat.IntegKeyLen(suite.Integ); err != nil {
 			return
 		}
 	}
-	k, err := keymat.DeriveChild(sa.suite.PRF, sa.keys.SKd, nil, ni, nr, 2*(e+i))
+	k, err := keymat.DeriveChild(sa.suite.PRF, sa.keys.SKd, s.shared, s.ni, s.nr, 2*(e+i))
 	if err != nil {
 		return
 	}
@@ -271,30 +456,34 @@ func (sa *ikeSA) askForChild() {
 	}
 }
 
-// missingChild is the one that was refused least. Only the side that started
-// the IKE SA looks for it, one at a time.
+// missingChild is the one that was refused least. Only the side that began the
+// connection looks for it, one at a time.
 func (sa *ikeSA) missingChild() (least *Child) {
-	if !sa.initiator || sa.state != stateUp || sa.asksForChild() {
+	if !sa.dialed || sa.state != stateUp || sa.asksForChild() {
 		return nil
 	}
 	for i := range sa.peer.Children {
 		cfg := &sa.peer.Children[i]
-		up := slices.ContainsFunc(sa.children, func(c *childSA) bool { return c.cfg == cfg })
-		if !up && (least == nil || sa.refused[cfg] < sa.refused[least]) {
+		if !sa.hasChild(cfg) && (least == nil || sa.refused[cfg] < sa.refused[least]) {
 			least = cfg
 		}
 	}
 	return least
 }
 
+func (sa *ikeSA) hasChild(cfg *Child) bool {
+	return slices.ContainsFunc(sa.children, func(c *childSA) bool { return c.cfg == cfg && c.live() })
+}
+
 func (sa *ikeSA) asksForChild() bool {
-	asks := func(x *exchange) bool { return x != nil && x.kind == wire.ExchangeCreateChildSA }
-	return asks(sa.active) || slices.ContainsFunc(sa.queue, asks)
+	asks := func(x *exchange) bool { return x.kind == wire.ExchangeCreateChildSA }
+	will := func(x *exchange) bool { return asks(x) && !x.obsolete(sa) }
+	return sa.active != nil && asks(sa.active) || slices.ContainsFunc(sa.queue, will)
 }
 
 func (sa *ikeSA) dropChildren(reason Reason) {
 	for len(sa.children) > 0 {
-		sa.dropChild(sa.children[0], reason)
+		sa.children[0].drop(reason)
 	}
 	if sa.pending != nil {
 		sa.e.spis.release(sa.pending.in)
@@ -303,12 +492,66 @@ func (sa *ikeSA) dropChildren(reason Reason) {
 	sa.e.setTimer(&sa.timers, timerChildren, time.Time{})
 }
 
-func (sa *ikeSA) dropChild(c *childSA, reason Reason) {
-	sa.children = slices.DeleteFunc(sa.children, func(x *childSA) bool { return x == c })
-	sa.e.spis.release(c.in)
-	sa.e.emit(RemoveOutbound{c.in})
-	sa.e.emit(RemoveInbound{c.in})
-	sa.report(Event{Kind: EventChildDown, Reason: reason, Child: c.cfg.Name, ESP: c.suite, InboundSPI: c.in, OutboundSPI: c.out})
+// quiet stops sending on the child. Where the peer has replaced it, the
+// successor sends instead, first.
+func (c *childSA) quiet(reason Reason) {
+	if c.replacedBy != nil && c.replacedBy.state == childHeld {
+		c.replacedBy.activate()
+	}
+	if c.sending {
+		c.sending = false
+		c.sa.e.emit(RemoveOutbound{c.in})
+		c.sa.report(Event{Kind: EventChildDown, Reason: reason, Child: c.cfg.Name, ESP: c.suite, InboundSPI: c.in, OutboundSPI: c.out})
+	}
+}
+
+// close tells the peer that the child ends. The inbound half ends when that is
+// answered.
+func (c *childSA) close(reason Reason) {
+	sa := c.sa
+	c.setState(childClosing)
+	c.replaced = reason == ReasonRekeyed
+	sa.e.stopTimers(&c.timers)
+	sa.start(wire.ExchangeInformational, &deleteChildTask{c.in, c})
+	c.quiet(reason)
+	sa.bringUpChildren()
+}
+
+// leave ends a child that the peer has let go of. A replaced one still takes
+// what was on its way.
+func (c *childSA) leave() {
+	if c.state == childClosing && c.replaced || c.state == childUp && c.replacedBy != nil {
+		c.quiet(ReasonRekeyed)
+		c.setState(childLate)
+		c.sa.e.stopTimers(&c.timers)
+		c.sa.e.setTimer(&c.timers, timerLifetime, c.sa.e.now.Add(lateTime))
+		return
+	}
+	c.drop(ReasonDeleted)
+}
+
+// deletedByPeer obeys a Delete. A child that is deleted without having been
+// replaced is brought up again, not at once.
+func (c *childSA) deletedByPeer() {
+	if c.state == childUp && c.replacedBy == nil {
+		c.sa.refused[c.cfg]++
+	}
+	c.leave()
+}
+
+// drop forgets the child at once.
+func (c *childSA) drop(reason Reason) {
+	c.replacedBy = nil
+	c.quiet(reason)
+	c.forget()
+}
+
+func (c *childSA) forget() {
+	c.setState(childGone)
+	c.sa.children = slices.DeleteFunc(c.sa.children, func(x *childSA) bool { return x == c })
+	c.sa.e.stopTimers(&c.timers)
+	c.sa.e.spis.release(c.in)
+	c.sa.e.emit(RemoveInbound{c.in})
 }
 
 func spiBytes(spi uint32) []byte { return binary.BigEndian.AppendUint32(nil, spi) }

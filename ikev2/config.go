@@ -25,13 +25,17 @@ type Peer struct {
 	// PSK is the pre-shared key.
 	PSK []byte
 	// IKE and the children's ESP are proposals, most wanted first; empty
-	// means the defaults.
+	// means the defaults. Key exchanges of ESP count in CREATE_CHILD_SA, not in
+	// IKE_AUTH.
 	IKE      []Proposal
 	Children []Child
 	// RemoteNATTPort is the peer's port for IKE and ESP behind the non-ESP
 	// marker; 0 means 4500.
 	RemoteNATTPort uint16
 	Timing         Timing
+	// IKELifetime is the age at which the IKE SA is replaced (RFC 7296 section
+	// 2.8). 0 means 4 h; negative: never.
+	IKELifetime time.Duration
 }
 
 // Child is one child SA's policy: traffic from Local to Remote and back is
@@ -40,6 +44,9 @@ type Child struct {
 	Name          string
 	Local, Remote []wire.Selector
 	ESP           []Proposal
+	// Lifetime is the age at which the child SA is replaced. 0 means 1 h;
+	// negative: never.
+	Lifetime time.Duration
 }
 
 // Timing holds a peer's intervals. A zero field means its default; a negative

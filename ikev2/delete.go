@@ -19,15 +19,30 @@ func (deleteIKETask) response(sa *ikeSA, _ *message) error {
 	return nil
 }
 
-// deleteChildTask ends one child SA, named by our inbound SPI.
-type deleteChildTask struct{ in uint32 }
+// deleteChildTask ends one child SA, named by our inbound SPI. child is nil
+// where only the peer has one.
+type deleteChildTask struct {
+	in    uint32
+	child *childSA
+}
+
+// obsolete: the peer has deleted the child first.
+func (t *deleteChildTask) obsolete(*ikeSA) bool {
+	return t.child != nil && t.child.state != childClosing
+}
 
 func (t *deleteChildTask) request(_ *ikeSA, req *draft) error {
 	req.add(&wire.Delete{Protocol: wire.ProtocolESP, SPIs: [][]byte{spiBytes(t.in)}})
 	return nil
 }
 
-func (t *deleteChildTask) response(*ikeSA, *message) error { return nil }
+func (t *deleteChildTask) response(sa *ikeSA, _ *message) error {
+	if t.child != nil && t.child.state == childClosing {
+		t.child.leave()
+		sa.bringUpChildren()
+	}
+	return nil
+}
 
 // answerDelete obeys the peer's Delete payloads. Deleting twice, or what is
 // not there, changes nothing. The answer names our halves of the pairs.
@@ -39,27 +54,30 @@ func answerDelete(sa *ikeSA, req *message, resp *draft) error {
 		case !ok:
 		case d.Protocol == wire.ProtocolIKE:
 			*resp = draft{}
+			sa.inherit()
 			resp.after(func() { sa.linger(ReasonDeleted) })
 			return nil
 		case d.Protocol == wire.ProtocolESP:
 			gone = append(gone, sa.deleteChildren(d.SPIs)...)
+			resp.after(sa.bringUpChildren)
 		}
 	}
 	if len(gone) > 0 {
 		resp.add(&wire.Delete{Protocol: wire.ProtocolESP, SPIs: gone})
-		resp.after(sa.bringUpChildren)
 	}
 	return nil
 }
 
 // deleteChildren removes the children to which the peer's inbound SPIs belong
-// and returns ours.
+// and returns ours, but not of those whose Delete by us crosses the peer's
+// (RFC 7296 section 1.4.1).
 func (sa *ikeSA) deleteChildren(spis [][]byte) (own [][]byte) {
 	for _, b := range spis {
 		if c := sa.childByOutbound(b); c != nil {
-			own = append(own, spiBytes(c.in))
-			sa.refused[c.cfg]++
-			sa.dropChild(c, ReasonDeleted)
+			if c.state != childClosing {
+				own = append(own, spiBytes(c.in))
+			}
+			c.deletedByPeer()
 		}
 	}
 	return own
@@ -67,7 +85,7 @@ func (sa *ikeSA) deleteChildren(spis [][]byte) (own [][]byte) {
 
 func (sa *ikeSA) childByOutbound(spi []byte) *childSA {
 	for _, c := range sa.children {
-		if len(spi) == 4 && binary.BigEndian.Uint32(spi) == c.out {
+		if c.state != childLate && len(spi) == 4 && binary.BigEndian.Uint32(spi) == c.out {
 			return c
 		}
 	}

@@ -28,6 +28,22 @@
 //	                          v
 //	                         gone
 //
+// A rekey makes its successor out of an IKE SA that is up. Where both sides
+// begin at once there are two, until the nonces have decided:
+//
+//	heir ---- takes over: children, queue, peer ----> up
+//	  \_ redundant: the peer's is replaced, ours is closing
+//
+//	up ------ a successor has taken over -----------> replaced  waits for the peer's Delete
+//	                                                  closing   ours is out
+//
+// And a child SA (rekeychild.go draws the exchange):
+//
+//	new ----> held ----> up ----> closing ----> late ----> gone
+//	           |  \______________^              takes what was on its way
+//	           |    redundant     our Delete is out
+//	        receives only, until the peer is known to have it
+//
 // A message passes header, cached answer, decryption, format (package wire),
 // legality (wire.Check) and only then the tasks of its exchange; a failure at
 // any stage is counted and leaves the SA as it was. A task is one elementary
@@ -38,6 +54,10 @@
 //	auth.go       identities, pre-shared keys       RFC 7296 2.15, 2.21.2
 //	child.go      child SAs                         RFC 7296 1.2, 1.3.1, 2.17
 //	selector.go   narrowing of selectors            RFC 7296 2.9
+//	freshkeys.go  nonces, PFS in CREATE_CHILD_SA    RFC 7296 1.3, 2.17
+//	rekeychild.go replacing a child SA              RFC 7296 1.3.3, 2.8, 2.25.1
+//	rekeyike.go   replacing the IKE SA              RFC 7296 1.3.2, 2.18, 2.25.2
+//	lifetimes.go  when SAs are replaced, and end    RFC 7296 2.8
 //	delete.go     Delete, failures after the fact   RFC 7296 1.4.1, 2.21
 //	liveness.go   dead peers, NAT keepalives        RFC 7296 2.4, RFC 3948 4
 //	exchange.go   windows, retransmission           RFC 7296 2.1-2.3

@@ -136,8 +136,18 @@ func (e *Engine) Command(now time.Time, c Command) error {
 		}
 	case Traffic:
 		if child := e.spis.get(c.SPI); child != nil {
-			child.sa.traffic(c, now)
+			child.traffic(c, now)
 		}
+	case Rekey:
+		if child := e.spis.get(c.SPI); child != nil {
+			child.rekey()
+		}
+	case RekeyIKE:
+		return e.withPeer(c.Peer, func(p *peer) {
+			if p.up != nil {
+				p.up.rekey()
+			}
+		})
 	}
 	return nil
 }
@@ -180,7 +190,7 @@ func (e *Engine) Poll() (Output, bool) {
 // that are over and may still answer a retransmission.
 func (e *Engine) Idle() bool {
 	for _, sa := range e.sas {
-		if sa.state != stateLinger {
+		if sa.state != stateLinger && sa.state != stateReplaced {
 			return false
 		}
 	}

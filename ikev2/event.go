@@ -27,6 +27,7 @@ const (
 	EventGaveUp                                // no answer to Exchange after Attempt tries in Wait
 	EventRetrying                              // the next attempt comes after Wait
 	EventMoved                                 // the peer is at another address or port: Path
+	EventRekeyed                               // an IKE SA has taken the place of Replaced, with all its children
 )
 
 var eventNames = [...]string{
@@ -34,6 +35,7 @@ var eventNames = [...]string{
 	EventUnprotectedError: "unprotected_error", EventInit: "init", EventFloat: "float", EventEstablished: "established",
 	EventChildUp: "child_up", EventChildDown: "child_down", EventDown: "down", EventRefused: "refused",
 	EventRefusedByPeer: "refused_by_peer", EventGaveUp: "gave_up", EventRetrying: "retrying", EventMoved: "moved",
+	EventRekeyed: "rekeyed",
 }
 
 // String is the kind's name in logs and scripts.
@@ -60,6 +62,8 @@ const (
 	ReasonDead                   // the peer no longer answers
 	ReasonReplaced               // a newer SA of the same identities took over
 	ReasonNotify                 // another protected error notify
+	ReasonRekeyed                // a child SA with new keys takes over, or has
+	ReasonExpired                // its lifetime is over and nothing replaced it
 )
 
 var reasonNames = [...]string{
@@ -67,6 +71,7 @@ var reasonNames = [...]string{
 	ReasonAuthMethod: "auth_method", ReasonWrongResponder: "wrong_responder", ReasonAuthFailed: "authentication_failed",
 	ReasonChildProposal: "child_proposal", ReasonSelectors: "selectors", ReasonChildRefused: "child_refused", ReasonMalformed: "malformed",
 	ReasonDeleted: "deleted_by_peer", ReasonDisconnect: "disconnect", ReasonDead: "dead_peer", ReasonReplaced: "replaced", ReasonNotify: "error_notify",
+	ReasonRekeyed: "rekeyed", ReasonExpired: "expired",
 }
 
 // String is the reason's name in logs and scripts.
@@ -100,8 +105,10 @@ type Event struct {
 	Peer   string // configured name, empty where the peer is not known
 	Child  string
 	IKE    SAID
-	Path   Path
-	NAT    NAT
+	// Replaced is the IKE SA whose place IKE has taken.
+	Replaced SAID
+	Path     Path
+	NAT      NAT
 	// Initiator says whether we started the IKE SA.
 	Initiator bool
 	// LocalID and RemoteID are the identities in use, or the ones that were

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"culvert/ikev2/keymat"
@@ -17,13 +18,17 @@ type task interface {
 	response(sa *ikeSA, m *message) error
 }
 
+// perishable is a task that may have lost its object by the time its turn
+// comes: a child to replace that is gone. Its exchange is left out.
+type perishable interface{ obsolete(sa *ikeSA) bool }
+
 // answerer is one elementary operation of a response.
 type answerer func(sa *ikeSA, req *message, resp *draft) error
 
 // answerers of each exchange, in the order in which they see the request.
 var answerers = map[wire.ExchangeType][]answerer{
 	wire.ExchangeIKEAuth:       {answerAuth, answerFirstChild},
-	wire.ExchangeCreateChildSA: {answerNewChild},
+	wire.ExchangeCreateChildSA: {answerCreateChildSA},
 	wire.ExchangeInformational: {answerPeerFailure, answerDelete},
 }
 
@@ -84,6 +89,9 @@ func (sa *ikeSA) pump() {
 	for sa.active == nil && len(sa.queue) > 0 {
 		x := sa.queue[0]
 		sa.queue = sa.queue[1:]
+		if x.obsolete(sa) {
+			continue
+		}
 		sa.active = x
 		if err := sa.write(x); err != nil {
 			sa.e.drop(dropRandom)
@@ -95,6 +103,22 @@ func (sa *ikeSA) pump() {
 			f()
 		}
 	}
+}
+
+func (x *exchange) obsolete(sa *ikeSA) bool {
+	t, ok := x.tasks[0].(perishable)
+	return ok && t.obsolete(sa)
+}
+
+// plans says that a request with a task like this is out or waits.
+func (sa *ikeSA) plans(like func(task) bool) bool {
+	has := func(x *exchange) bool { return slices.ContainsFunc(x.tasks, like) }
+	return sa.active != nil && has(sa.active) || slices.ContainsFunc(sa.queue, has)
+}
+
+// busyWith says that a request with a task like this is out.
+func (sa *ikeSA) busyWith(like func(task) bool) bool {
+	return sa.active != nil && slices.ContainsFunc(sa.active.tasks, like)
 }
 
 // write builds the active request's datagram from its tasks.
@@ -157,7 +181,7 @@ func (sa *ikeSA) retransmit() {
 		sa.resend(x)
 		return
 	}
-	if sa.state != stateClosing {
+	if sa.state != stateClosing && sa.state != stateReplaced {
 		sa.report(Event{Kind: EventGaveUp, Exchange: x.kind, Attempt: x.tries, Wait: sa.e.now.Sub(x.started), Notify: sa.complaint})
 	}
 	sa.end(ReasonDead)
@@ -206,6 +230,7 @@ func (sa *ikeSA) handleRequest(h wire.Header, d Datagram) {
 }
 
 func (sa *ikeSA) work(m *message, resp *draft) error {
+	sa.claim(m)
 	for _, answer := range answerers[m.header.Exchange] {
 		if err := answer(sa, m, resp); err != nil {
 			return err
@@ -364,12 +389,20 @@ func (sa *ikeSA) agree() error {
 
 // deriveKeys computes the SA's keys (RFC 7296 section 2.14).
 func (sa *ikeSA) deriveKeys(shared []byte) (err error) {
+	keys, err := keymat.DeriveIKE(sa.suite, sa.ni, sa.nr, shared, sa.spii, sa.spir)
+	if err != nil {
+		return err
+	}
+	sa.ke, sa.peerKE = nil, nil
+	return sa.useKeys(keys)
+}
+
+// useKeys makes the ciphers of both directions.
+func (sa *ikeSA) useKeys(keys keymat.IKEKeys) (err error) {
 	if sa.prf, err = keymat.NewPRF(sa.suite.PRF); err != nil {
 		return err
 	}
-	if sa.keys, err = keymat.DeriveIKE(sa.suite, sa.ni, sa.nr, shared, sa.spii, sa.spir); err != nil {
-		return err
-	}
+	sa.keys = keys
 	toResponder, err := keymat.NewCipher(sa.suite.Encr, sa.suite.KeyBits, sa.suite.Integ, sa.keys.SKei, sa.keys.SKai)
 	if err != nil {
 		return err
@@ -382,7 +415,6 @@ func (sa *ikeSA) deriveKeys(shared []byte) (err error) {
 	if sa.initiator {
 		sa.in, sa.out = toInitiator, toResponder
 	}
-	sa.ke, sa.peerKE = nil, nil
 	if sa.e.cfg.KeyLog {
 		sa.e.emit(IKEKeys{sa.id(), sa.suite, sa.keys})
 	}

@@ -133,8 +133,7 @@ func (sa *ikeSA) takeGroup(ps []wire.Payload) bool {
 		return false
 	}
 	g := binary.BigEndian.Uint16(n.Data)
-	proposed := slices.ContainsFunc(sa.peer.IKE, func(p Proposal) bool { return slices.Contains(p, group(g)) })
-	if !proposed || g == sa.ke.Group() || sa.offerGroup(g) != nil {
+	if !proposesGroup(sa.peer.IKE, g) || g == sa.ke.Group() || sa.offerGroup(g) != nil {
 		return false
 	}
 	sa.report(Event{Kind: EventRetryKE, Suite: keymat.IKESuite{Group: g}})
@@ -294,7 +293,7 @@ func (e *Engine) acceptInit(m *wire.Message, d Datagram, c choice, key initKey) 
 		return err
 	}
 	sa := e.newSA(nil, false, d.Path, stateAuth)
-	sa.initKey, sa.spii, sa.spir = key, m.InitiatorSPI, spir
+	sa.initKey, sa.spii, sa.spir, sa.rank = key, m.InitiatorSPI, spir, m.InitiatorSPI
 	sa.suite, sa.ke, sa.peerKE = c.ikeSuite(), own, bytes.Clone(ke.Data)
 	sa.ni, sa.nr = bytes.Clone(nonce.Data), nr
 	sa.initReq = bytes.Clone(d.Payload)

@@ -53,12 +53,16 @@ func (sa *ikeSA) keepalive() {
 	sa.armKeepalive()
 }
 
-// traffic notes what the data path saw of a child.
-func (sa *ikeSA) traffic(t Traffic, now time.Time) {
+// traffic notes what the data path saw of a child. A peer that sends on a new
+// child has it, so that we may send too.
+func (c *childSA) traffic(t Traffic, now time.Time) {
 	if t.In {
-		sa.heard = now
+		c.sa.heard = now
 	}
 	if t.Out {
-		sa.sent = now
+		c.sa.sent = now
+	}
+	if t.In && c.state == childHeld {
+		c.activate()
 	}
 }

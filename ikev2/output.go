@@ -55,6 +55,15 @@ type Moved struct {
 	Path Path
 }
 
+// Rekey replaces the child with this inbound SPI before its time: few sequence
+// numbers are left, or the operator wants it.
+type Rekey struct{ SPI uint32 }
+
+// RekeyIKE replaces a peer's IKE SA before its time.
+type RekeyIKE struct{ Peer string }
+
+func (Rekey) command()      {}
+func (RekeyIKE) command()   {}
 func (Moved) command()      {}
 func (Connect) command()    {}
 func (Disconnect) command() {}
@@ -64,7 +73,10 @@ func (Traffic) command()    {}
 // Output is what the engine wants done, in the order in which Poll gives it.
 // The order is part of the contract: a responder's InstallInbound comes before
 // the Transmit of the answer that lets the peer send, an initiator's before
-// its InstallOutbound; Remove comes after the Transmit that announces it.
+// its InstallOutbound; Remove comes after the Transmit that announces it. Where
+// a child is replaced, InstallOutbound of the new one, which is the moment of
+// switching, comes before RemoveOutbound of the old one, and RemoveInbound
+// comes some seconds later, when no packet can be on its way any more.
 type Output interface{ output() }
 
 // Transmit sends one IKE message; or, one byte long, a NAT keepalive.
@@ -131,7 +143,7 @@ type InstallOutbound struct {
 }
 
 // RemoveInbound and RemoveOutbound undo the installs of the child with this
-// inbound SPI.
+// inbound SPI. A child that was never of use has no outbound half.
 type (
 	RemoveInbound  struct{ InboundSPI uint32 }
 	RemoveOutbound struct{ InboundSPI uint32 }

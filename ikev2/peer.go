@@ -26,6 +26,12 @@ func newPeer(e *Engine, cfg Peer) *peer {
 		if len(cfg.Children[i].ESP) == 0 {
 			cfg.Children[i].ESP = DefaultESPProposals()
 		}
+		if cfg.Children[i].Lifetime == 0 {
+			cfg.Children[i].Lifetime = defaultChildLifetime
+		}
+	}
+	if cfg.IKELifetime == 0 {
+		cfg.IKELifetime = defaultIKELifetime
 	}
 	if cfg.RemoteNATTPort == 0 {
 		cfg.RemoteNATTPort = 4500

@@ -51,11 +51,40 @@ func DefaultIKEProposals() []Proposal {
 
 // DefaultESPProposals is the same for a child SA (RFC 8221). Both kinds of
 // sequence number are offered: a peer that knows no ESN takes the short one.
+// A key exchange is made whenever the peer makes one too.
 func DefaultESPProposals() []Proposal {
+	gcm := Proposal{encr(wire.EncrAESGCM16, 128), encr(wire.EncrAESGCM16, 256)}
+	cbc := slices.Concat(Proposal{encr(wire.EncrAESCBC, 128), encr(wire.EncrAESCBC, 256)}, defaultIntegs)
 	return []Proposal{
-		slices.Concat(Proposal{encr(wire.EncrAESGCM16, 128), encr(wire.EncrAESGCM16, 256)}, defaultESNs),
-		slices.Concat(Proposal{encr(wire.EncrAESCBC, 128), encr(wire.EncrAESCBC, 256)}, defaultIntegs, defaultESNs),
+		slices.Concat(gcm, defaultGroups, defaultESNs), slices.Concat(gcm, defaultESNs),
+		slices.Concat(cbc, defaultGroups, defaultESNs), slices.Concat(cbc, defaultESNs),
 	}
+}
+
+// withoutKE drops the key exchanges of ESP proposals for IKE_AUTH, where none
+// can be made (RFC 7296 section 1.2).
+func withoutKE(ps []Proposal) (out []Proposal) {
+	for _, p := range ps {
+		p = slices.DeleteFunc(slices.Clone(p), func(t wire.Transform) bool { return t.Type == wire.TransformKE })
+		if !slices.ContainsFunc(out, func(o Proposal) bool { return slices.Equal(o, p) }) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// firstGroup is the group to try a key exchange with; 0 where none is wanted.
+func firstGroup(ps []Proposal) uint16 {
+	for _, p := range ps {
+		if gs := p.of(wire.TransformKE); len(gs) > 0 {
+			return gs[0].ID
+		}
+	}
+	return 0
+}
+
+func proposesGroup(ps []Proposal, g uint16) bool {
+	return g != 0 && slices.ContainsFunc(ps, func(p Proposal) bool { return slices.Contains(p, group(g)) })
 }
 
 // ikeTypes and espTypes say which transform types one choice must hold (RFC
@@ -63,7 +92,7 @@ func DefaultESPProposals() []Proposal {
 // its own.
 var (
 	ikeTypes = []wire.TransformType{wire.TransformEncr, wire.TransformPRF, wire.TransformInteg, wire.TransformKE}
-	espTypes = []wire.TransformType{wire.TransformEncr, wire.TransformInteg, wire.TransformESN}
+	espTypes = []wire.TransformType{wire.TransformEncr, wire.TransformInteg, wire.TransformKE, wire.TransformESN}
 )
 
 // choice is the outcome of a negotiation: one transform a type, zero where

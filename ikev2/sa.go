@@ -13,30 +13,37 @@ import (
 type state uint8
 
 const (
-	stateInit    state = iota + 1 // initiator: IKE_SA_INIT is out
-	stateAuth                     // keys are agreed, nobody is authenticated
-	stateUp                       // authenticated
-	stateClosing                  // our Delete, or our refusal, is out
-	stateLinger                   // over; answers only a retransmission of the last request
+	stateInit     state = iota + 1 // initiator: IKE_SA_INIT is out
+	stateAuth                      // keys are agreed, nobody is authenticated
+	stateHeir                      // made by a rekey, and not yet in the old SA's place
+	stateUp                        // authenticated
+	stateReplaced                  // another has its place; the peer deletes it
+	stateClosing                   // our Delete, or our refusal, is out
+	stateLinger                    // over; answers only a retransmission of the last request
 	stateGone
 )
 
 // transitions are the only ways from one state to another.
 var transitions = map[state][]state{
-	0:            {stateInit, stateAuth},
-	stateInit:    {stateAuth, stateGone},
-	stateAuth:    {stateUp, stateClosing, stateLinger, stateGone},
-	stateUp:      {stateClosing, stateLinger, stateGone},
-	stateClosing: {stateLinger, stateGone},
-	stateLinger:  {stateGone},
+	0:             {stateInit, stateAuth, stateHeir},
+	stateInit:     {stateAuth, stateGone},
+	stateAuth:     {stateUp, stateClosing, stateLinger, stateGone},
+	stateHeir:     {stateUp, stateReplaced, stateClosing, stateLinger, stateGone},
+	stateUp:       {stateReplaced, stateClosing, stateLinger, stateGone},
+	stateReplaced: {stateClosing, stateLinger, stateGone},
+	stateClosing:  {stateLinger, stateGone},
+	stateLinger:   {stateGone},
 }
 
 // requestsAllowed is which exchanges a peer may start in which state: nothing
-// but IKE_AUTH before authentication (hostile peers have tried the others).
+// but IKE_AUTH before authentication (hostile peers have tried the others). An
+// SA that is on its way out refuses new children in words.
 var requestsAllowed = map[state][]wire.ExchangeType{
-	stateAuth:    {wire.ExchangeIKEAuth},
-	stateUp:      {wire.ExchangeInformational, wire.ExchangeCreateChildSA},
-	stateClosing: {wire.ExchangeInformational},
+	stateAuth:     {wire.ExchangeIKEAuth},
+	stateHeir:     {wire.ExchangeInformational, wire.ExchangeCreateChildSA},
+	stateUp:       {wire.ExchangeInformational, wire.ExchangeCreateChildSA},
+	stateReplaced: {wire.ExchangeInformational, wire.ExchangeCreateChildSA},
+	stateClosing:  {wire.ExchangeInformational, wire.ExchangeCreateChildSA},
 }
 
 func (sa *ikeSA) takes(x wire.ExchangeType) bool {
@@ -47,15 +54,22 @@ func (sa *ikeSA) takes(x wire.ExchangeType) bool {
 type ikeSA struct {
 	e         *Engine
 	peer      *peer // a responder knows it from IKE_AUTH on
-	initiator bool
+	initiator bool  // of this SA: by IKE_SA_INIT, or of the rekey that made it
 	state     state
 	path      Path
 	initKey   initKey // of a responder
 	spii      wire.SPI
 	spir      wire.SPI
 	// born and proven order what happened to the engine's SAs: the first
-	// message, authentication.
+	// message, authentication. dialed says that we began the connection, rank is
+	// the initiator's SPI then. An SA that replaces another inherits them.
 	born, proven uint64
+	dialed       bool
+	rank         wire.SPI
+	// heir is the SA that the peer made to replace this one while we ask for
+	// the same; heirOf is the way back (RFC 7296 section 2.25.2).
+	heir, heirOf *ikeSA
+	lowNonce     []byte // the lower nonce of the rekey that made this SA
 
 	suite   keymat.IKESuite
 	prf     keymat.PRF
@@ -77,7 +91,7 @@ type ikeSA struct {
 	answer   []byte            // our answer to it
 
 	children  []*childSA
-	pending   *childSA       // asked for, its inbound SPI reserved
+	pending   *childSA       // asked for by active, its inbound SPI reserved
 	refused   map[*Child]int // how often in a row a child SA came to nothing
 	heard     time.Time      // authenticated traffic of the peer, IKE or ESP
 	sent      time.Time      // anything of ours on path
@@ -98,7 +112,7 @@ func (e *Engine) newInitiator(p *peer) (*ikeSA, error) {
 		return nil, err
 	}
 	sa := e.newSA(p, true, p.path, stateInit)
-	sa.spii = spi
+	sa.spii, sa.rank, sa.dialed = spi, spi, true
 	e.sas[spi] = sa
 	return sa, nil
 }
@@ -164,8 +178,14 @@ func (sa *ikeSA) establish(initialContact bool) {
 	sa.heard = sa.e.now
 	sa.report(Event{Kind: EventEstablished, Suite: sa.suite})
 	sa.peer.established(sa, initialContact)
+	sa.armTimers()
+}
+
+// armTimers starts the life of an SA that is up.
+func (sa *ikeSA) armTimers() {
 	sa.armDPD()
 	sa.armKeepalive()
+	sa.armLifetime()
 }
 
 // close tells the peer that the SA ends, and ends it when that is answered or
@@ -176,12 +196,20 @@ func (sa *ikeSA) close(reason Reason) {
 		return
 	}
 	sa.report(Event{Kind: EventDown, Reason: reason})
+	sa.sendDelete()
+	sa.dropChildren(reason)
+	sa.disinherit((*ikeSA).sendDelete)
+	sa.leavePeer()
+}
+
+// sendDelete is the end of an SA on our side: only the answer is waited for.
+func (sa *ikeSA) sendDelete() {
 	sa.setState(stateClosing)
 	sa.queue = nil
+	for _, k := range []timerKind{timerDPD, timerRekey, timerLifetime} {
+		sa.e.setTimer(&sa.timers, k, time.Time{})
+	}
 	sa.start(wire.ExchangeInformational, &deleteIKETask{})
-	sa.dropChildren(reason)
-	sa.e.setTimer(&sa.timers, timerDPD, time.Time{})
-	sa.leavePeer()
 }
 
 // end forgets the SA at once.
@@ -200,6 +228,7 @@ func (sa *ikeSA) end(reason Reason) {
 	if sa.e.inits[sa.initKey] == sa {
 		delete(sa.e.inits, sa.initKey)
 	}
+	sa.disinherit(func(heir *ikeSA) { heir.end(reason) })
 	sa.leavePeer()
 }
 
@@ -214,6 +243,7 @@ func (sa *ikeSA) linger(reason Reason) {
 	sa.active, sa.queue = nil, nil
 	sa.e.stopTimers(&sa.timers)
 	sa.e.setTimer(&sa.timers, timerLifetime, sa.e.now.Add(lingerTime))
+	sa.disinherit(func(heir *ikeSA) { heir.end(reason) })
 	sa.leavePeer()
 }
 
@@ -228,7 +258,9 @@ func (sa *ikeSA) expire(k timerKind) {
 	case timerRetransmit:
 		sa.retransmit()
 	case timerLifetime:
-		sa.end(ReasonDead)
+		sa.expired()
+	case timerRekey:
+		sa.rekey()
 	case timerDPD:
 		sa.probe()
 	case timerKeepalive:

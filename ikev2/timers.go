@@ -10,7 +10,8 @@ type timerKind uint8
 
 const (
 	timerRetransmit timerKind = iota // the outstanding request has no answer
-	timerLifetime                    // a half-open or failed SA ends
+	timerLifetime                    // the SA ends, whatever its state
+	timerRekey                       // the SA is to be replaced
 	timerDPD                         // the peer has been silent
 	timerKeepalive                   // our NAT's mapping wants a packet
 	timerChildren                    // a child SA that is wanted is missing

@@ -173,15 +173,15 @@ func TestProtectedRequests(t *testing.T) {
 		{"reserved SPI", create, child(esp(func(p *wire.Proposal) { p.SPI = []byte{0, 0, 0, 255} })), kept("NO_PROPOSAL_CHOSEN")},
 		{"key exchange of its own", create, child(esp(func(p *wire.Proposal) {
 			p.Transforms = append(p.Transforms, wire.Transform{Type: wire.TransformKE, ID: wire.GroupX25519})
-		})), kept("NO_PROPOSAL_CHOSEN")},
+		})), kept("INVALID_KE_PAYLOAD")},
 		{"rekeying of the child", create, func(p *puppet) []wire.Payload {
 			return append(p.newChild(second), &wire.Notify{Protocol: wire.ProtocolESP, SPI: []byte{0xab, 0xcd, 0, 1}, NotifyType: wire.NotifyRekeySA})
-		}, kept("NO_ADDITIONAL_SAS")},
+		}, outcome{"SA Nonce TSi TSr", 2, false}}, // until the peer deletes the old one
 		{"rekeying of the IKE SA", create, func(p *puppet) []wire.Payload {
 			ps := p.initPayloads()
 			proposalOf(ps).SPI = bytes.Repeat([]byte{3}, 8)
 			return ps
-		}, kept("NO_ADDITIONAL_SAS")},
+		}, kept("SA Nonce KE")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := connected(t)
@@ -309,7 +309,7 @@ func TestOddChildAnswers(t *testing.T) {
 				t.Fatal("the child is given up")
 			}
 			h, ps := p.open(sent[0])
-			if h.Exchange != wire.ExchangeCreateChildSA || names(ps) != "SA Nonce TSi TSr" {
+			if h.Exchange != wire.ExchangeCreateChildSA || names(ps) != "SA Nonce KE TSi TSr" {
 				t.Errorf("asks with %v %s", h.Exchange, names(ps))
 			}
 		})

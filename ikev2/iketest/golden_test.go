@@ -55,6 +55,14 @@ var scenarios = []struct {
 		n.Command(a, ikev2.Disconnect{Peer: "foo"})
 		n.Run(10 * time.Second)
 	}},
+	{name: "rekey-child", run: rekeyAt(theChild, nothing)},
+	{name: "rekey-child-both", run: rekeyAt(theChild, theChild)},
+	{name: "rekey-child-other-group", setup: func(a, b *ikev2.Peer) {
+		a.Children[0].ESP, b.Children[0].ESP = withGroups(wire.GroupECP256, wire.GroupX25519), withGroups(wire.GroupX25519)
+	}, run: rekeyAt(theChild, nothing)},
+	{name: "rekey-ike", run: rekeyAt(theIKE, nothing)},
+	{name: "rekey-ike-both", run: rekeyAt(theIKE, theIKE)},
+	{name: "rekey-child-and-ike", run: rekeyAt(theChild, theIKE)},
 	{name: "three-tunnels", setup: threeTunnels, run: connectFor(10 * time.Second)},
 	{name: "both-initiate", run: func(n *Net, a, b *Host) {
 		n.Command(a, ikev2.Connect{Peer: "foo", Path: ToB})
@@ -108,6 +116,16 @@ func connectFor(d time.Duration) func(*Net, *Host, *Host) {
 	return func(n *Net, _, b *Host) {
 		n.Command(b, ikev2.Connect{Peer: "office", Path: ToA})
 		n.Run(d)
+	}
+}
+
+// rekeyAt has A and B replace something at the same moment.
+func rekeyAt(atA, atB rekeyed) func(*Net, *Host, *Host) {
+	return func(n *Net, a, b *Host) {
+		connectFor(time.Second)(n, a, b)
+		n.rekey(a, atA)
+		n.rekey(b, atB)
+		n.Run(20 * time.Second)
 	}
 }
 

@@ -1,7 +1,12 @@
 package iketest
 
 import (
+	"bytes"
+	"container/heap"
+	"maps"
 	"net/netip"
+	"slices"
+	"time"
 
 	"culvert/ikev2"
 	"culvert/ikev2/wire"
@@ -30,6 +35,12 @@ type Host struct {
 	used map[uint32]bool
 	// answered: a response is among the outputs of the input at hand.
 	answered bool
+	// sending is by child the inbound SPIs of the halves that could send, the
+	// one that does last; wronged are children that went down for a reason.
+	sending map[string][]uint32
+	wronged map[string]bool
+	// got are the inbound SPIs on which ESP has arrived since the engine heard.
+	got map[uint32]bool
 }
 
 func (h *Host) start(seed uint64) {
@@ -37,11 +48,13 @@ func (h *Host) start(seed uint64) {
 	cfg.KeyLog = true
 	h.Engine = ikev2.New(cfg, Random(seed))
 	h.In, h.Out, h.used = map[uint32]ikev2.InstallInbound{}, map[uint32]ikev2.InstallOutbound{}, map[uint32]bool{}
+	h.sending, h.got = map[string][]uint32{}, map[uint32]bool{}
 }
 
 // drain takes h's outputs and holds them to the engine's contract.
 func (n *Net) drain(h *Host) {
-	h.answered = false
+	h.answered, h.wronged = false, map[string]bool{}
+	before := slices.Sorted(maps.Keys(h.sending))
 	for {
 		o, ok := h.Engine.Poll()
 		if !ok {
@@ -52,8 +65,16 @@ func (n *Net) drain(h *Host) {
 	if err := h.Engine.Audit(); err != nil {
 		n.fault("%s: %v", h.Name, err)
 	}
-	if len(h.In) != len(h.Out) {
-		n.fault("%s: %d inbound ESP SAs, %d outbound", h.Name, len(h.In), len(h.Out))
+	for _, child := range before {
+		if len(h.sending[child]) == 0 && !h.wronged[child] {
+			n.fault("%s: nothing sends for %s any more", h.Name, child)
+		}
+	}
+	maps.DeleteFunc(h.sending, func(_ string, spis []uint32) bool { return len(spis) == 0 })
+	for spi := range h.Out {
+		if _, ok := h.In[spi]; !ok {
+			n.fault("%s: child %08x can only send", h.Name, spi)
+		}
 	}
 }
 
@@ -69,6 +90,7 @@ func (h *Host) take(o ikev2.Output) {
 			n.fault("%s: outbound half of %08x comes first", h.Name, o.InboundSPI)
 		}
 		h.Out[o.InboundSPI] = o
+		h.sending[o.Child] = append(h.sending[o.Child], o.InboundSPI)
 		n.note("%s: install outbound %s %v", h.Name, o.Child, o.Suite)
 	case ikev2.RemoveInbound:
 		h.removed(o.InboundSPI)
@@ -76,6 +98,8 @@ func (h *Host) take(o ikev2.Output) {
 		n.note("%s: remove inbound", h.Name)
 	case ikev2.RemoveOutbound:
 		h.removed(o.InboundSPI)
+		child := h.Out[o.InboundSPI].Child
+		h.sending[child] = slices.DeleteFunc(h.sending[child], func(spi uint32) bool { return spi == o.InboundSPI })
 		delete(h.Out, o.InboundSPI)
 		n.note("%s: remove outbound", h.Name)
 	case ikev2.MovePeer:
@@ -85,6 +109,9 @@ func (h *Host) take(o ikev2.Output) {
 		h.Keys, n.keys[o.ID] = o, o
 	case ikev2.Event:
 		h.Events = append(h.Events, o)
+		if o.Kind == ikev2.EventChildDown && o.Reason != ikev2.ReasonRekeyed {
+			h.wronged[o.Child] = true
+		}
 		n.note("%s: %v", h.Name, happening(o))
 	}
 }
@@ -150,4 +177,34 @@ func (h *Host) Dropped() (sum uint64) {
 		sum += n
 	}
 	return sum
+}
+
+// ESP sends a packet of a child SA, which takes delay to arrive, through the
+// half that a gateway would use. It must be accepted there.
+func (n *Net) ESP(h *Host, child string, delay time.Duration) {
+	spis := h.sending[child]
+	if len(spis) == 0 {
+		return
+	}
+	out := h.Out[spis[len(spis)-1]]
+	heap.Push(&n.queue, arrival{Packet{To: out.Path.Remote, Number: n.count, esp: &out}, n.Now.Add(delay)})
+}
+
+// accept takes an ESP packet as a gateway does.
+func (h *Host) accept(out *ikev2.InstallOutbound) {
+	in, ok := h.In[out.OutboundSPI]
+	if !ok || !bytes.Equal(in.Keys.Encr, out.Keys.Encr) {
+		h.net.fault("%s: no key for ESP of %s with SPI %08x", h.Name, out.Child, out.OutboundSPI)
+		return
+	}
+	h.got[out.OutboundSPI] = true
+}
+
+// Traffic tells h's engine what its data path has seen since the last time.
+func (n *Net) Traffic(h *Host) {
+	for _, spi := range slices.Sorted(maps.Keys(h.got)) {
+		_ = h.Engine.Command(n.Now, ikev2.Traffic{SPI: spi, In: true})
+	}
+	clear(h.got)
+	n.drain(h)
 }

@@ -32,6 +32,7 @@ type Packet struct {
 	Payload  []byte
 	// Number counts the network's datagrams from 0.
 	Number int
+	esp    *ikev2.InstallOutbound // the child SA of an ESP packet
 }
 
 // Net is a network of hosts with one virtual clock.
@@ -137,6 +138,10 @@ func (n *Net) arrive(a arrival) {
 	h := n.hosts[n.private(a.To.Addr())]
 	if h == nil {
 		n.note("%v: nobody there", a.To)
+		return
+	}
+	if a.esp != nil {
+		h.accept(a.esp)
 		return
 	}
 	local := netip.AddrPortFrom(n.private(a.To.Addr()), a.To.Port())

@@ -9,8 +9,9 @@ import (
 )
 
 // Every life begins with a connection and two child SAs, sees a dead-peer
-// detection each way, is deleted by the responder, comes back, and is deleted
-// by the initiator. Whatever happens to one datagram, it ends the same.
+// detection each way, has a child SA and the IKE SA replaced by either side, is
+// deleted by the responder, comes back, and is deleted by the initiator.
+// Whatever happens to one datagram, it ends the same.
 func TestOneDatagramGoesAstray(t *testing.T) {
 	undisturbed := live(t, func(Packet) []time.Duration { return soon })
 	t.Logf("a life is %d datagrams", undisturbed)
@@ -51,6 +52,15 @@ func live(t *testing.T, link func(Packet) []time.Duration) int {
 	reach(t, n, "connected", time.Minute, up)
 	n.Run(2 * time.Minute)
 	reach(t, n, "still connected", 0, up)
+	for _, h := range []*Host{a, b} {
+		n.Command(h, ikev2.Rekey{SPI: h.current("lan1")})
+		n.Command(h, ikev2.RekeyIKE{Peer: h.cfg.Peers[0].Name})
+		n.Run(2 * time.Minute)
+		reach(t, n, "still connected, by other SAs", 0, up)
+	}
+	if a.Has(ikev2.EventRekeyed) != 2 || a.Has(ikev2.EventChildUp) != 4 || a.Has(ikev2.EventDown) != 0 {
+		t.Fatalf("%d IKE SAs replaced, %d child SAs, %d times down\n%s", a.Has(ikev2.EventRekeyed), a.Has(ikev2.EventChildUp), a.Has(ikev2.EventDown), n.Transcript())
+	}
 	n.Command(a, ikev2.Disconnect{Peer: "foo"})
 	reach(t, n, "the responder has deleted", 3*time.Minute, func() bool { return a.Has(ikev2.EventDown) == 1 && b.Has(ikev2.EventDown) >= 1 })
 	reach(t, n, "connected again", time.Minute, up)

@@ -3,7 +3,9 @@ package iketest
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,7 +71,7 @@ type schedule struct {
 }
 
 func newSchedule(seed uint64) *schedule {
-	s := &schedule{rng: rand.New(rand.NewPCG(seed, 0))}
+	s := &schedule{rng: newRand(seed)}
 	cfgA, cfgB := Configs()
 	WithChildren(&cfgA, &cfgB, []byte{1, 2, 3}[:1+s.rng.IntN(3)]...)
 	s.n = New()
@@ -92,6 +94,11 @@ func (s *schedule) run() {
 	if err := Agree(s.a, s.b); err != nil || len(s.a.In) != want {
 		s.fail("after peace: %d child SAs, want %d: %v", len(s.a.In), want, err)
 	}
+	for _, h := range []*Host{s.a, s.b} {
+		if ike, children := h.Engine.SAs(); ike != 1 || children != want {
+			s.fail("after peace %s has %d IKE SAs and %d child SAs", h.Name, ike, children)
+		}
+	}
 	s.part()
 	if len(s.n.Faults) > 0 {
 		s.fail("%s", strings.Join(s.n.Faults, "; "))
@@ -102,7 +109,7 @@ func (s *schedule) run() {
 func (s *schedule) part() {
 	s.n.Command(s.a, ikev2.Disconnect{Peer: "foo"})
 	s.n.Command(s.b, ikev2.Disconnect{Peer: "office"})
-	s.n.Run(time.Minute)
+	s.n.Run(3 * time.Minute)
 	for _, h := range []*Host{s.a, s.b} {
 		if _, waiting := h.Engine.Deadline(); !h.Engine.Idle() || len(h.In) > 0 || waiting {
 			s.fail("%s keeps something: idle %v, %d child SAs, a timer %v", h.Name, h.Engine.Idle(), len(h.In), waiting)
@@ -120,7 +127,16 @@ func (s *schedule) fail(format string, args ...any) {
 func (s *schedule) disturb() {
 	loss, twice := s.rng.Float64()*0.6, s.rng.Float64()*0.5
 	slowest := []time.Duration{20 * time.Millisecond, 400 * time.Millisecond, 4 * time.Second, 20 * time.Second}[s.rng.IntN(4)]
-	s.n.Link = func(Packet) (fate []time.Duration) {
+	s.n.Link = s.link(loss, twice, slowest)
+	s.connect(s.b)
+	for range s.rng.IntN(16) {
+		s.act()
+		s.n.Run(s.delay([]time.Duration{30 * time.Millisecond, time.Second, 10 * time.Second}[s.rng.IntN(3)]))
+	}
+}
+
+func (s *schedule) link(loss, twice float64, slowest time.Duration) func(Packet) []time.Duration {
+	return func(Packet) (fate []time.Duration) {
 		if s.rng.Float64() >= loss {
 			fate = append(fate, s.delay(slowest))
 		}
@@ -129,12 +145,9 @@ func (s *schedule) disturb() {
 		}
 		return fate
 	}
-	s.connect(s.b)
-	for range s.rng.IntN(8) {
-		s.act()
-		s.n.Run(s.delay(10 * time.Second))
-	}
 }
+
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }
 
 func (s *schedule) delay(slowest time.Duration) time.Duration {
 	return time.Millisecond + time.Duration(s.rng.Int64N(int64(slowest)))
@@ -145,11 +158,17 @@ func (s *schedule) act() {
 	if s.rng.IntN(2) == 0 {
 		h = s.b
 	}
-	switch s.rng.IntN(6) {
+	switch s.rng.IntN(14) {
 	case 0:
 		s.n.Command(h, ikev2.Disconnect{Peer: h.cfg.Peers[0].Name})
 	case 1:
 		s.n.Restart(h, s.rng.Uint64())
+	case 2, 3, 4, 5:
+		if spis := slices.Sorted(maps.Keys(h.Out)); len(spis) > 0 {
+			s.n.Command(h, ikev2.Rekey{SPI: spis[s.rng.IntN(len(spis))]})
+		}
+	case 6, 7, 8:
+		s.n.Command(h, ikev2.RekeyIKE{Peer: h.cfg.Peers[0].Name})
 	default:
 		s.connect(h)
 	}

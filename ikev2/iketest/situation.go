@@ -76,8 +76,10 @@ func WithChildren(a, b *ikev2.Config, octets ...byte) {
 // each one's inbound half with the SPI, the keys, the suite and the selectors
 // of the other's outbound half.
 func Agree(a, b *Host) error {
-	if len(a.In) != len(b.In) {
-		return fmt.Errorf("%s has %d child SAs, %s has %d", a.Name, len(a.In), b.Name, len(b.In))
+	for _, n := range []int{len(a.Out), len(b.In), len(b.Out)} {
+		if n != len(a.In) {
+			return fmt.Errorf("%s has %d child SAs in and %d out, %s has %d and %d", a.Name, len(a.In), len(a.Out), b.Name, len(b.In), len(b.Out))
+		}
 	}
 	if err := heard(a, b); err != nil {
 		return err
@@ -91,7 +93,7 @@ func heard(from, by *Host) error {
 		if !ok {
 			return fmt.Errorf("%s sends to SPI %08x, which %s does not have", from.Name, out.OutboundSPI, by.Name)
 		}
-		same := in.OutboundSPI == out.InboundSPI && in.Suite == out.Suite && in.IKE == out.IKE &&
+		same := in.OutboundSPI == out.InboundSPI && in.Suite == out.Suite &&
 			slices.Equal(in.Local, out.Remote) && slices.Equal(in.Remote, out.Local) &&
 			bytes.Equal(in.Keys.Encr, out.Keys.Encr) && bytes.Equal(in.Keys.Integ, out.Keys.Integ)
 		if !same {

@@ -1,0 +1,123 @@
+package ikev2
+
+import (
+	"bytes"
+
+	"culvert/ikev2/wire"
+)
+
+// rekeyChildTask replaces a child SA by one with new keys and the same
+// selectors (RFC 7296 sections 1.3.3 and 2.8). No packet is lost:
+//
+//	initiator                                  responder
+//	CREATE_CHILD_SA  N(REKEY_SA)     ------->  installs new inbound
+//	installs new inbound, outbound   <-------  answers, goes on sending on the old
+//	removes old outbound
+//	INFORMATIONAL    D(old)          ------->  installs new outbound, removes old outbound
+//	                                 <-------  answers
+//	 5 s later: removes old inbound            5 s later: removes old inbound
+//
+// Where both sides begin at once there are two new SAs. The one with the lowest
+// of the four nonces is deleted by its initiator, and the initiator of the
+// other deletes the old one (section 2.8.1).
+type rekeyChildTask struct {
+	childTask
+	old *childSA
+}
+
+// rekey begins to replace the child, unless that is under way.
+func (c *childSA) rekey() {
+	same := func(t task) bool { r, ok := t.(*rekeyChildTask); return ok && r.old == c }
+	if c.replaceable() && !c.sa.plans(same) {
+		c.sa.start(wire.ExchangeCreateChildSA, &rekeyChildTask{childTask{cfg: c.cfg}, c})
+	}
+}
+
+// replaceable: in use, and not replaced by the peer.
+func (c *childSA) replaceable() bool { return c.state == childUp && c.replacedBy == nil }
+
+func (t *rekeyChildTask) obsolete(*ikeSA) bool { return !t.old.replaceable() }
+
+// request names the child by the SPI that we receive on (RFC 7296 section
+// 1.3.3).
+func (t *rekeyChildTask) request(sa *ikeSA, req *draft) error {
+	req.add(&wire.Notify{Protocol: wire.ProtocolESP, SPI: spiBytes(t.old.in), NotifyType: wire.NotifyRekeySA})
+	err := t.ask(sa, req, t.old.local, t.old.remote)
+	t.child.replaces = true
+	return err
+}
+
+func (t *rekeyChildTask) response(sa *ikeSA, m *message) error {
+	if sa.state != stateUp {
+		return nil
+	}
+	if reason := t.accept(sa, m); reason == ReasonNone {
+		t.replace()
+	} else {
+		t.failed(sa, m, reason)
+	}
+	sa.bringUpChildren()
+	return nil
+}
+
+// replace switches to the new child, unless the peer's own replacement stays.
+func (t *rekeyChildTask) replace() {
+	if rival := t.old.replacedBy; rival != nil && bytes.Compare(t.child.lowNonce, rival.lowNonce) < 0 {
+		t.child.close(ReasonRekeyed)
+		return
+	}
+	t.child.activate()
+	if t.old.live() {
+		t.old.replacedBy = nil
+		t.old.close(ReasonRekeyed)
+	}
+}
+
+func (t *rekeyChildTask) failed(sa *ikeSA, m *message, reason Reason) {
+	n := errorNotify(m.payloads)
+	switch {
+	case t.fresh.again(m.payloads, t.cfg.ESP):
+		sa.start(wire.ExchangeCreateChildSA, &rekeyChildTask{childTask{cfg: t.cfg, fresh: t.fresh}, t.old})
+		return
+	case !t.old.replaceable():
+		return
+	case n != nil && n.NotifyType == wire.NotifyChildSANotFound:
+		t.startOver(sa)
+		return
+	case n == nil || n.NotifyType != wire.NotifyTemporaryFailure:
+		t.refused(sa, m, reason)
+	}
+	sa.e.rekeyLater(&t.old.timers)
+}
+
+// startOver: what the peer does not have any more is no use to us, and is asked
+// for anew (RFC 7296 section 2.25).
+func (t *rekeyChildTask) startOver(sa *ikeSA) {
+	t.old.drop(ReasonDeleted)
+	sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: t.cfg})
+}
+
+// answerRekeyChild makes the peer's replacement of a child (RFC 7296 section
+// 2.25.1 says when not). We receive on it from now on, but go on sending on the
+// old child until the peer deletes that: by then it has our answer. A child that
+// we do not know may be one that we ask for, whose answer is still to come.
+func answerRekeyChild(sa *ikeSA, req *message, resp *draft, n *wire.Notify) error {
+	old := sa.childByOutbound(n.SPI)
+	switch {
+	case n.Protocol != wire.ProtocolESP || old == nil && sa.pending == nil:
+		resp.add(&wire.Notify{Protocol: wire.ProtocolESP, SPI: n.SPI, NotifyType: wire.NotifyChildSANotFound})
+		return nil
+	case old == nil || !old.live() || old.replacedBy != nil:
+		resp.notify(wire.NotifyTemporaryFailure, nil)
+		return nil
+	}
+	a := sa.answerChild(req, resp)
+	if err := a.build(sa.narrowTo(old.cfg, req), asTheyAre); err != nil || a.child == nil {
+		return err
+	}
+	if old.state == childHeld {
+		old.activate() // the peer can only replace what it has
+	}
+	a.child.replaces, old.replacedBy = true, a.child
+	return nil
+}
