@@ -37,8 +37,8 @@ func (authTask) request(sa *ikeSA, req *draft) error {
 // anything else in the message.
 func (authTask) response(sa *ikeSA, m *message) error {
 	auth, ok := wire.Find[*wire.Auth](m.payloads)
-	idr, okID := findID(m.payloads, true)
-	if !ok || !okID {
+	idr := wire.FindID(m.payloads, true)
+	if !ok || idr == nil {
 		return sa.refusedByPeer(m.payloads)
 	}
 	said := identityOf(idr)
@@ -73,15 +73,6 @@ func (sa *ikeSA) refusedByPeer(ps []wire.Payload) error {
 	return &refusal{reason: ev.Reason}
 }
 
-func findID(ps []wire.Payload, responder bool) (*wire.ID, bool) {
-	for _, p := range ps {
-		if id, ok := p.(*wire.ID); ok && id.Responder == responder {
-			return id, true
-		}
-	}
-	return nil, false
-}
-
 // authValue is the AUTH payload of one of the two sides (RFC 7296 section
 // 2.15): over its own first message, the other's nonce and its identity.
 func (sa *ikeSA) authValue(initiator bool, psk, idBody []byte) []byte {
@@ -98,9 +89,9 @@ var noPSK = make([]byte, 32)
 // answerAuth authenticates the initiator. All failures look the same on the
 // wire; only our own event says what it was.
 func answerAuth(sa *ikeSA, req *message, resp *draft) error {
-	idi, _ := findID(req.payloads, false)
+	idi := wire.FindID(req.payloads, false)
 	said, wanted := identityOf(idi), Identity{}
-	if idr, ok := findID(req.payloads, true); ok {
+	if idr := wire.FindID(req.payloads, true); idr != nil {
 		wanted = identityOf(idr)
 	}
 	p := sa.e.findPeer(said, wanted)

@@ -59,15 +59,22 @@ func (f *freshKeys) response(ps []wire.Payload, group uint16) (s secrets, ok boo
 	return s, err == nil
 }
 
-// again takes INVALID_KE_PAYLOAD: only a group that we proposed and did not
-// just use, and not for ever (RFC 7296 section 1.3).
-func (f *freshKeys) again(answer []wire.Payload, ps []Proposal) bool {
+// wantedGroup is what INVALID_KE_PAYLOAD asks for: followed only to a group
+// that we proposed and did not just try, so that nobody can talk us down (RFC
+// 7296 sections 1.2 and 1.3).
+func wantedGroup(answer []wire.Payload, ps []Proposal, tried uint16) (g uint16, ok bool) {
 	n := wire.FindNotify(answer, wire.NotifyInvalidKEPayload)
-	if f.nonce == nil || n == nil || len(n.Data) != 2 || f.rounds >= maxInitRounds {
-		return false
+	if n == nil || len(n.Data) != 2 {
+		return 0, false
 	}
-	g := binary.BigEndian.Uint16(n.Data)
-	if !proposesGroup(ps, g) || g == f.tried {
+	g = binary.BigEndian.Uint16(n.Data)
+	return g, g != tried && proposesGroup(ps, g)
+}
+
+// again takes INVALID_KE_PAYLOAD, but not for ever.
+func (f *freshKeys) again(answer []wire.Payload, ps []Proposal) bool {
+	g, ok := wantedGroup(answer, ps, f.tried)
+	if !ok || f.nonce == nil || f.rounds >= maxInitRounds {
 		return false
 	}
 	*f = freshKeys{group: g, rounds: f.rounds + 1}

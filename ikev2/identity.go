@@ -105,9 +105,6 @@ func (id Identity) String() string {
 	return fmt.Sprintf("%v:0x%x", id.Type, id.Data)
 }
 
-// MarshalText makes identities readable in JSON.
-func (id Identity) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
-
 // TypeName names the identity's type as people speak of it.
 func (id Identity) TypeName() string {
 	if name, ok := identityTypeNames[id.Type]; ok {

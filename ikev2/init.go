@@ -125,15 +125,9 @@ func (sa *ikeSA) takeCookie(ps []wire.Payload, t *initTask) bool {
 	return true
 }
 
-// takeGroup follows INVALID_KE_PAYLOAD only to a group that we proposed and
-// did not just use, so that nobody can talk us down (RFC 7296 section 1.2).
 func (sa *ikeSA) takeGroup(ps []wire.Payload) bool {
-	n := wire.FindNotify(ps, wire.NotifyInvalidKEPayload)
-	if n == nil || len(n.Data) != 2 {
-		return false
-	}
-	g := binary.BigEndian.Uint16(n.Data)
-	if !proposesGroup(sa.peer.IKE, g) || g == sa.ke.Group() || sa.offerGroup(g) != nil {
+	g, ok := wantedGroup(ps, sa.peer.IKE, sa.ke.Group())
+	if !ok || sa.offerGroup(g) != nil {
 		return false
 	}
 	sa.report(Event{Kind: EventRetryKE, Suite: keymat.IKESuite{Group: g}})

@@ -8,16 +8,12 @@ import (
 )
 
 func findTS(ps []wire.Payload) (tsi, tsr []wire.Selector, ok bool) {
-	for _, p := range ps {
-		ts, is := p.(*wire.TS)
-		if !is {
-			continue
-		}
-		if ts.Responder {
-			tsr = ts.Selectors
-		} else {
-			tsi = ts.Selectors
-		}
+	i, r := wire.FindTS(ps, false), wire.FindTS(ps, true)
+	if i != nil {
+		tsi = i.Selectors
+	}
+	if r != nil {
+		tsr = r.Selectors
 	}
 	return tsi, tsr, len(tsi) > 0 && len(tsr) > 0
 }
