@@ -239,7 +239,7 @@ func (g *Gateway) addRoutes() (added []netip.Prefix) {
 		for _, t := range p.Tunnels {
 			opts := tun.RouteOptions{Source: sourceAddr(t.Local)}
 			for _, s := range t.Remote {
-				prefix := cover(s)
+				prefix := sad.Selector(s).Cover()
 				if slices.Contains(added, prefix) {
 					continue
 				}
@@ -279,19 +279,9 @@ func (g *Gateway) delRoutes(added []netip.Prefix) {
 // own traffic into the tunnel has to carry.
 func sourceAddr(local []wire.Selector) netip.Addr {
 	for _, s := range local {
-		if a, ok := tun.HostAddr(cover(s)); ok {
+		if a, ok := tun.HostAddr(sad.Selector(s).Cover()); ok {
 			return a
 		}
 	}
 	return netip.Addr{}
-}
-
-// cover is the smallest prefix around a selector's addresses.
-func cover(s wire.Selector) netip.Prefix {
-	for bits := s.Start.BitLen(); bits > 0; bits-- {
-		if p := netip.PrefixFrom(s.Start, bits); p.Contains(s.End) {
-			return p.Masked()
-		}
-	}
-	return netip.PrefixFrom(s.Start, 0).Masked()
 }

@@ -187,7 +187,7 @@ func TestCover(t *testing.T) {
 		if b.Less(a) {
 			a, b = b, a
 		}
-		p := cover(Selector{Start: a, End: b})
+		p := Selector{Start: a, End: b}.Cover()
 		if !p.Contains(a) || !p.Contains(b) || p != p.Masked() {
 			t.Fatalf("cover(%v-%v) = %v", a, b, p)
 		}
@@ -196,7 +196,7 @@ func TestCover(t *testing.T) {
 		}
 	}
 	p := netip.MustParsePrefix("10.1.2.0/23")
-	if got := cover(Prefix(p)); got != p {
+	if got := Prefix(p).Cover(); got != p {
 		t.Errorf("cover of %v = %v", p, got)
 	}
 	if got := Prefix(p).String(); got != "10.1.2.0/23" {

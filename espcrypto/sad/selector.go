@@ -36,7 +36,7 @@ func Prefix(p netip.Prefix) Selector {
 // String gives addresses, then protocol and ports where they are narrowed.
 func (s Selector) String() string {
 	text := fmt.Sprintf("%v-%v", s.Start, s.End)
-	if p := cover(s); s.valid() && p.Addr() == s.Start && last(p) == s.End {
+	if p := s.Cover(); s.valid() && p.Addr() == s.Start && last(p) == s.End {
 		text = p.String()
 	}
 	if s.Protocol == 0 && s.anyPort() {
@@ -94,15 +94,15 @@ func (s *Selector) valid() bool {
 func covers(list []Selector) []netip.Prefix {
 	var set []netip.Prefix
 	for _, s := range list {
-		if p := cover(s); !slices.Contains(set, p) {
+		if p := s.Cover(); !slices.Contains(set, p) {
 			set = append(set, p)
 		}
 	}
 	return set
 }
 
-// cover is the longest prefix that the selector's range lies in.
-func cover(s Selector) netip.Prefix {
+// Cover is the longest prefix that the selector's range lies in.
+func (s Selector) Cover() netip.Prefix {
 	a, b := s.Start.AsSlice(), s.End.AsSlice()
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {
