@@ -547,3 +547,14 @@ func checkRun(t *testing.T, r natt.Run) {
 		}
 	}
 }
+
+// headerChecksum is the checksum of RFC 791 word by word: over a header whose
+// own field is zero it is that field, over a right header it is zero.
+func headerChecksum(header []byte) uint16 {
+	var sum uint32
+	for i := 0; i+1 < len(header); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(header[i:]))
+	}
+	sum = sum>>16 + sum&0xffff
+	return ^uint16(sum>>16 + sum&0xffff)
+}

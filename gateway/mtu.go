@@ -25,6 +25,7 @@ import (
 
 	"culvert/espcrypto"
 	"culvert/espcrypto/sad"
+	"culvert/tun"
 )
 
 const (
@@ -110,8 +111,7 @@ func (f *fragmenter) write(dst []byte, headLen int, body []byte) {
 	f.sent += payload
 	binary.BigEndian.PutUint16(dst[2:], uint16(f.ipLen+payload))
 	binary.BigEndian.PutUint16(dst[6:], field)
-	binary.BigEndian.PutUint16(dst[10:], 0)
-	binary.BigEndian.PutUint16(dst[10:], headerChecksum(dst[:f.ipLen]))
+	tun.PutHeaderChecksum(dst[:f.ipLen])
 }
 
 // blankUncopied overwrites with no-operations the options that only the first
@@ -132,15 +132,4 @@ func blankUncopied(options []byte) {
 		}
 		options = options[n:]
 	}
-}
-
-// headerChecksum is the IPv4 header checksum over a header whose own field is
-// zero.
-func headerChecksum(header []byte) uint16 {
-	var sum uint32
-	for i := 0; i+1 < len(header); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(header[i:]))
-	}
-	sum = sum>>16 + sum&0xffff
-	return ^uint16(sum>>16 + sum&0xffff)
 }

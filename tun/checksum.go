@@ -60,6 +60,13 @@ func fold(s uint64) uint16 {
 
 func putSum(b []byte, s uint16) { binary.LittleEndian.PutUint16(b, s) }
 
+// PutHeaderChecksum writes the checksum of an IPv4 header, options included
+// (RFC 791 section 3.1).
+func PutHeaderChecksum(header []byte) {
+	putSum(header[10:], 0)
+	putChecksum(header[10:], sum64(header, 0))
+}
+
 // putChecksum stores the complement of s.
 func putChecksum(b []byte, s uint64) { putSum(b, ^fold(s)) }
 

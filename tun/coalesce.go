@@ -229,8 +229,7 @@ func (r *run) super() Super {
 		binary.BigEndian.PutUint16(ip[4:], uint16(r.total-ipv6Len))
 	} else {
 		binary.BigEndian.PutUint16(ip[2:], uint16(r.total))
-		ip[10], ip[11] = 0, 0
-		putChecksum(ip[10:], sum64(ip, 0))
+		PutHeaderChecksum(ip)
 	}
 	length := r.total - r.transport
 	s := Super{Packet: r.first, Rest: r.rest, SegmentSize: r.segment, ChecksumStart: r.transport}

@@ -14,6 +14,18 @@ import (
 	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
+// FromFile makes a Device of a TUN file, or on macOS of a utun socket, that was
+// opened elsewhere (inherited, persistent), which it takes over. A TUN file has
+// IFF_NO_PI, which the kernel does not tell; without a virtio header on it,
+// packets cross one at a time.
+func FromFile(f *os.File, mtu int) (Device, error) {
+	wg, err := wgtun.CreateTUNFromFile(f, mtu)
+	if err != nil {
+		return nil, openError(f.Name(), err)
+	}
+	return adopt(wg)
+}
+
 // fileDevice is a Device over the file of a kernel's tunnel interface. The
 // wireguard package made it and watches it; packets cross its file here, since
 // that package's contract would copy each of them.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"golang.org/x/sys/unix"
 	wgtun "golang.zx2c4.com/wireguard/tun"
@@ -19,16 +18,6 @@ func Open(name string, mtu int) (Device, error) {
 	wg, err := wgtun.CreateTUN(utunName(name), mtu)
 	if err != nil {
 		return nil, openError(name, err)
-	}
-	return adopt(wg)
-}
-
-// FromFile makes a Device of a utun socket that was opened elsewhere, which it
-// takes over.
-func FromFile(f *os.File, mtu int) (Device, error) {
-	wg, err := wgtun.CreateTUNFromFile(f, mtu)
-	if err != nil {
-		return nil, openError(f.Name(), err)
 	}
 	return adopt(wg)
 }

@@ -29,17 +29,6 @@ func Open(name string, mtu int) (Device, error) {
 	return adopt(wg)
 }
 
-// FromFile makes a Device of a TUN file that was opened elsewhere (inherited,
-// persistent) with IFF_NO_PI, which it takes over. Without a virtio header on
-// it, packets cross one at a time. The kernel does not tell whether IFF_NO_PI is set.
-func FromFile(f *os.File, mtu int) (Device, error) {
-	wg, err := wgtun.CreateTUNFromFile(f, mtu)
-	if err != nil {
-		return nil, openError(f.Name(), err)
-	}
-	return adopt(wg)
-}
-
 // openError adds what to do about it.
 func openError(name string, err error) error {
 	hint := ""

@@ -65,7 +65,7 @@ func tooBig4(packet []byte, h header, mtu int, from netip.Addr, buf []byte) []by
 	src := from.As4()
 	copy(b[12:], src[:])
 	copy(b[16:20], packet[12:16])
-	putChecksum(b[10:], sum64(b[:ipv4Len], 0))
+	PutHeaderChecksum(b[:ipv4Len])
 	icmp := b[ipv4Len:]
 	icmp[0], icmp[1] = unreachable, needed
 	binary.BigEndian.PutUint16(icmp[6:], uint16(min(mtu, maxPacket)))
