@@ -20,7 +20,7 @@ import (
 type inside struct {
 	*lab.SiteToSite
 	a, b *gateway.Gateway
-	log  logBuffer
+	log  lab.Log
 }
 
 func newInside(t testing.TB) *inside {

@@ -1,14 +1,12 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 
 	"culvert/examples"
 	"culvert/lab"
@@ -42,7 +40,7 @@ func BuildCulvert(ctx context.Context, dir string) (string, error) {
 // with its file of package examples. dir takes the files.
 func Culvert(binary, dir string) System {
 	return System{Name: "culvert", Start: func(ctx context.Context, s *lab.SiteToSite) (func() string, error) {
-		log := new(logBuffer)
+		log := new(lab.Log)
 		for file, host := range map[string]*lab.Host{"side-a.toml": s.GatewayA, "side-b.toml": s.GatewayB} {
 			if err := startCulvert(ctx, host, binary, dir, file, log); err != nil {
 				return nil, err
@@ -52,7 +50,7 @@ func Culvert(binary, dir string) System {
 	}}
 }
 
-func startCulvert(ctx context.Context, h *lab.Host, binary, dir, file string, log *logBuffer) error {
+func startCulvert(ctx context.Context, h *lab.Host, binary, dir, file string, log *lab.Log) error {
 	text, err := examples.Files.ReadFile(file)
 	if err != nil {
 		return err
@@ -89,22 +87,4 @@ func StrongSwan() System {
 		}
 		return func() string { return a.Log() + b.Log() }, nil
 	}}
-}
-
-// logBuffer collects what both gateways log.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }

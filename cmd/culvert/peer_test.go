@@ -19,7 +19,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -252,30 +251,8 @@ func wantNoSecret(t *testing.T, where, text string) {
 	}
 }
 
-// logBuffer collects a gateway's JSON log.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-// forget has later looks see only what is logged from now on.
-func (b *logBuffer) forget() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.text.Reset()
-}
+// logBuffer is a gateway's JSON log.
+type logBuffer struct{ lab.Log }
 
 // records are the log's records so far, latest last, that have these keys and
 // values.

@@ -208,7 +208,7 @@ func TestRefusalsBetweenGateways(t *testing.T) {
 			b.wait("event", "child_up")
 			n.pings(n.ways()...)
 			b.end()
-			a.log.forget()
+			a.log.Forget()
 		})
 	}
 }
