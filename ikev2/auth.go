@@ -15,12 +15,16 @@ type authTask struct{}
 
 // startAuth sends IKE_AUTH with the first child; the others follow when the
 // IKE SA is up.
-func (sa *ikeSA) startAuth() {
+func (sa *ikeSA) startAuth() { sa.start(wire.ExchangeIKEAuth, sa.authTasks()...) }
+
+// authTasks: authTask comes first, so that the others see only the answer of a
+// peer that has proven who it is.
+func (sa *ikeSA) authTasks() []task {
 	tasks := []task{authTask{}}
 	if len(sa.peer.Children) > 0 {
 		tasks = append(tasks, &childTask{cfg: &sa.peer.Children[0]})
 	}
-	sa.start(wire.ExchangeIKEAuth, tasks...)
+	return tasks
 }
 
 func (authTask) request(sa *ikeSA, req *draft) error {

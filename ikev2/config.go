@@ -14,6 +14,9 @@ type Config struct {
 	IKEPort, NATTPort uint16
 	// KeyLog makes the engine emit IKEKeys, for Wireshark. Secret material.
 	KeyLog bool
+	Limits Limits
+	Pools  []Pool
+	Resume ResumePolicy
 }
 
 // Peer is one configured connection. A peer is found by the pair of its
@@ -35,8 +38,30 @@ type Peer struct {
 	Timing         Timing
 	// IKELifetime is the age at which the IKE SA is replaced (RFC 7296 section
 	// 2.8). 0 means 4 h; negative: never.
-	IKELifetime time.Duration
+	IKELifetime   time.Duration
+	Duplicates    DuplicatePolicy
+	Fragmentation Fragmentation
+	MOBIKE        Mode
+	PostQuantum   PostQuantum
+	PPK           PPK
+	Address       AddressPolicy
+	// Redirect says whether the peer may send us elsewhere (RFC 5685).
+	Redirect Mode
+	// Resumption says whether tickets are asked for and given (RFC 5723).
+	Resumption Mode
 }
+
+// Mode is how much a peer is asked for something that both sides have to know.
+// The zero value is each thing's own default.
+type Mode uint8
+
+// The modes.
+const (
+	ModeDefault Mode = iota
+	ModeOff          // not offered, not accepted
+	ModePrefer       // offered and accepted; done without where the peer cannot
+	ModeRequire      // there is no SA without it
+)
 
 // Child is one child SA's policy: traffic from Local to Remote and back is
 // protected, no other.
@@ -47,6 +72,10 @@ type Child struct {
 	// Lifetime is the age at which the child SA is replaced. 0 means 1 h;
 	// negative: never.
 	Lifetime time.Duration
+	// LifeBytes and LifePackets replace the child when it has carried so much
+	// in one direction. 0: no such limit.
+	LifeBytes, LifePackets uint64
+	Start                  StartMode
 }
 
 // Timing holds a peer's intervals. A zero field means its default; a negative

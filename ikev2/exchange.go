@@ -25,8 +25,11 @@ type perishable interface{ obsolete(sa *ikeSA) bool }
 // answerer is one elementary operation of a response.
 type answerer func(sa *ikeSA, req *message, resp *draft) error
 
-// answerers of each exchange, in the order in which they see the request.
+// answerers of each exchange, in the order in which they see the request. Those
+// of IKE_SA_INIT add to the answer what is beside proposal, key exchange and
+// nonce, and cannot fail.
 var answerers = map[wire.ExchangeType][]answerer{
+	wire.ExchangeIKESAInit:     {answerNATDetection},
 	wire.ExchangeIKEAuth:       {answerAuth, answerFirstChild},
 	wire.ExchangeCreateChildSA: {answerCreateChildSA},
 	wire.ExchangeInformational: {answerPeerFailure, answerDelete},

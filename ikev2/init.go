@@ -49,6 +49,10 @@ func (t *initTask) request(sa *ikeSA, req *draft) (err error) {
 
 func (t *initTask) response(*ikeSA, *message) error { return nil }
 
+// initTasks are a connection's first request. initTask comes first; the others
+// see the answer when initTask has taken it.
+func initTasks() []task { return []task{&initTask{}, natdTask{}} }
+
 func (sa *ikeSA) offerGroup(group uint16) (err error) {
 	sa.ke, err = keymat.NewKeyExchange(group, sa.e.rand)
 	return err
@@ -83,7 +87,13 @@ func (sa *ikeSA) handleInitResponse(h wire.Header, d Datagram, x *exchange) {
 	sa.initResp = bytes.Clone(d.Payload)
 	sa.completed()
 	sa.setState(stateAuth)
-	sa.nat = detectNAT(m.Payloads, sa.id(), d.Path)
+	answer := &message{header: h, path: d.Path, raw: d.Payload, payloads: m.Payloads}
+	for _, t := range x.tasks {
+		if t.response(sa, answer) != nil {
+			sa.end(ReasonMalformed)
+			return
+		}
+	}
 	sa.report(Event{Kind: EventInit, Suite: sa.suite})
 	if !sa.path.Encap {
 		// RFC 7296 section 2.23 allows it without a NAT, and our ESP is in UDP
@@ -291,12 +301,16 @@ func (e *Engine) acceptInit(m *wire.Message, d Datagram, c choice, key initKey) 
 	sa.suite, sa.ke, sa.peerKE = c.ikeSuite(), own, bytes.Clone(ke.Data)
 	sa.ni, sa.nr = bytes.Clone(nonce.Data), nr
 	sa.initReq = bytes.Clone(d.Payload)
-	sa.nat = detectNAT(m.Payloads, SAID{Initiator: sa.spii}, d.Path)
 
 	var resp draft
 	resp.add(&wire.SA{Proposals: []wire.Proposal{{Number: c.number, Protocol: wire.ProtocolIKE, Transforms: c.transforms(ikeTypes)}}},
 		&wire.KE{Group: own.Group(), Data: own.Public()}, &wire.Nonce{Data: nr})
-	addNATDetection(&resp, sa.id(), d.Path, !sa.nat.Local && !sa.nat.Remote)
+	req := &message{header: m.Header, path: d.Path, raw: d.Payload, payloads: m.Payloads}
+	for _, answer := range answerers[wire.ExchangeIKESAInit] {
+		if err := answer(sa, req, &resp); err != nil {
+			return err
+		}
+	}
 	sa.answer, err = sa.encode(wire.ExchangeIKESAInit, wire.FlagResponse, 0, resp.payloads)
 	if err != nil {
 		return err

@@ -26,7 +26,16 @@ func (natdTask) request(sa *ikeSA, req *draft) error {
 	return nil
 }
 
-func (natdTask) response(*ikeSA, *message) error { return nil }
+func (natdTask) response(sa *ikeSA, m *message) error {
+	sa.nat = detectNAT(m.payloads, sa.id(), m.path)
+	return nil
+}
+
+func answerNATDetection(sa *ikeSA, req *message, resp *draft) error {
+	sa.nat = detectNAT(req.payloads, SAID{Initiator: sa.spii}, req.path)
+	addNATDetection(resp, sa.id(), req.path, !sa.nat.Local && !sa.nat.Remote)
+	return nil
+}
 
 func addNATDetection(d *draft, id SAID, p Path, force bool) {
 	source := natHash(id, p.Local)

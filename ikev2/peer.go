@@ -60,7 +60,7 @@ func (p *peer) connect() {
 	}
 	p.attempt = sa
 	p.e.emit(sa.event(Event{Kind: EventConnecting, Attempt: p.failed + 1}))
-	sa.start(wire.ExchangeIKESAInit, &initTask{}, &natdTask{})
+	sa.start(wire.ExchangeIKESAInit, initTasks()...)
 }
 
 func (p *peer) disconnect() {
