@@ -75,9 +75,10 @@ func (c *childSA) live() bool { return c.state == childHeld || c.state == childU
 // childTask asks for a child SA, in IKE_AUTH or, with nonces and mostly a key
 // exchange of its own, in CREATE_CHILD_SA (RFC 7296 sections 1.2 and 1.3.1).
 type childTask struct {
-	cfg   *Child
-	child *childSA
-	fresh freshKeys // of CREATE_CHILD_SA
+	cfg    *Child
+	child  *childSA
+	fresh  freshKeys // of CREATE_CHILD_SA
+	choice choice    // the responder's
 }
 
 func (t *childTask) obsolete(sa *ikeSA) bool { return sa.hasChild(t.cfg) }
@@ -113,13 +114,26 @@ func (t *childTask) offered() []Proposal {
 	return t.cfg.ESP
 }
 
-// response installs what the responder chose. An answer that is not within
-// what we asked for is a child that we do not want: it is deleted.
+// response takes what the responder chose.
 func (t *childTask) response(sa *ikeSA, m *message) error {
+	s, reason := t.take(sa, m)
+	sa.followUp(t, m, s, reason)
+	return nil
+}
+
+func (t *childTask) chosen() *choice { return &t.choice }
+
+func (t *childTask) rival(*ikeSA) []byte { return nil }
+
+func (t *childTask) begun(*making) bool { return false }
+
+// finish installs what the responder chose. An answer that is not within what we
+// asked for is a child that we do not want: it is deleted.
+func (t *childTask) finish(sa *ikeSA, m *message, s secrets, reason Reason) {
 	if sa.state != stateUp {
-		return nil
+		return
 	}
-	reason := t.accept(sa, m)
+	reason = t.accept(sa, s, reason)
 	switch {
 	case reason == ReasonNone:
 		delete(sa.refused, t.cfg)
@@ -131,14 +145,15 @@ func (t *childTask) response(sa *ikeSA, m *message) error {
 		t.refused(sa, m, reason)
 	}
 	sa.bringUpChildren()
-	return nil
 }
 
 func (t *childTask) refused(sa *ikeSA, m *message, reason Reason) {
+	_, chose := wire.Find[*wire.SA](m.payloads)
+	_, followed := wire.Find[*wire.KE](m.payloads)
 	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.offered(), LocalTS: t.cfg.Local, RemoteTS: t.cfg.Remote}
 	if n := errorNotify(m.payloads); n != nil {
 		ev.Notify = n.NotifyType
-	} else if _, ok := wire.Find[*wire.SA](m.payloads); ok {
+	} else if chose || followed { // the peer has it
 		sa.start(wire.ExchangeInformational, &deleteChildTask{in: t.child.in})
 	}
 	sa.report(ev)
@@ -151,9 +166,11 @@ var childRefusals = map[wire.NotifyType]Reason{
 
 // accept installs the inbound half of what the answer describes, or gives the
 // SPI back.
-func (t *childTask) accept(sa *ikeSA, m *message) Reason {
+func (t *childTask) accept(sa *ikeSA, s secrets, reason Reason) Reason {
 	sa.pending = nil
-	reason := t.take(sa, m)
+	if reason == ReasonNone && t.child.install(t.choice, true, s) != nil {
+		reason = ReasonChildProposal
+	}
 	if reason != ReasonNone {
 		sa.e.spis.release(t.child.in)
 		t.child.setState(childGone)
@@ -161,33 +178,31 @@ func (t *childTask) accept(sa *ikeSA, m *message) Reason {
 	return reason
 }
 
-func (t *childTask) take(sa *ikeSA, m *message) Reason {
+func (t *childTask) take(sa *ikeSA, m *message) (s secrets, reason Reason) {
 	theirs, ok := wire.Find[*wire.SA](m.payloads)
 	if !ok {
 		if n := errorNotify(m.payloads); n != nil && childRefusals[n.NotifyType] != ReasonNone {
-			return childRefusals[n.NotifyType]
+			return s, childRefusals[n.NotifyType]
 		}
-		return ReasonChildRefused
+		return s, ReasonChildRefused
 	}
 	tsi, tsr, ok := findTS(m.payloads)
 	c, chosen := selectProposal(t.offered(), theirs.Proposals, wire.ProtocolESP, espTypes, t.fresh.tried)
 	switch {
 	case !ok || !isChoice(theirs) || !chosen || !validSPI(c.spi):
-		return ReasonChildProposal
+		return s, ReasonChildProposal
 	case !within(tsi, t.child.local) || !within(tsr, t.child.remote):
-		return ReasonSelectors
+		return s, ReasonSelectors
 	}
-	s := secrets{ni: sa.ni, nr: sa.nr}
+	s = secrets{ni: sa.ni, nr: sa.nr}
 	if t.fresh.nonce != nil {
 		if s, ok = t.fresh.response(m.payloads, c.group.ID); !ok {
-			return ReasonChildRefused
+			return s, ReasonChildRefused
 		}
 	}
-	t.child.local, t.child.remote = tsi, tsr
-	if t.child.install(c, true, s) != nil {
-		return ReasonChildProposal
-	}
-	return ReasonNone
+	t.child.local, t.child.remote, t.choice = tsi, tsr, c
+	t.choice.spi = bytes.Clone(c.spi)
+	return s, ReasonNone
 }
 
 // answerFirstChild is the child part of IKE_AUTH. Its failure leaves the IKE
@@ -202,13 +217,7 @@ func answerFirstChild(sa *ikeSA, req *message, resp *draft) error {
 	for i, p := range withoutKEOf(a.theirs) {
 		a.theirs[i].Transforms = p
 	}
-	if err := a.build(sa.narrowToPolicy(req), withoutKE); err != nil {
-		return err
-	}
-	if a.child != nil {
-		a.child.activate()
-	}
-	return nil
+	return a.build(sa.narrowToPolicy(req), withoutKE)
 }
 
 func withoutKEOf(ps []wire.Proposal) (out []Proposal) {
@@ -229,6 +238,9 @@ func answerCreateChildSA(sa *ikeSA, req *message, resp *draft) error {
 	case sa.state != stateUp:
 		resp.notify(wire.NotifyTemporaryFailure, nil)
 		return nil
+	}
+	sa.abandon() // the peer begins something else
+	switch {
 	case forIKE:
 		return answerRekeyIKE(sa, req, resp)
 	case sa.busyWith(rekeysIKE):
@@ -245,20 +257,12 @@ func answerCreateChildSA(sa *ikeSA, req *message, resp *draft) error {
 
 // answerNewChild is CREATE_CHILD_SA for a further child.
 func answerNewChild(sa *ikeSA, req *message, resp *draft) error {
-	a := sa.answerChild(req, resp)
-	if err := a.build(sa.narrowToPolicy(req), asTheyAre); err != nil {
-		return err
-	}
-	if a.child != nil {
-		a.child.activate()
-	}
-	return nil
+	return sa.answerChild(req, resp).build(sa.narrowToPolicy(req), sa.peer.PostQuantum.acceptable)
 }
 
-func asTheyAre(ps []Proposal) []Proposal { return ps }
-
 // childAnswer is the answer to a request for a child: build adds SA, Nr, KEr,
-// TSi and TSr to resp and installs the inbound half, or refuses in a notify.
+// TSi and TSr to resp and installs the inbound half, at once or when all keys
+// are exchanged, or refuses in a notify.
 type childAnswer struct {
 	sa      *ikeSA
 	req     *message
@@ -266,7 +270,7 @@ type childAnswer struct {
 	theirs  []wire.Proposal
 	secrets secrets
 	fresh   bool     // nonces and a key exchange of its own
-	child   *childSA // the outcome
+	old     *childSA // that is replaced, nil where none is
 }
 
 func (sa *ikeSA) answerChild(req *message, resp *draft) *childAnswer {
@@ -287,35 +291,57 @@ func (a *childAnswer) build(child *childSA, ours func([]Proposal) []Proposal) er
 			OwnProposals: ours(child.cfg.ESP), PeerProposals: proposalsOf(a.theirs)})
 		return nil
 	}
-	var mine draft
-	if a.fresh {
-		var err error
-		if a.secrets, err = answerFreshKeys(a.sa.e, a.req.payloads, &mine, c.group.ID); err != nil {
-			return a.notNow(child, err)
-		}
-	}
-	if err := a.install(child, c); err != nil {
+	mine, err := a.make(child, c)
+	if err != nil {
 		return a.notNow(child, err)
 	}
-	a.resp.add(&wire.SA{Proposals: []wire.Proposal{{Number: c.number, Protocol: wire.ProtocolESP, SPI: spiBytes(child.in), Transforms: c.transforms(espTypes)}}})
 	a.resp.add(mine.payloads...)
-	a.resp.add(&wire.TS{Selectors: child.remote}, &wire.TS{Responder: true, Selectors: child.local})
-	a.child = child
 	return nil
 }
 
-func (a *childAnswer) install(child *childSA, c choice) (err error) {
+func (a *childAnswer) make(child *childSA, c choice) (mine draft, err error) {
+	var keys draft
+	if a.fresh {
+		if a.secrets, err = answerFreshKeys(a.sa.e, a.req.payloads, &keys, c.group.ID); err != nil {
+			return mine, err
+		}
+	}
 	if child.in, err = a.sa.e.spis.alloc(a.sa.e, child); err != nil {
-		return err
+		return mine, err
 	}
-	if err = child.install(c, false, a.secrets); err != nil {
-		a.sa.e.spis.release(child.in)
-	}
-	return err
+	mine.add(&wire.SA{Proposals: []wire.Proposal{{Number: c.number, Protocol: wire.ProtocolESP, SPI: spiBytes(child.in), Transforms: c.transforms(espTypes)}}})
+	mine.add(keys.payloads...)
+	mine.add(&wire.TS{Selectors: child.remote}, &wire.TS{Responder: true, Selectors: child.local})
+	return mine, a.sa.makeOrAwait(a.making(child, c), &mine)
+}
+
+// making is the child as it is when all keys are exchanged.
+func (a *childAnswer) making(child *childSA, c choice) *making {
+	c.spi = bytes.Clone(c.spi)
+	return &making{rest: c.methods(), secrets: a.secrets, child: child, old: a.old, finish: func(s secrets, _ *draft) error {
+		if a.old != nil && (!a.old.live() || a.old.replacedBy != nil) {
+			return errOvertaken
+		}
+		if err := child.install(c, false, s); err != nil {
+			return err
+		}
+		if a.old == nil {
+			child.activate()
+			return nil
+		}
+		if a.old.state == childHeld {
+			a.old.activate() // the peer can only replace what it has
+		}
+		child.replaces, a.old.replacedBy = true, child
+		return nil
+	}}
 }
 
 // notNow answers what went wrong on the way, in the words of err if it has any.
 func (a *childAnswer) notNow(child *childSA, err error) error {
+	if child.in != 0 {
+		a.sa.e.spis.release(child.in)
+	}
 	child.setState(childGone)
 	var r *refusal
 	switch {
@@ -427,7 +453,7 @@ func (sa *ikeSA) childKeys(suite ESPSuite, s secrets) (toResponder, toInitiator 
 			return
 		}
 	}
-	k, err := keymat.DeriveChild(sa.suite.PRF, sa.keys.SKd, s.shared, s.ni, s.nr, 2*(e+i))
+	k, err := keymat.DeriveChild(sa.suite.PRF, sa.keys.SKd, s.shared, s.ni, s.nr, s.more, 2*(e+i))
 	if err != nil {
 		return
 	}
@@ -476,7 +502,9 @@ func (sa *ikeSA) hasChild(cfg *Child) bool {
 }
 
 func (sa *ikeSA) asksForChild() bool {
-	asks := func(x *exchange) bool { return x.kind == wire.ExchangeCreateChildSA }
+	asks := func(x *exchange) bool {
+		return x.kind == wire.ExchangeCreateChildSA || x.kind == wire.ExchangeIKEFollowupKE
+	}
 	will := func(x *exchange) bool { return asks(x) && !x.obsolete(sa) }
 	return sa.active != nil && asks(sa.active) || slices.ContainsFunc(sa.queue, will)
 }
@@ -489,6 +517,7 @@ func (sa *ikeSA) dropChildren(reason Reason) {
 		sa.e.spis.release(sa.pending.in)
 		sa.pending = nil
 	}
+	sa.abandon()
 	sa.e.setTimer(&sa.timers, timerChildren, time.Time{})
 }
 

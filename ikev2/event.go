@@ -64,6 +64,8 @@ const (
 	ReasonNotify                 // another protected error notify
 	ReasonRekeyed                // a child SA with new keys takes over, or has
 	ReasonExpired                // its lifetime is over and nothing replaced it
+	ReasonPostQuantum            // an additional key exchange is required and not to be had
+	ReasonPPK                    // a post-quantum pre-shared key is required, here or there, and not shared
 )
 
 var reasonNames = [...]string{
@@ -71,7 +73,7 @@ var reasonNames = [...]string{
 	ReasonAuthMethod: "auth_method", ReasonWrongResponder: "wrong_responder", ReasonAuthFailed: "authentication_failed",
 	ReasonChildProposal: "child_proposal", ReasonSelectors: "selectors", ReasonChildRefused: "child_refused", ReasonMalformed: "malformed",
 	ReasonDeleted: "deleted_by_peer", ReasonDisconnect: "disconnect", ReasonDead: "dead_peer", ReasonReplaced: "replaced", ReasonNotify: "error_notify",
-	ReasonRekeyed: "rekeyed", ReasonExpired: "expired",
+	ReasonRekeyed: "rekeyed", ReasonExpired: "expired", ReasonPostQuantum: "no_post_quantum", ReasonPPK: "no_ppk",
 }
 
 // String is the reason's name in logs and scripts.
@@ -120,6 +122,7 @@ type Event struct {
 	Notify               wire.NotifyType
 	Exchange             wire.ExchangeType
 	Suite                keymat.IKESuite
+	PPK                  bool // the keys of the IKE SA hold a PPK
 	ESP                  ESPSuite
 	InboundSPI           uint32
 	OutboundSPI          uint32

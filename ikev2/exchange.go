@@ -29,10 +29,12 @@ type answerer func(sa *ikeSA, req *message, resp *draft) error
 // of IKE_SA_INIT add to the answer what is beside proposal, key exchange and
 // nonce, and cannot fail.
 var answerers = map[wire.ExchangeType][]answerer{
-	wire.ExchangeIKESAInit:     {answerNATDetection},
-	wire.ExchangeIKEAuth:       {answerAuth, answerFirstChild},
-	wire.ExchangeCreateChildSA: {answerCreateChildSA},
-	wire.ExchangeInformational: {answerPeerFailure, answerDelete},
+	wire.ExchangeIKESAInit:       {answerNATDetection, answerIntermediateSupported, answerUsePPK},
+	wire.ExchangeIKEIntermediate: {answerIntermediate},
+	wire.ExchangeIKEAuth:         {answerAuth, answerFirstChild},
+	wire.ExchangeCreateChildSA:   {answerCreateChildSA},
+	wire.ExchangeIKEFollowupKE:   {answerFollowup},
+	wire.ExchangeInformational:   {answerPeerFailure, answerDelete},
 }
 
 // message is a received message that passed integrity, format and legality.
@@ -88,6 +90,13 @@ func (sa *ikeSA) start(kind wire.ExchangeType, tasks ...task) {
 	sa.pump()
 }
 
+// startNext sends a request that continues the one whose answer is at hand,
+// before all that waits.
+func (sa *ikeSA) startNext(kind wire.ExchangeType, t task) {
+	sa.queue = slices.Insert(sa.queue, 0, &exchange{kind: kind, tasks: []task{t}, started: sa.e.now})
+	sa.pump()
+}
+
 func (sa *ikeSA) pump() {
 	for sa.active == nil && len(sa.queue) > 0 {
 		x := sa.queue[0]
@@ -115,13 +124,23 @@ func (x *exchange) obsolete(sa *ikeSA) bool {
 
 // plans says that a request with a task like this is out or waits.
 func (sa *ikeSA) plans(like func(task) bool) bool {
-	has := func(x *exchange) bool { return slices.ContainsFunc(x.tasks, like) }
+	has := func(x *exchange) bool { return x.has(like) }
 	return sa.active != nil && has(sa.active) || slices.ContainsFunc(sa.queue, has)
 }
 
 // busyWith says that a request with a task like this is out.
 func (sa *ikeSA) busyWith(like func(task) bool) bool {
-	return sa.active != nil && slices.ContainsFunc(sa.active.tasks, like)
+	return sa.active != nil && sa.active.has(like)
+}
+
+// has counts a follow-up as what it follows up.
+func (x *exchange) has(like func(task) bool) bool {
+	return slices.ContainsFunc(x.tasks, func(t task) bool {
+		if f, is := t.(*followupTask); is {
+			t = f.of
+		}
+		return like(t)
+	})
 }
 
 // write builds the active request's datagram from its tasks.
@@ -152,6 +171,7 @@ func (sa *ikeSA) encode(kind wire.ExchangeType, flags wire.Flags, id uint32, ps 
 		return m.Append(nil), nil
 	}
 	first, inner := wire.AppendPayloads(nil, ps)
+	sa.cover(h, first, inner)
 	prefix := wire.AppendProtected(nil, h, first, sa.out.BodyLen(len(inner)))
 	return sa.out.Seal(prefix, inner, sa.e.rand)
 }
@@ -285,6 +305,7 @@ func (sa *ikeSA) open(h wire.Header, d Datagram) (*message, error) {
 		sa.e.drop(dropIntegrity)
 		return nil, errIgnore
 	}
+	sa.cover(h, sk.First, inner)
 	ps, err := wire.ParsePayloads(sk.First, inner)
 	if err == nil {
 		err = wire.Check(h.Exchange, h.Flags&wire.FlagResponse != 0, ps)
@@ -380,8 +401,8 @@ func reasonOf(r *refusal) Reason {
 	return r.reason
 }
 
-// agree is the responder's key exchange. It is put off to the first IKE_AUTH,
-// so that a spoofed IKE_SA_INIT costs nothing.
+// agree is the responder's key exchange. It is put off to the first protected
+// request, so that a spoofed IKE_SA_INIT costs nothing.
 func (sa *ikeSA) agree() error {
 	shared, err := sa.ke.Shared(sa.peerKE)
 	if err != nil {
