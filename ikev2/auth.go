@@ -20,11 +20,10 @@ func (sa *ikeSA) startAuth() { sa.start(wire.ExchangeIKEAuth, sa.authTasks()...)
 // authTasks: authTask comes first, so that the others see only the answer of a
 // peer that has proven who it is.
 func (sa *ikeSA) authTasks() []task {
-	tasks := []task{authTask{}}
-	if len(sa.peer.Children) > 0 {
-		tasks = append(tasks, &childTask{cfg: &sa.peer.Children[0]})
+	if len(sa.peer.Children) == 0 {
+		return []task{authTask{}, &configTask{}}
 	}
-	return tasks
+	return []task{authTask{}, &childTask{cfg: &sa.peer.Children[0]}}
 }
 
 func (authTask) request(sa *ikeSA, req *draft) error {

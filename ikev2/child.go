@@ -75,15 +75,19 @@ func (c *childSA) live() bool { return c.state == childHeld || c.state == childU
 // childTask asks for a child SA, in IKE_AUTH or, with nonces and mostly a key
 // exchange of its own, in CREATE_CHILD_SA (RFC 7296 sections 1.2 and 1.3.1).
 type childTask struct {
-	cfg   *Child
-	child *childSA
-	fresh freshKeys // of CREATE_CHILD_SA
+	cfg    *Child
+	child  *childSA
+	fresh  freshKeys // of CREATE_CHILD_SA
+	config configTask
 }
 
 func (t *childTask) obsolete(sa *ikeSA) bool { return sa.hasChild(t.cfg) }
 
 func (t *childTask) request(sa *ikeSA, req *draft) error {
-	return t.ask(sa, req, t.cfg.Local, t.cfg.Remote)
+	if err := t.config.request(sa, req); err != nil {
+		return err
+	}
+	return t.ask(sa, req, sa.wantedTS(t.cfg), sa.remoteTS(t.cfg))
 }
 
 func (t *childTask) ask(sa *ikeSA, req *draft, local, remote []wire.Selector) (err error) {
@@ -119,6 +123,12 @@ func (t *childTask) response(sa *ikeSA, m *message) error {
 	if sa.state != stateUp {
 		return nil
 	}
+	if err := t.config.response(sa, m); err != nil {
+		return err
+	}
+	if t.cfg.LocalDynamic {
+		t.child.local = sa.localTS(t.cfg) // now that the address is known
+	}
 	reason := t.accept(sa, m)
 	switch {
 	case reason == ReasonNone:
@@ -135,18 +145,21 @@ func (t *childTask) response(sa *ikeSA, m *message) error {
 }
 
 func (t *childTask) refused(sa *ikeSA, m *message, reason Reason) {
-	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.offered(), LocalTS: t.cfg.Local, RemoteTS: t.cfg.Remote}
+	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.offered(), LocalTS: sa.wantedTS(t.cfg), RemoteTS: sa.remoteTS(t.cfg)}
 	if n := errorNotify(m.payloads); n != nil {
 		ev.Notify = n.NotifyType
 	} else if _, ok := wire.Find[*wire.SA](m.payloads); ok {
 		sa.start(wire.ExchangeInformational, &deleteChildTask{in: t.child.in})
 	}
-	sa.report(ev)
+	if reason != ReasonNoAddress { // which is said already
+		sa.report(ev)
+	}
 }
 
 var childRefusals = map[wire.NotifyType]Reason{
 	wire.NotifyNoProposalChosen: ReasonChildProposal,
 	wire.NotifyTSUnacceptable:   ReasonSelectors,
+	wire.NotifyFailedCPRequired: ReasonAddressRequired,
 }
 
 // accept installs the inbound half of what the answer describes, or gives the
@@ -163,6 +176,9 @@ func (t *childTask) accept(sa *ikeSA, m *message) Reason {
 
 func (t *childTask) take(sa *ikeSA, m *message) Reason {
 	theirs, ok := wire.Find[*wire.SA](m.payloads)
+	if len(t.child.local) == 0 {
+		return ReasonNoAddress
+	}
 	if !ok {
 		if n := errorNotify(m.payloads); n != nil && childRefusals[n.NotifyType] != ReasonNone {
 			return childRefusals[n.NotifyType]
@@ -195,7 +211,7 @@ func (t *childTask) take(sa *ikeSA, m *message) Reason {
 // their proposals, where none can be made.
 func answerFirstChild(sa *ikeSA, req *message, resp *draft) error {
 	theirs, ok := wire.Find[*wire.SA](req.payloads)
-	if !ok {
+	if !sa.configure(req, resp) || !ok {
 		return nil
 	}
 	a := childAnswer{sa: sa, req: req, resp: resp, theirs: slices.Clone(theirs.Proposals), secrets: secrets{ni: sa.ni, nr: sa.nr}}
@@ -245,6 +261,9 @@ func answerCreateChildSA(sa *ikeSA, req *message, resp *draft) error {
 
 // answerNewChild is CREATE_CHILD_SA for a further child.
 func answerNewChild(sa *ikeSA, req *message, resp *draft) error {
+	if !sa.configure(req, resp) {
+		return nil
+	}
 	a := sa.answerChild(req, resp)
 	if err := a.build(sa.narrowToPolicy(req), asTheyAre); err != nil {
 		return err
@@ -277,8 +296,7 @@ func (sa *ikeSA) answerChild(req *message, resp *draft) *childAnswer {
 // build fails only with a *refusal that ends the IKE SA.
 func (a *childAnswer) build(child *childSA, ours func([]Proposal) []Proposal) error {
 	if child == nil {
-		tsi, tsr, _ := findTS(a.req.payloads)
-		a.sa.refuseChild(a.resp, wire.NotifyTSUnacceptable, Event{Reason: ReasonSelectors, PeerLocalTS: tsr, PeerRemoteTS: tsi})
+		a.noTraffic()
 		return nil
 	}
 	c, ok := selectProposal(ours(child.cfg.ESP), a.theirs, wire.ProtocolESP, espTypes, groupOf(a.req.payloads))
@@ -302,6 +320,20 @@ func (a *childAnswer) build(child *childSA, ours func([]Proposal) []Proposal) er
 	a.resp.add(&wire.TS{Selectors: child.remote}, &wire.TS{Responder: true, Selectors: child.local})
 	a.child = child
 	return nil
+}
+
+// noTraffic refuses selectors that no child's policy has anything in common
+// with, perhaps because the peer has no address for them yet (RFC 7296 section
+// 3.10.1).
+func (a *childAnswer) noTraffic() {
+	tsi, tsr, _ := findTS(a.req.payloads)
+	ev := Event{Reason: ReasonSelectors, PeerLocalTS: tsr, PeerRemoteTS: tsi}
+	if a.sa.mustAsk() {
+		ev.Reason = ReasonAddressNotAsked
+		a.sa.refuseChild(a.resp, wire.NotifyFailedCPRequired, ev)
+		return
+	}
+	a.sa.refuseChild(a.resp, wire.NotifyTSUnacceptable, ev)
 }
 
 func (a *childAnswer) install(child *childSA, c choice) (err error) {
@@ -331,9 +363,9 @@ func (a *childAnswer) notNow(child *childSA, err error) error {
 
 func (sa *ikeSA) refuseChild(resp *draft, t wire.NotifyType, ev Event) {
 	ev.Kind, ev.Notify = EventRefused, t
-	for _, c := range sa.peer.Children {
-		if ev.Child == "" || ev.Child == c.Name {
-			ev.LocalTS, ev.RemoteTS = append(ev.LocalTS, c.Local...), append(ev.RemoteTS, c.Remote...)
+	for i := range sa.peer.Children {
+		if c := &sa.peer.Children[i]; ev.Child == "" || ev.Child == c.Name {
+			ev.LocalTS, ev.RemoteTS = append(ev.LocalTS, sa.localTS(c)...), append(ev.RemoteTS, sa.remoteTS(c)...)
 		}
 	}
 	sa.report(ev)
@@ -354,7 +386,7 @@ func (sa *ikeSA) narrowToPolicy(req *message) *childSA {
 
 func (sa *ikeSA) narrowTo(cfg *Child, req *message) *childSA {
 	remote, local, _ := findTS(req.payloads)
-	l, r := narrow(cfg.Local, local), narrow(cfg.Remote, remote)
+	l, r := narrow(sa.localTS(cfg), local), narrow(sa.remoteTS(cfg), remote)
 	if len(l) == 0 || len(r) == 0 {
 		return nil
 	}

@@ -16,6 +16,8 @@ type Config struct {
 	KeyLog bool
 	Limits Limits
 	Pools  []Pool
+	// Leases are those of an earlier run, as Engine.Leases gave them.
+	Leases []Lease
 	Resume ResumePolicy
 }
 
@@ -68,7 +70,11 @@ const (
 type Child struct {
 	Name          string
 	Local, Remote []wire.Selector
-	ESP           []Proposal
+	// LocalDynamic adds to Local the addresses that the peer assigns to us, or
+	// where none are asked for, our end of the IKE SA. RemoteDynamic adds to
+	// Remote those that we lease to the peer, or where it has no pools, its end.
+	LocalDynamic, RemoteDynamic bool
+	ESP                         []Proposal
 	// Lifetime is the age at which the child SA is replaced. 0 means 1 h;
 	// negative: never.
 	Lifetime time.Duration

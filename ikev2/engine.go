@@ -27,9 +27,11 @@ type Engine struct {
 	sas   map[wire.SPI]*ikeSA // by our own SPI
 	inits map[initKey]*ikeSA  // as responder, by what identifies an IKE_SA_INIT
 	spis  spiTable
-	heap  timerHeap
-	out   []Output
-	drops [numDrops]uint64
+	// leases are the addresses of our pools that peers have or had.
+	leases leaseTable
+	heap   timerHeap
+	out    []Output
+	drops  [numDrops]uint64
 	// halfOpen counts responder SAs that are not authenticated.
 	halfOpen int
 	// badTransitions counts changes of state that the table forbids: a bug.
@@ -65,6 +67,7 @@ func New(cfg Config, rand io.Reader) *Engine {
 		cfg: cfg, rand: rand,
 		byName: map[string]*peer{}, byRemoteID: map[Identity][]*peer{}, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{},
 	}
+	e.leases.seed(e, cfg.Leases)
 	seen := map[string]bool{}
 	for i := range cfg.Peers {
 		p := newPeer(e, cfg.Peers[i])
@@ -284,13 +287,14 @@ const (
 	dropRandom                    // the source of random bytes failed
 	dropRefused                   // an IKE_SA_INIT that was answered with a refusal
 	dropUnprotected               // an unprotected answer that only a forger or a refusing peer sends
+	dropConfiguration             // a configuration payload, or an attribute, that has no place or makes no sense
 	numDrops
 )
 
 var dropNames = [numDrops]string{
 	"ike_bad_header", "ike_version", "ike_unknown_sa", "ike_message_id", "ike_state", "ike_integrity",
 	"ike_malformed", "ike_reflected", "ike_unexpected_response", "ike_retransmission", "ike_half_open_limit", "ike_no_random",
-	"ike_init_refused", "ike_unprotected_notify",
+	"ike_init_refused", "ike_unprotected_notify", "ike_configuration",
 }
 
 func (e *Engine) drop(d drop) { e.drops[d]++ }

@@ -1,6 +1,7 @@
 package ikev2
 
 import (
+	"net/netip"
 	"time"
 
 	"culvert/ikev2/keymat"
@@ -28,6 +29,8 @@ const (
 	EventRetrying                              // the next attempt comes after Wait
 	EventMoved                                 // the peer is at another address or port: Path
 	EventRekeyed                               // an IKE SA has taken the place of Replaced, with all its children
+	EventLeased                                // the peer has Addresses of our pools
+	EventAssigned                              // we have Addresses of the peer's
 )
 
 var eventNames = [...]string{
@@ -35,7 +38,7 @@ var eventNames = [...]string{
 	EventUnprotectedError: "unprotected_error", EventInit: "init", EventFloat: "float", EventEstablished: "established",
 	EventChildUp: "child_up", EventChildDown: "child_down", EventDown: "down", EventRefused: "refused",
 	EventRefusedByPeer: "refused_by_peer", EventGaveUp: "gave_up", EventRetrying: "retrying", EventMoved: "moved",
-	EventRekeyed: "rekeyed",
+	EventRekeyed: "rekeyed", EventLeased: "leased", EventAssigned: "assigned",
 }
 
 // String is the kind's name in logs and scripts.
@@ -64,6 +67,10 @@ const (
 	ReasonNotify                 // another protected error notify
 	ReasonRekeyed                // a child SA with new keys takes over, or has
 	ReasonExpired                // its lifetime is over and nothing replaced it
+	ReasonPoolExhausted          // no address of Pools is free for the peer
+	ReasonAddressNotAsked        // the peer has to ask for an address and did not
+	ReasonNoAddress              // the peer assigned us none that we can use
+	ReasonAddressRequired        // the peer wants us to ask it for an address
 )
 
 var reasonNames = [...]string{
@@ -72,6 +79,8 @@ var reasonNames = [...]string{
 	ReasonChildProposal: "child_proposal", ReasonSelectors: "selectors", ReasonChildRefused: "child_refused", ReasonMalformed: "malformed",
 	ReasonDeleted: "deleted_by_peer", ReasonDisconnect: "disconnect", ReasonDead: "dead_peer", ReasonReplaced: "replaced", ReasonNotify: "error_notify",
 	ReasonRekeyed: "rekeyed", ReasonExpired: "expired",
+	ReasonPoolExhausted: "pool_exhausted", ReasonAddressNotAsked: "address_not_asked", ReasonNoAddress: "no_address",
+	ReasonAddressRequired: "address_required",
 }
 
 // String is the reason's name in logs and scripts.
@@ -130,6 +139,10 @@ type Event struct {
 	// PeerLocalTS and PeerRemoteTS what the peer proposed for our side and its.
 	LocalTS, RemoteTS         []wire.Selector
 	PeerLocalTS, PeerRemoteTS []wire.Selector
-	Attempt                   int
-	Wait                      time.Duration
+	// Addresses are virtual ones, Pools the names of those that they are from or
+	// could not be from.
+	Addresses []netip.Addr
+	Pools     []string
+	Attempt   int
+	Wait      time.Duration
 }

@@ -2,6 +2,7 @@ package ikev2
 
 import (
 	"crypto/sha256"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -91,6 +92,8 @@ type ikeSA struct {
 	answer   []byte            // our answer to it
 
 	children  []*childSA
+	virtual   []netip.Addr   // the peer assigned them to us
+	leases    []*lease       // we lease them to the peer
 	pending   *childSA       // asked for by active, its inbound SPI reserved
 	refused   map[*Child]int // how often in a row a child SA came to nothing
 	heard     time.Time      // authenticated traffic of the peer, IKE or ESP
@@ -248,6 +251,7 @@ func (sa *ikeSA) linger(reason Reason) {
 }
 
 func (sa *ikeSA) leavePeer() {
+	sa.returnAddresses()
 	if sa.peer != nil {
 		sa.peer.lost(sa)
 	}
