@@ -68,7 +68,10 @@ const (
 type Child struct {
 	Name          string
 	Local, Remote []wire.Selector
-	ESP           []Proposal
+	// LocalDynamic and RemoteDynamic put the virtual address of that side beside
+	// the selectors, or where there is none its address outside.
+	LocalDynamic, RemoteDynamic bool
+	ESP                         []Proposal
 	// Lifetime is the age at which the child SA is replaced. 0 means 1 h;
 	// negative: never.
 	Lifetime time.Duration
