@@ -169,11 +169,12 @@ func (t *configTask) response(sa *ikeSA, m *message) error {
 			}
 		}
 	}
-	if len(given.Addrs) == 0 {
-		sa.report(Event{Kind: EventRefusedByPeer, Reason: ReasonNoAddress, Notify: notifyOf(m.payloads)})
-		return nil
+	switch n := notifyOf(m.payloads); {
+	case len(given.Addrs) > 0:
+		sa.assigned(given)
+	case n != wire.NotifyInvalidKEPayload: // after which all is asked again
+		sa.report(Event{Kind: EventRefusedByPeer, Reason: ReasonNoAddress, Notify: n})
 	}
-	sa.assigned(given)
 	return nil
 }
 
