@@ -21,6 +21,9 @@ func (sa *ikeSA) startAuth() { sa.start(wire.ExchangeIKEAuth, sa.authTasks()...)
 // peer that has proven who it is.
 func (sa *ikeSA) authTasks() []task {
 	tasks := []task{authTask{}}
+	if sa.peer.MOBIKE != ModeOff {
+		tasks = append(tasks, mobikeTask{})
+	}
 	if len(sa.peer.Children) > 0 {
 		tasks = append(tasks, &childTask{cfg: &sa.peer.Children[0]})
 	}

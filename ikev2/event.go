@@ -26,7 +26,7 @@ const (
 	EventRefusedByPeer                         // the peer refused us, protected; Reason, Notify
 	EventGaveUp                                // no answer to Exchange after Attempt tries in Wait
 	EventRetrying                              // the next attempt comes after Wait
-	EventMoved                                 // the peer is at another address or port: Path
+	EventMoved                                 // we or the peer are at another address or port: Path, Former
 	EventRekeyed                               // an IKE SA has taken the place of Replaced, with all its children
 )
 
@@ -108,6 +108,7 @@ type Event struct {
 	// Replaced is the IKE SA whose place IKE has taken.
 	Replaced SAID
 	Path     Path
+	Former   Path // before the move
 	NAT      NAT
 	// Initiator says whether we started the IKE SA.
 	Initiator bool
