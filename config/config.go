@@ -176,9 +176,9 @@ const (
 	DefaultDPD                = 30 * time.Second
 	DefaultKeepalive          = 20 * time.Second // RFC 3948 section 4
 	DefaultRetransmit         = time.Second
-	DefaultRetransmitMax      = 16 * time.Second
-	DefaultRetransmitTries    = 8
-	DefaultInitialTries       = 5
+	DefaultRetransmitMax      = 4 * time.Second
+	DefaultRetransmitTries    = 21
+	DefaultInitialTries       = 9
 	DefaultReconnect          = time.Second
 	DefaultReconnectMax       = time.Minute
 	DefaultFragmentSize       = 1280 // the least MTU of IPv6 (RFC 8200 section 5)

@@ -170,7 +170,7 @@ func sentence(e ikev2.Event) string {
 	case ikev2.EventRetrying:
 		return fmt.Sprintf("%s: next attempt in %v", e.Peer, e.Wait.Round(10*time.Millisecond))
 	case ikev2.EventMoved:
-		return fmt.Sprintf("%s: the peer is at %v now", e.Peer, remote)
+		return fmt.Sprintf("%s: goes by %v <-> %v now, before by %v <-> %v", e.Peer, e.Path.Local, remote, e.Former.Local, e.Former.Remote)
 	case ikev2.EventRefused:
 		return fmt.Sprintf("%s at %v is refused: %s", orStranger(e.Peer), remote, reasonText(e.Reason))
 	case ikev2.EventRefusedByPeer:

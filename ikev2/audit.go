@@ -31,6 +31,7 @@ func (e *Engine) Audit() error {
 		waiting += sa.waitingChildren()
 		check((sa.state == stateHeir) == (sa.heirOf != nil && sa.heirOf.heir == sa), "IKE SA %v in state %d is nobody's heir", sa.id(), sa.state)
 		check(sa.heir == nil || sa.state == stateUp && e.sas[sa.heir.ownSPI()] == sa.heir, "heir of IKE SA %v in state %d", sa.id(), sa.state)
+		sa.auditPath(check)
 	}
 	e.auditLeases(check)
 	for p, list := range e.claims {
@@ -56,6 +57,13 @@ func (e *Engine) Audit() error {
 // SAs counts the IKE SAs in any state, and the child SAs, with those whose
 // inbound half still takes late packets.
 func (e *Engine) SAs() (ike, children int) { return len(e.sas), e.spis.used() }
+
+// auditPath: ESP goes another way than IKE only as long as that is being proven.
+func (sa *ikeSA) auditPath(check func(bool, string, ...any)) {
+	check(!sa.espHeld.Encap || sa.state != stateUp || sa.plans(roams), "ESP of IKE SA %v is held back for nothing", sa.id())
+	check(len(sa.others) <= maxOthers, "%d addresses of the peer of IKE SA %v", len(sa.others), sa.id())
+	check(!sa.doubted || sa.state != stateUp || sa.active != nil, "IKE SA %v is doubted, and nothing asks", sa.id())
+}
 
 func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int {
 	all := sa.children

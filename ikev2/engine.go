@@ -141,8 +141,10 @@ func (e *Engine) Command(now time.Time, c Command) error {
 		e.shutdown()
 	case Moved:
 		if child := e.spis.get(c.SPI); child != nil {
-			child.sa.followPath(c.Path)
+			child.sa.follow(c.Path)
 		}
+	case Roam:
+		return e.withPeer(c.Peer, func(p *peer) { p.roam(c) })
 	case Traffic:
 		if child := e.spis.get(c.SPI); child != nil {
 			child.traffic(c, now)

@@ -27,7 +27,7 @@ const (
 	EventRefusedByPeer                         // the peer refused us, protected; Reason, Notify
 	EventGaveUp                                // no answer to Exchange after Attempt tries in Wait
 	EventRetrying                              // the next attempt comes after Wait
-	EventMoved                                 // the peer is at another address or port: Path
+	EventMoved                                 // we or the peer are at another address or port: Path, Former
 	EventRekeyed                               // an IKE SA has taken the place of Replaced, with all its children
 	EventLeased                                // the peer has Addresses of our pools
 	EventAssigned                              // we have Addresses of the peer's
@@ -121,6 +121,7 @@ type Event struct {
 	// Replaced is the IKE SA whose place IKE has taken.
 	Replaced SAID
 	Path     Path
+	Former   Path // before the move
 	NAT      NAT
 	// Initiator says whether we started the IKE SA.
 	Initiator bool
