@@ -52,11 +52,12 @@ type childSA struct {
 	replaces, replaced bool
 	replacedBy         *childSA
 	lowNonce           []byte // the lower nonce of the exchange that made it
+	volume             volume
 	timers             timers
 }
 
 func (sa *ikeSA) newChild(cfg *Child) *childSA {
-	c := &childSA{sa: sa, cfg: cfg}
+	c := &childSA{sa: sa, cfg: cfg, volume: sa.e.volume(cfg)}
 	c.timers = timers{owner: c, pos: -1}
 	return c
 }
@@ -76,15 +77,22 @@ func (c *childSA) live() bool { return c.state == childHeld || c.state == childU
 // exchange of its own, in CREATE_CHILD_SA (RFC 7296 sections 1.2 and 1.3.1).
 type childTask struct {
 	cfg    *Child
+	wish   *wish // nil where a child is replaced
 	child  *childSA
+	config configTask
 	fresh  freshKeys // of CREATE_CHILD_SA
 	choice choice    // the responder's
+	rival  *childSA  // of another peer, which has the traffic
 }
 
-func (t *childTask) obsolete(sa *ikeSA) bool { return sa.hasChild(t.cfg) }
+func (t *childTask) obsolete(sa *ikeSA) bool { return sa.fulfilled(t.wish) }
 
 func (t *childTask) request(sa *ikeSA, req *draft) error {
-	return t.ask(sa, req, t.cfg.Local, t.cfg.Remote)
+	if err := t.config.request(sa, req); err != nil {
+		return err
+	}
+	local, remote := t.wish.selectors(sa)
+	return t.ask(sa, req, local, remote)
 }
 
 func (t *childTask) ask(sa *ikeSA, req *draft, local, remote []wire.Selector) (err error) {
@@ -116,6 +124,15 @@ func (t *childTask) offered() []Proposal {
 
 // response takes what the responder chose.
 func (t *childTask) response(sa *ikeSA, m *message) error {
+	if sa.state != stateUp {
+		return nil
+	}
+	if err := t.config.response(sa, m); err != nil {
+		return err
+	}
+	if t.cfg.LocalDynamic {
+		t.child.local = narrow(sa.localTS(t.cfg), t.child.local) // now that the address is known
+	}
 	s, reason := t.take(sa, m)
 	sa.followUp(t, m, s, reason)
 	return nil
@@ -123,9 +140,11 @@ func (t *childTask) response(sa *ikeSA, m *message) error {
 
 func (t *childTask) chosen() *choice { return &t.choice }
 
-func (t *childTask) rival(*ikeSA) []byte { return nil }
+func (t *childTask) rivalNonce(*ikeSA) []byte { return nil }
 
-func (t *childTask) begun(*making) bool { return false }
+func (t *childTask) begun(m *making) bool {
+	return m.child != nil && m.old == nil && t.child.like(m.child)
+}
 
 // finish installs what the responder chose. An answer that is not within what we
 // asked for is a child that we do not want: it is deleted.
@@ -136,32 +155,72 @@ func (t *childTask) finish(sa *ikeSA, m *message, s secrets, reason Reason) {
 	reason = t.accept(sa, s, reason)
 	switch {
 	case reason == ReasonNone:
-		delete(sa.refused, t.cfg)
-		t.child.activate()
+		t.granted(sa, m)
 	case t.fresh.again(m.payloads, t.cfg.ESP):
-		sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: t.cfg, fresh: t.fresh})
+		sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: t.cfg, wish: t.wish, fresh: t.fresh})
+	case reason == ReasonRekeyed: // the peer makes the same one
+		sa.putOff(t.wish, reason)
+	case reason == ReasonSinglePair && sa.divide(t.wish, t.wish.pairs(sa)):
 	default:
-		sa.refused[t.cfg]++
+		sa.putOff(t.wish, reason)
 		t.refused(sa, m, reason)
 	}
 	sa.bringUpChildren()
 }
 
+// granted begins to use the child SA. Where the peer has made the same one
+// meanwhile, the one with the lowest nonce is deleted by its initiator, as where
+// one is replaced (RFC 7296 section 2.8.1).
+func (t *childTask) granted(sa *ikeSA, m *message) {
+	sa.fulfil(t.wish, t.child, wire.FindNotify(m.payloads, wire.NotifyAdditionalTSPossible) != nil)
+	if twin := sa.twin(t.child); twin != nil && bytes.Compare(t.child.lowNonce, twin.lowNonce) < 0 {
+		t.child.close(ReasonRekeyed)
+		return
+	}
+	t.child.activate()
+}
+
+// twin is another child SA for the same traffic.
+func (sa *ikeSA) twin(c *childSA) *childSA {
+	for _, x := range sa.children {
+		if x != c && x.live() && x.like(c) {
+			return x
+		}
+	}
+	return nil
+}
+
+func (c *childSA) like(x *childSA) bool {
+	return x.cfg == c.cfg && slices.Equal(x.local, c.local) && slices.Equal(x.remote, c.remote)
+}
+
+// asksFor finds a request for a child SA like this one.
+func asksFor(c *childSA) func(task) bool {
+	return func(t task) bool { x, is := t.(*childTask); return is && x.child.like(c) }
+}
+
 func (t *childTask) refused(sa *ikeSA, m *message, reason Reason) {
 	_, chose := wire.Find[*wire.SA](m.payloads)
 	_, followed := wire.Find[*wire.KE](m.payloads)
-	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.offered(), LocalTS: t.cfg.Local, RemoteTS: t.cfg.Remote}
+	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.offered(), LocalTS: sa.wantedTS(t.cfg), RemoteTS: sa.remoteTS(t.cfg)}
+	if reason == ReasonSelectorConflict {
+		ev = t.child.conflictWith(t.rival)
+	}
 	if n := errorNotify(m.payloads); n != nil {
 		ev.Notify = n.NotifyType
 	} else if chose || followed { // the peer has it
 		sa.start(wire.ExchangeInformational, &deleteChildTask{in: t.child.in})
 	}
-	sa.report(ev)
+	if reason != ReasonNoAddress { // which is said already
+		sa.report(ev)
+	}
 }
 
 var childRefusals = map[wire.NotifyType]Reason{
-	wire.NotifyNoProposalChosen: ReasonChildProposal,
-	wire.NotifyTSUnacceptable:   ReasonSelectors,
+	wire.NotifyNoProposalChosen:   ReasonChildProposal,
+	wire.NotifyTSUnacceptable:     ReasonSelectors,
+	wire.NotifySinglePairRequired: ReasonSinglePair,
+	wire.NotifyFailedCPRequired:   ReasonAddressRequired,
 }
 
 // accept installs the inbound half of what the answer describes, or gives the
@@ -180,6 +239,9 @@ func (t *childTask) accept(sa *ikeSA, s secrets, reason Reason) Reason {
 
 func (t *childTask) take(sa *ikeSA, m *message) (s secrets, reason Reason) {
 	theirs, ok := wire.Find[*wire.SA](m.payloads)
+	if len(t.child.local) == 0 {
+		return s, ReasonNoAddress
+	}
 	if !ok {
 		if n := errorNotify(m.payloads); n != nil && childRefusals[n.NotifyType] != ReasonNone {
 			return s, childRefusals[n.NotifyType]
@@ -194,14 +256,20 @@ func (t *childTask) take(sa *ikeSA, m *message) (s secrets, reason Reason) {
 	case !within(tsi, t.child.local) || !within(tsr, t.child.remote):
 		return s, ReasonSelectors
 	}
+	t.child.local, t.child.remote, t.choice = tsi, tsr, c
+	t.choice.spi = bytes.Clone(c.spi)
+	if t.wish != nil && t.wish.packet != nil && !t.wish.packet.carriedBy(t.child) {
+		return s, ReasonSelectors
+	}
+	if t.rival = sa.e.claims.rival(t.child); t.rival != nil {
+		return s, ReasonSelectorConflict
+	}
 	s = secrets{ni: sa.ni, nr: sa.nr}
 	if t.fresh.nonce != nil {
 		if s, ok = t.fresh.response(m.payloads, c.group.ID); !ok {
 			return s, ReasonChildRefused
 		}
 	}
-	t.child.local, t.child.remote, t.choice = tsi, tsr, c
-	t.choice.spi = bytes.Clone(c.spi)
 	return s, ReasonNone
 }
 
@@ -210,7 +278,7 @@ func (t *childTask) take(sa *ikeSA, m *message) (s secrets, reason Reason) {
 // their proposals, where none can be made.
 func answerFirstChild(sa *ikeSA, req *message, resp *draft) error {
 	theirs, ok := wire.Find[*wire.SA](req.payloads)
-	if !ok {
+	if !sa.configure(req, resp) || !ok {
 		return nil
 	}
 	a := childAnswer{sa: sa, req: req, resp: resp, theirs: slices.Clone(theirs.Proposals), secrets: secrets{ni: sa.ni, nr: sa.nr}}
@@ -234,8 +302,7 @@ func answerCreateChildSA(sa *ikeSA, req *message, resp *draft) error {
 	theirs, _ := wire.Find[*wire.SA](req.payloads)
 	forIKE := slices.ContainsFunc(theirs.Proposals, func(p wire.Proposal) bool { return p.Protocol == wire.ProtocolIKE })
 	rekey := wire.FindNotify(req.payloads, wire.NotifyRekeySA)
-	switch {
-	case sa.state != stateUp:
+	if sa.state != stateUp {
 		resp.notify(wire.NotifyTemporaryFailure, nil)
 		return nil
 	}
@@ -257,6 +324,9 @@ func answerCreateChildSA(sa *ikeSA, req *message, resp *draft) error {
 
 // answerNewChild is CREATE_CHILD_SA for a further child.
 func answerNewChild(sa *ikeSA, req *message, resp *draft) error {
+	if !sa.configure(req, resp) {
+		return nil
+	}
 	return sa.answerChild(req, resp).build(sa.narrowToPolicy(req), sa.peer.PostQuantum.acceptable)
 }
 
@@ -279,10 +349,14 @@ func (sa *ikeSA) answerChild(req *message, resp *draft) *childAnswer {
 }
 
 // build fails only with a *refusal that ends the IKE SA.
-func (a *childAnswer) build(child *childSA, ours func([]Proposal) []Proposal) error {
+func (a *childAnswer) build(n narrowing, ours func([]Proposal) []Proposal) error {
+	child := n.child
 	if child == nil {
-		tsi, tsr, _ := findTS(a.req.payloads)
-		a.sa.refuseChild(a.resp, wire.NotifyTSUnacceptable, Event{Reason: ReasonSelectors, PeerLocalTS: tsr, PeerRemoteTS: tsi})
+		a.noTraffic(n)
+		return nil
+	}
+	if rival := a.sa.e.claims.rival(child); rival != nil {
+		a.sa.refuseChild(a.resp, wire.NotifyTSUnacceptable, child.conflictWith(rival))
 		return nil
 	}
 	c, ok := selectProposal(ours(child.cfg.ESP), a.theirs, wire.ProtocolESP, espTypes, groupOf(a.req.payloads))
@@ -291,12 +365,32 @@ func (a *childAnswer) build(child *childSA, ours func([]Proposal) []Proposal) er
 			OwnProposals: ours(child.cfg.ESP), PeerProposals: proposalsOf(a.theirs)})
 		return nil
 	}
+	if a.old == nil && a.sa.followsUp(asksFor(child)) {
+		a.resp.notify(wire.NotifyTemporaryFailure, nil)
+		return nil
+	}
 	mine, err := a.make(child, c)
 	if err != nil {
 		return a.notNow(child, err)
 	}
 	a.resp.add(mine.payloads...)
+	if n.more {
+		a.resp.notify(wire.NotifyAdditionalTSPossible, nil)
+	}
 	return nil
+}
+
+// noTraffic refuses selectors that no child's policy has anything in common
+// with, perhaps because the peer has no address for them yet (RFC 7296 section
+// 3.10.1).
+func (a *childAnswer) noTraffic(n narrowing) {
+	tsi, tsr, _ := findTS(a.req.payloads)
+	notify := n.notify()
+	ev := Event{Reason: childRefusals[notify], PeerLocalTS: tsr, PeerRemoteTS: tsi}
+	if a.sa.mustAsk() {
+		notify, ev.Reason = wire.NotifyFailedCPRequired, ReasonAddressNotAsked
+	}
+	a.sa.refuseChild(a.resp, notify, ev)
 }
 
 func (a *childAnswer) make(child *childSA, c choice) (mine draft, err error) {
@@ -319,7 +413,7 @@ func (a *childAnswer) make(child *childSA, c choice) (mine draft, err error) {
 func (a *childAnswer) making(child *childSA, c choice) *making {
 	c.spi = bytes.Clone(c.spi)
 	return &making{rest: c.methods(), secrets: a.secrets, child: child, old: a.old, finish: func(s secrets, _ *draft) error {
-		if a.old != nil && (!a.old.live() || a.old.replacedBy != nil) {
+		if a.old != nil && (!a.old.live() || a.old.replacedBy != nil) || a.sa.e.claims.rival(child) != nil {
 			return errOvertaken
 		}
 		if err := child.install(c, false, s); err != nil {
@@ -357,30 +451,76 @@ func (a *childAnswer) notNow(child *childSA, err error) error {
 
 func (sa *ikeSA) refuseChild(resp *draft, t wire.NotifyType, ev Event) {
 	ev.Kind, ev.Notify = EventRefused, t
-	for _, c := range sa.peer.Children {
-		if ev.Child == "" || ev.Child == c.Name {
-			ev.LocalTS, ev.RemoteTS = append(ev.LocalTS, c.Local...), append(ev.RemoteTS, c.Remote...)
+	for i := range sa.peer.Children {
+		if c := &sa.peer.Children[i]; ev.Rival == "" && (ev.Child == "" || ev.Child == c.Name) {
+			ev.LocalTS, ev.RemoteTS = append(ev.LocalTS, sa.localTS(c)...), append(ev.RemoteTS, sa.remoteTS(c)...)
 		}
 	}
 	sa.report(ev)
 	resp.notify(t, nil)
 }
 
-// narrowToPolicy finds the first child whose policy has something in common
-// with what the peer asks for, on both sides, and narrows to that (RFC 7296
-// section 2.9).
-func (sa *ikeSA) narrowToPolicy(req *message) *childSA {
-	for i := range sa.peer.Children {
-		if c := sa.narrowTo(&sa.peer.Children[i], req); c != nil {
-			return c
-		}
-	}
-	return nil
+// narrowing is what our policy leaves of the selectors of a request.
+type narrowing struct {
+	child *childSA // nil: nothing
+	// more: further traffic of the request can have child SAs of its own.
+	more bool
+	// pairs: there would be several pairs of selectors where policy has one to a
+	// child SA.
+	pairs bool
 }
 
-func (sa *ikeSA) narrowTo(cfg *Child, req *message) *childSA {
+func (n narrowing) notify() wire.NotifyType {
+	if n.pairs {
+		return wire.NotifySinglePairRequired
+	}
+	return wire.NotifyTSUnacceptable
+}
+
+// narrowToPolicy finds the child whose policy has something in common with what
+// the peer asks for, on both sides, and narrows to that (RFC 7296 section 2.9):
+// the one that has all of the first selectors, which may be those of a packet,
+// or else the first one.
+func (sa *ikeSA) narrowToPolicy(req *message) narrowing {
+	var fits []*childSA
+	for i := range sa.peer.Children {
+		cfg := &sa.peer.Children[i]
+		if c := sa.narrowTo(cfg, sa.localTS(cfg), sa.remoteTS(cfg), req); c != nil {
+			fits = append(fits, c)
+		}
+	}
+	if len(fits) == 0 {
+		return narrowing{}
+	}
 	remote, local, _ := findTS(req.payloads)
-	l, r := narrow(cfg.Local, local), narrow(cfg.Remote, remote)
+	lead := packet{local[0], remote[0]}
+	n := narrowing{child: fits[max(0, slices.IndexFunc(fits, lead.carriedBy))]}
+	n.more = slices.ContainsFunc(fits, func(c *childSA) bool { return c.cfg != n.child.cfg && !sa.fulfilled(&wish{cfg: c.cfg}) })
+	if n.child.cfg.SinglePair && len(n.child.local)*len(n.child.remote) > 1 {
+		return n.toPair(lead, leads(local) || leads(remote))
+	}
+	return n
+}
+
+// toPair narrows to the pair that a packet lies in. Without one it would be a
+// guess.
+func (n narrowing) toPair(lead packet, specific bool) narrowing {
+	l, r, ok := lead.within(n.child.local, n.child.remote)
+	if !ok || !specific {
+		return narrowing{pairs: true}
+	}
+	n.child.local, n.child.remote, n.more = []wire.Selector{l}, []wire.Selector{r}, true
+	return n
+}
+
+// leads: the first selector lies inside another, as a packet's does.
+func leads(ss []wire.Selector) bool {
+	return slices.ContainsFunc(ss[1:], func(s wire.Selector) bool { return contains(s, ss[0]) })
+}
+
+func (sa *ikeSA) narrowTo(cfg *Child, local, remote []wire.Selector, req *message) *childSA {
+	tsi, tsr, _ := findTS(req.payloads)
+	l, r := narrow(local, tsr), narrow(remote, tsi)
 	if len(l) == 0 || len(r) == 0 {
 		return nil
 	}
@@ -406,6 +546,7 @@ func (c *childSA) install(ch choice, initiator bool, s secrets) error {
 	c.lowNonce = lower(s.ni, s.nr)
 	c.setState(childHeld)
 	c.sa.children = append(c.sa.children, c)
+	c.sa.e.claims.add(c)
 	c.sa.e.lifetime(&c.timers, c.cfg.Lifetime)
 	c.sa.e.setTimer(&c.timers, timerRekey, time.Time{})
 	c.sa.e.emit(InstallInbound{c.facts(), in})
@@ -461,54 +602,6 @@ func (sa *ikeSA) childKeys(suite ESPSuite, s secrets) (toResponder, toInitiator 
 	return ESPKeys{k[:e], k[e:half]}, ESPKeys{k[half : half+e], k[half+e:]}, nil
 }
 
-// bringUpChildren asks for the next configured child that is missing. One that
-// was refused waits, and holds up no other.
-func (sa *ikeSA) bringUpChildren() {
-	cfg := sa.missingChild()
-	switch {
-	case cfg == nil:
-	case sa.refused[cfg] == 0:
-		sa.askForChild()
-	default:
-		t := sa.timing()
-		wait := sa.e.jitter(backoff(t.Reconnect, t.ReconnectMax, sa.refused[cfg]))
-		sa.e.setTimer(&sa.timers, timerChildren, sa.e.now.Add(wait))
-	}
-}
-
-func (sa *ikeSA) askForChild() {
-	if cfg := sa.missingChild(); cfg != nil {
-		sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: cfg})
-	}
-}
-
-// missingChild is the one that was refused least. Only the side that began the
-// connection looks for it, one at a time.
-func (sa *ikeSA) missingChild() (least *Child) {
-	if !sa.dialed || sa.state != stateUp || sa.asksForChild() {
-		return nil
-	}
-	for i := range sa.peer.Children {
-		cfg := &sa.peer.Children[i]
-		if !sa.hasChild(cfg) && (least == nil || sa.refused[cfg] < sa.refused[least]) {
-			least = cfg
-		}
-	}
-	return least
-}
-
-func (sa *ikeSA) hasChild(cfg *Child) bool {
-	return slices.ContainsFunc(sa.children, func(c *childSA) bool { return c.cfg == cfg && c.live() })
-}
-
-func (sa *ikeSA) asksForChild() bool {
-	asks := func(x *exchange) bool {
-		return x.kind == wire.ExchangeCreateChildSA || x.kind == wire.ExchangeIKEFollowupKE
-	}
-	will := func(x *exchange) bool { return asks(x) && !x.obsolete(sa) }
-	return sa.active != nil && asks(sa.active) || slices.ContainsFunc(sa.queue, will)
-}
-
 func (sa *ikeSA) dropChildren(reason Reason) {
 	for len(sa.children) > 0 {
 		sa.children[0].drop(reason)
@@ -560,10 +653,12 @@ func (c *childSA) leave() {
 }
 
 // deletedByPeer obeys a Delete. A child that is deleted without having been
-// replaced is brought up again, not at once.
+// replaced is brought up again, not at once, if it is wanted at all times.
 func (c *childSA) deletedByPeer() {
-	if c.state == childUp && c.replacedBy == nil {
-		c.sa.refused[c.cfg]++
+	for _, w := range c.sa.wishes {
+		if c.state == childUp && c.replacedBy == nil && w.fulfilledBy(c) {
+			w.refused++
+		}
 	}
 	c.leave()
 }
@@ -577,6 +672,7 @@ func (c *childSA) drop(reason Reason) {
 
 func (c *childSA) forget() {
 	c.setState(childGone)
+	c.sa.e.claims.remove(c)
 	c.sa.children = slices.DeleteFunc(c.sa.children, func(x *childSA) bool { return x == c })
 	c.sa.e.stopTimers(&c.timers)
 	c.sa.e.spis.release(c.in)

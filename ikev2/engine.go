@@ -1,6 +1,7 @@
 package ikev2
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -24,12 +25,15 @@ type Engine struct {
 	byRemoteID map[Identity][]*peer
 	accepted   []Proposal // every peer's IKE proposals, each once
 
-	sas   map[wire.SPI]*ikeSA // by our own SPI
-	inits map[initKey]*ikeSA  // as responder, by what identifies an IKE_SA_INIT
-	spis  spiTable
-	heap  timerHeap
-	out   []Output
-	drops [numDrops]uint64
+	sas    map[wire.SPI]*ikeSA // by our own SPI
+	inits  map[initKey]*ikeSA  // as responder, by what identifies an IKE_SA_INIT
+	claims claims              // child SAs by what they protect
+	spis   spiTable
+	// leases are the addresses of our pools that peers have or had.
+	leases leaseTable
+	heap   timerHeap
+	out    []Output
+	drops  [numDrops]uint64
 	// halfOpen counts responder SAs that are not authenticated.
 	halfOpen int
 	// badTransitions counts changes of state that the table forbids: a bug.
@@ -63,8 +67,9 @@ func New(cfg Config, rand io.Reader) *Engine {
 	}
 	e := &Engine{
 		cfg: cfg, rand: rand,
-		byName: map[string]*peer{}, byRemoteID: map[Identity][]*peer{}, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{},
+		byName: map[string]*peer{}, byRemoteID: map[Identity][]*peer{}, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{},
 	}
+	e.leases.seed(e, cfg.Leases)
 	seen := map[string]bool{}
 	for i := range cfg.Peers {
 		p := newPeer(e, cfg.Peers[i])
@@ -121,20 +126,26 @@ func (e *Engine) dispatch(h wire.Header, d Datagram) {
 }
 
 // Command carries out what the operator or the data path asks for. The error
-// names a peer that is not configured.
+// names a peer or a child that is not configured.
 func (e *Engine) Command(now time.Time, c Command) error {
 	e.now = now
 	switch c := c.(type) {
 	case Connect:
-		return e.withPeer(c.Peer, func(p *peer) { p.connectTo(c.Path) })
+		return e.withPeer(c.Peer, func(p *peer) { p.connectTo(c) })
+	case Acquire:
+		var refused error
+		err := e.withPeer(c.Peer, func(p *peer) { refused = p.acquire(c) })
+		return cmp.Or(err, refused)
 	case Disconnect:
 		return e.withPeer(c.Peer, (*peer).disconnect)
 	case Shutdown:
 		e.shutdown()
 	case Moved:
 		if child := e.spis.get(c.SPI); child != nil {
-			child.sa.followPath(c.Path)
+			child.sa.follow(c.Path)
 		}
+	case Roam:
+		return e.withPeer(c.Peer, func(p *peer) { p.roam(c) })
 	case Traffic:
 		if child := e.spis.get(c.SPI); child != nil {
 			child.traffic(c, now)
@@ -285,13 +296,14 @@ const (
 	dropRandom                    // the source of random bytes failed
 	dropRefused                   // an IKE_SA_INIT that was answered with a refusal
 	dropUnprotected               // an unprotected answer that only a forger or a refusing peer sends
+	dropConfiguration             // a configuration payload, or an attribute, that has no place or makes no sense
 	numDrops
 )
 
 var dropNames = [numDrops]string{
 	"ike_bad_header", "ike_version", "ike_unknown_sa", "ike_message_id", "ike_state", "ike_integrity",
 	"ike_malformed", "ike_reflected", "ike_unexpected_response", "ike_retransmission", "ike_half_open_limit", "ike_no_random",
-	"ike_init_refused", "ike_unprotected_notify",
+	"ike_init_refused", "ike_unprotected_notify", "ike_configuration",
 }
 
 func (e *Engine) drop(d drop) { e.drops[d]++ }

@@ -34,9 +34,9 @@ type maker interface {
 	task
 	// chosen is the responder's choice.
 	chosen() *choice
-	// rival is the lower nonce of what the peer has made to the same end, nil
+	// rivalNonce is the lower nonce of what the peer has made to the same end, nil
 	// where it has made nothing; begun says that m is to become such a thing.
-	rival(sa *ikeSA) []byte
+	rivalNonce(sa *ikeSA) []byte
 	begun(m *making) bool
 	// finish makes the SA of all secrets, or does what there is to do when it
 	// came to nothing; ReasonRekeyed says that the peer's own one stays.
@@ -62,7 +62,7 @@ func (sa *ikeSA) followUp(t maker, m *message, s secrets, reason Reason) {
 // whose lower nonce is low (RFC 7296 sections 2.8.1 and 2.25.2). Otherwise what
 // the peer has only begun is forgotten.
 func (sa *ikeSA) loses(t maker, low []byte) bool {
-	rival, begun := t.rival(sa), sa.making != nil && t.begun(sa.making)
+	rival, begun := t.rivalNonce(sa), sa.making != nil && t.begun(sa.making)
 	if begun {
 		rival = sa.making.low()
 	}

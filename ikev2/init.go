@@ -51,7 +51,9 @@ func (t *initTask) response(*ikeSA, *message) error { return nil }
 
 // initTasks are a connection's first request. initTask comes first; the others
 // see the answer when initTask has taken it.
-func initTasks() []task { return []task{&initTask{}, natdTask{}, intermediateSupported{}, ppkTask{}} }
+func initTasks() []task {
+	return []task{&initTask{}, natdTask{}, childlessTask{}, intermediateSupported{}, ppkTask{}}
+}
 
 func (sa *ikeSA) offerGroup(group uint16) (err error) {
 	sa.ke, err = keymat.NewKeyExchange(group, sa.e.rand)

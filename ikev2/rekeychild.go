@@ -1,6 +1,10 @@
 package ikev2
 
-import "culvert/ikev2/wire"
+import (
+	"slices"
+
+	"culvert/ikev2/wire"
+)
 
 // rekeyChildTask replaces a child SA by one with new keys and the same
 // selectors (RFC 7296 sections 1.3.3 and 2.8). No packet is lost:
@@ -68,7 +72,7 @@ func (t *rekeyChildTask) finish(sa *ikeSA, m *message, s secrets, reason Reason)
 	sa.bringUpChildren()
 }
 
-func (t *rekeyChildTask) rival(*ikeSA) []byte {
+func (t *rekeyChildTask) rivalNonce(*ikeSA) []byte {
 	if t.old.replacedBy != nil {
 		return t.old.replacedBy.lowNonce
 	}
@@ -111,8 +115,11 @@ func (t *rekeyChildTask) failed(sa *ikeSA, m *message, reason Reason) {
 // startOver: what the peer does not have any more is no use to us, and is asked
 // for anew (RFC 7296 section 2.25).
 func (t *rekeyChildTask) startOver(sa *ikeSA) {
+	standing := slices.ContainsFunc(sa.wishes, func(w *wish) bool { return w.fulfilledBy(t.old) })
+	if !standing && t.cfg.Start != StartPeer {
+		sa.want(&wish{cfg: t.cfg, local: t.old.local, remote: t.old.remote, once: true})
+	}
 	t.old.drop(ReasonDeleted)
-	sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: t.cfg})
 }
 
 // answerRekeyChild makes the peer's replacement of a child (RFC 7296 section
@@ -131,5 +138,15 @@ func answerRekeyChild(sa *ikeSA, req *message, resp *draft, n *wire.Notify) erro
 	}
 	a := sa.answerChild(req, resp)
 	a.old = old
-	return a.build(sa.narrowTo(old.cfg, req), sa.peer.PostQuantum.acceptable)
+	return a.build(narrowing{child: sa.narrowAgain(old, req)}, sa.peer.PostQuantum.acceptable)
+}
+
+// narrowAgain narrows to policy; where that has one pair of selectors to a child
+// SA, to the old one's.
+func (sa *ikeSA) narrowAgain(old *childSA, req *message) *childSA {
+	local, remote := sa.localTS(old.cfg), sa.remoteTS(old.cfg)
+	if old.cfg.SinglePair {
+		local, remote = old.local, old.remote
+	}
+	return sa.narrowTo(old.cfg, local, remote, req)
 }

@@ -69,7 +69,7 @@ func (t *rekeyIKETask) response(sa *ikeSA, m *message) error {
 
 func (t *rekeyIKETask) chosen() *choice { return &t.choice }
 
-func (t *rekeyIKETask) rival(sa *ikeSA) []byte {
+func (t *rekeyIKETask) rivalNonce(sa *ikeSA) []byte {
 	if sa.heir != nil {
 		return sa.heir.lowNonce
 	}
@@ -142,13 +142,15 @@ func (t *rekeyIKETask) failed(sa *ikeSA, m *message, reason Reason) {
 			sa.report(Event{Kind: EventRefusedByPeer, Reason: ReasonNotify, Notify: n.NotifyType})
 		}
 		sa.e.rekeyLater(&sa.timers)
+		sa.bringUpChildren() // which waited for the answer
 	}
 }
 
 // answerRekeyIKE makes the peer's replacement of the IKE SA, but not while one
-// of our requests changes a child of the old one (RFC 7296 section 2.25.2).
+// of our requests changes a child of the old one, or its path (RFC 7296 section
+// 2.25.2).
 func answerRekeyIKE(sa *ikeSA, req *message, resp *draft) error {
-	if sa.busyWith(changesChild) || sa.heir != nil || sa.followsUp(rekeysIKE) {
+	if sa.busyWith(changesChild) || sa.busyWith(roams) || sa.heir != nil || sa.followsUp(rekeysIKE) {
 		resp.notify(wire.NotifyTemporaryFailure, nil)
 		return nil
 	}
@@ -184,7 +186,7 @@ func (sa *ikeSA) answerSuccessor(req *message, resp *draft) error {
 // makeHeir makes the peer's successor the SA in use, or the heir while we ask
 // for one of ours.
 func (sa *ikeSA) makeHeir(c choice, id SAID, s secrets, resp *draft) error {
-	if sa.busyWith(changesChild) || sa.heir != nil || sa.e.sas[id.Responder] != nil {
+	if sa.busyWith(changesChild) || sa.busyWith(roams) || sa.heir != nil || sa.e.sas[id.Responder] != nil {
 		return errOvertaken
 	}
 	made, err := sa.successor(false, c, id, s)
@@ -252,10 +254,14 @@ func (sa *ikeSA) handOver(to *ikeSA) {
 	for _, c := range to.children {
 		c.sa = to
 	}
+	to.virtual, sa.virtual = sa.virtual, nil
+	sa.e.leases.handOver(sa, to)
 	to.queue, sa.queue = sa.queue, nil
-	to.refused = sa.refused
+	to.wishes, sa.wishes = sa.wishes, nil
 	to.born, to.proven, to.dialed, to.rank = sa.born, sa.proven, sa.dialed, sa.rank
 	to.heard, to.sent = sa.e.now, sa.sent
+	to.path, to.espHeld, to.nat = sa.path, sa.espHeld, sa.nat
+	to.mobike, to.others = sa.mobike, sa.others
 	if sa.peer.up == sa {
 		sa.peer.up = to
 	}
