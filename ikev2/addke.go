@@ -106,6 +106,15 @@ func classical(ps []Proposal) []Proposal {
 	return slices.DeleteFunc(slices.Clone(ps), Proposal.additional)
 }
 
+// mostlyClassical is what an event says of our proposals: those with an
+// additional key exchange are the same again, where there are others.
+func mostlyClassical(ps []Proposal) []Proposal {
+	if c := classical(ps); len(c) > 0 {
+		return c
+	}
+	return ps
+}
+
 // withoutAddKE drops the additional key exchanges of proposals.
 func withoutAddKE(ps []Proposal) (out []Proposal) {
 	for _, p := range ps {

@@ -118,10 +118,10 @@ func answerAuth(sa *ikeSA, req *message, resp *draft) error {
 	p := sa.e.findPeer(said, wanted)
 	reason := sa.judge(p, idi, req)
 	if reason != ReasonNone {
-		ev := sa.event(Event{Kind: EventRefused, Reason: reason, PeerSaid: said, PeerWanted: wanted})
+		ev := sa.event(Event{Kind: EventRefused, Reason: reason, PeerSaid: said, PeerWanted: wanted, PeerPPK: peerPPK(req.payloads)})
 		if p != nil {
 			ev.Peer, ev.LocalID, ev.RemoteID = p.Name, p.LocalID, p.RemoteID
-			ev.OwnProposals = p.IKE
+			ev.OwnProposals = mostlyClassical(p.IKE)
 		}
 		sa.e.emit(ev)
 		return &refusal{notify: wire.NotifyAuthenticationFailed, reason: reason}

@@ -136,7 +136,8 @@ type Event struct {
 	Notify               wire.NotifyType
 	Exchange             wire.ExchangeType
 	Suite                keymat.IKESuite
-	PPK                  bool // the keys of the IKE SA hold a PPK
+	PPK                  bool   // the keys of the IKE SA hold a PPK
+	PeerPPK              string // the name of the PPK that the peer wants, in its words
 	ESP                  ESPSuite
 	InboundSPI           uint32
 	OutboundSPI          uint32

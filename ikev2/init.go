@@ -158,7 +158,7 @@ func (sa *ikeSA) complain(ps []wire.Payload) {
 	if n.NotifyType == wire.NotifyNoProposalChosen && sa.peer.PostQuantum.Mode == ModeRequire {
 		reason = ReasonPostQuantum
 	}
-	sa.report(Event{Kind: EventUnprotectedError, Reason: reason, Notify: n.NotifyType, OwnProposals: sa.peer.IKE})
+	sa.report(Event{Kind: EventUnprotectedError, Reason: reason, Notify: n.NotifyType, OwnProposals: mostlyClassical(sa.peer.IKE)})
 }
 
 // errorNotify is the first notify of an error type (RFC 7296 section 3.10.1).
@@ -269,7 +269,7 @@ func (e *Engine) chooseIKE(m *wire.Message, p Path) (choice, bool) {
 			reason = ReasonPostQuantum
 		}
 		e.emit(Event{Kind: EventRefused, Reason: reason, Path: p, IKE: SAID{Initiator: m.InitiatorSPI},
-			OwnProposals: e.accepted, PeerProposals: proposalsOf(theirs.Proposals)})
+			OwnProposals: mostlyClassical(e.accepted), PeerProposals: proposalsOf(theirs.Proposals)})
 		e.refuseInit(m.Header, p, wire.NotifyNoProposalChosen, nil)
 	case c.group.ID != ke.Group:
 		e.refuseInit(m.Header, p, wire.NotifyInvalidKEPayload, binary.BigEndian.AppendUint16(nil, c.group.ID))

@@ -28,6 +28,14 @@ func (k PPK) named(data []byte) bool {
 	return k.ID != "" && len(data) > 1 && (data[0] == ppkIDOpaque || data[0] == ppkIDFixed) && string(data[1:]) == k.ID
 }
 
+// peerPPK is the name of the key that the peer wants, in its words.
+func peerPPK(ps []wire.Payload) string {
+	if n := wire.FindNotify(ps, wire.NotifyPPKIdentity); n != nil && len(n.Data) > 1 {
+		return string(n.Data[1:])
+	}
+	return ""
+}
+
 // ppkTask asks in IKE_SA_INIT whether the peer knows of PPKs (RFC 8784 section
 // 3). That answer is not protected; whether a key is shared shows in IKE_AUTH.
 type ppkTask struct{}

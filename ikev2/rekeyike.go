@@ -163,7 +163,7 @@ func (sa *ikeSA) answerSuccessor(req *message, resp *draft) error {
 	c, ok := selectProposal(sa.peer.IKE, theirs.Proposals, wire.ProtocolIKE, ikeTypes, groupOf(req.payloads))
 	if !ok || !validIKESPI(c.spi) || !nonceFits(nonce, c) {
 		sa.report(Event{Kind: EventRefused, Reason: ReasonNoProposal, Notify: wire.NotifyNoProposalChosen,
-			OwnProposals: sa.peer.IKE, PeerProposals: proposalsOf(theirs.Proposals)})
+			OwnProposals: mostlyClassical(sa.peer.IKE), PeerProposals: proposalsOf(theirs.Proposals)})
 		return &refusal{notify: wire.NotifyNoProposalChosen, reason: ReasonNoProposal}
 	}
 	spi, err := sa.e.newSPI()
