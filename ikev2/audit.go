@@ -3,6 +3,8 @@ package ikev2
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 )
 
 // Audit looks for what must never be: a change of state that the table
@@ -17,12 +19,13 @@ func (e *Engine) Audit() error {
 		}
 	}
 	check(e.badTransitions == 0, "%d forbidden changes of state", e.badTransitions)
-	halfOpen, reserved, waiting := 0, 0, 0
+	halfOpen, reserved, waiting := claims{by: map[netip.Addr]int{}}, 0, 0
 	for spi, sa := range e.sas {
 		check(sa.ownSPI() == spi && sa.state != stateGone, "IKE SA %v is kept in state %d", sa.id(), sa.state)
-		if !sa.initiator && sa.state == stateAuth {
-			halfOpen++
+		if sa.claimant.IsValid() {
+			halfOpen.add(sa.claimant, 1)
 		}
+		sa.auditProtection(check)
 		if sa.timers.pos >= 0 {
 			waiting++
 		}
@@ -40,7 +43,7 @@ func (e *Engine) Audit() error {
 	for _, sa := range e.inits {
 		check(e.sas[sa.ownSPI()] == sa, "IKE_SA_INIT of forgotten IKE SA %v", sa.id())
 	}
-	check(halfOpen == e.halfOpen, "%d half-open, counted %d", halfOpen, e.halfOpen)
+	check(halfOpen.total == e.halfOpen.total && maps.Equal(halfOpen.by, e.halfOpen.by), "half-open: %v, counted %v", halfOpen, e.halfOpen)
 	check(reserved == e.spis.used(), "%d inbound SPIs have an owner, %d are in use", reserved, e.spis.used())
 	check(waiting == len(e.heap), "%d timers have an owner, %d are waiting", waiting, len(e.heap))
 	return errors.Join(errs...)
@@ -62,6 +65,25 @@ func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int 
 		check((c == sa.pending) == (c.state == childNew) && c.state != childGone, "child %08x is kept in state %d", c.in, c.state)
 	}
 	return len(all)
+}
+
+// auditProtection: who has not authenticated counts as half-open, and a message
+// that comes in fragments has its bound.
+func (sa *ikeSA) auditProtection(check func(bool, string, ...any)) {
+	unproven := !sa.initiator && sa.state == stateAuth
+	check(sa.claimant.IsValid() == unproven || sa.state == stateLinger, "IKE SA %v in state %d counts for %v", sa.id(), sa.state, sa.claimant)
+	for _, a := range sa.partials {
+		missing, size := 0, 0
+		for _, part := range a.parts {
+			size += len(part)
+			if part == nil {
+				missing++
+			}
+		}
+		check(missing == a.missing && size == a.size && size <= sa.assembledLimit() && len(a.parts) <= maxFragments,
+			"IKE SA %v holds %d bytes of %d fragments, %d of them missing", sa.id(), size, len(a.parts), missing)
+		check(a.parts == nil || !sa.timers.at[timerFragments].IsZero(), "IKE SA %v keeps fragments for good", sa.id())
+	}
 }
 
 func (sa *ikeSA) waitingChildren() (n int) {

@@ -2,6 +2,7 @@ package ikev2
 
 import (
 	"crypto/sha256"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -60,6 +61,9 @@ type ikeSA struct {
 	initKey   initKey // of a responder
 	spii      wire.SPI
 	spir      wire.SPI
+	// claimant is the source that this SA counts for as half-open, as long as it
+	// does.
+	claimant netip.Addr
 	// born and proven order what happened to the engine's SAs: the first
 	// message, authentication. dialed says that we began the connection, rank is
 	// the initiator's SPI then. An SA that replaces another inherits them.
@@ -88,7 +92,12 @@ type ikeSA struct {
 	queue    []*exchange
 	expectID uint32            // of the peer's next request
 	last     [sha256.Size]byte // digest of the peer's latest request
-	answer   []byte            // our answer to it
+	answer   *parcel           // our answer to it
+
+	// fragments: both sides take them. narrow: the larger ones seem not to get
+	// through. partials are the peer's request and response on their way.
+	fragments, narrow bool
+	partials          [2]assembly
 
 	children  []*childSA
 	pending   *childSA       // asked for by active, its inbound SPI reserved
@@ -142,12 +151,7 @@ func (sa *ikeSA) setState(to state) {
 	if !allowed {
 		sa.e.badTransitions++
 	}
-	if !sa.initiator && to == stateAuth {
-		sa.e.halfOpen++
-	}
-	if !sa.initiator && sa.state == stateAuth {
-		sa.e.halfOpen--
-	}
+	sa.countHalfOpen(to)
 	sa.state = to
 }
 
@@ -240,7 +244,7 @@ func (sa *ikeSA) linger(reason Reason) {
 	}
 	sa.setState(stateLinger)
 	sa.dropChildren(reason)
-	sa.active, sa.queue = nil, nil
+	sa.active, sa.queue, sa.partials = nil, nil, [2]assembly{}
 	sa.e.stopTimers(&sa.timers)
 	sa.e.setTimer(&sa.timers, timerLifetime, sa.e.now.Add(lingerTime))
 	sa.disinherit(func(heir *ikeSA) { heir.end(reason) })
@@ -267,6 +271,8 @@ func (sa *ikeSA) expire(k timerKind) {
 		sa.keepalive()
 	case timerChildren:
 		sa.askForChild()
+	case timerFragments:
+		sa.dropPartials()
 	}
 }
 
