@@ -42,10 +42,10 @@ type Gateway struct {
 	Device string
 	// MTU is that of the inner packets in bytes; 0 derives it from the path.
 	MTU int
-	// CookieThreshold is the number of half-open IKE SAs above which a peer has
-	// to return a cookie first (RFC 7296 section 2.6); HalfOpenLimit and
-	// HalfOpenPerSource, of all and of one address, those above which none is
-	// added. 0 is off.
+	// CookieThreshold is the half-open IKE SA from which on a peer has to return a
+	// cookie first (RFC 7296 section 2.6): 1 is always. HalfOpenLimit and
+	// HalfOpenPerSource, of all and of one IPv4 address or IPv6 /64, are the
+	// numbers above which none is added. 0 is off.
 	CookieThreshold, HalfOpenLimit, HalfOpenPerSource int
 	// HalfOpenLifetime is how long a peer has for authenticating itself.
 	HalfOpenLifetime time.Duration
@@ -153,8 +153,8 @@ const (
 	DefaultNATTPort           = 4500
 	DefaultDevice             = "culvert0"
 	DefaultCookieThreshold    = 30
-	DefaultHalfOpenLimit      = 1000
-	DefaultHalfOpenPerSource  = 5
+	DefaultHalfOpenLimit      = 4096
+	DefaultHalfOpenPerSource  = 64
 	DefaultHalfOpenLifetime   = 30 * time.Second
 	DefaultResumptionLifetime = time.Hour
 	DefaultIKELifetime        = 4 * time.Hour

@@ -26,9 +26,9 @@
 //	natt_port = 4500
 //	device    = "culvert0"
 //	mtu       = 1400          # of inner packets; left out: from the path
-//	cookie_threshold     = 30 # half-open IKE SAs above which cookies are asked for, or "off"
-//	half_open_limit      = 1000
-//	half_open_per_source = 5
+//	cookie_threshold     = 30 # half-open IKE SA from which on cookies are asked for (1: always), or "off"
+//	half_open_limit      = 4096
+//	half_open_per_source = 64 # of an IPv4 address or an IPv6 /64
 //	half_open_lifetime   = "30s"
 //	resumption_key_file  = "tickets.key" # 32 octets in base64; left out: no tickets
 //	resumption_lifetime  = "1h"

@@ -43,11 +43,11 @@ type cookieSecret struct {
 
 // wantsCookie says whether an IKE_SA_INIT that comes now has to bring one.
 func (e *Engine) wantsCookie() bool {
-	if e.halfOpen.total >= e.limits.CookieThreshold || e.now.Before(e.cookies.until) {
+	wants := e.halfOpen.total+1 >= e.limits.CookieThreshold || e.now.Before(e.cookies.until)
+	if wants {
 		e.cookies.until = e.now.Add(cookieCalm)
-		return true
 	}
-	return e.limits.AlwaysCookie
+	return wants
 }
 
 // checkCookie asks for a cookie unless the request brings a good one.

@@ -12,12 +12,10 @@ import (
 // Limits bound what peers that have not authenticated can claim. A zero field
 // means its default; a negative number switches the limit off.
 type Limits struct {
-	// CookieThreshold is the number of half-open SAs from which on a responder
-	// asks for a cookie first (RFC 7296 section 2.6); negative: it never does.
-	// Default 30, as strongSwan's.
+	// CookieThreshold is the half-open SA, counted with the one that is asked for,
+	// from which on a responder wants a cookie first (RFC 7296 section 2.6). 1:
+	// always; negative: never. Default 30, as strongSwan's.
 	CookieThreshold int
-	// AlwaysCookie makes a responder ask for a cookie each time.
-	AlwaysCookie bool
 	// HalfOpen bounds the half-open SAs, by default to 4096, and
 	// HalfOpenPerSource those of one IPv4 address or IPv6 /64, by default to 64:
 	// whole offices come back at once from behind one NAT. It is more than
