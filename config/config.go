@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"path/filepath"
 	"time"
 
 	"culvert/ikev2"
@@ -20,6 +21,14 @@ type Config struct {
 	// Warnings are what there was to say about a configuration that can be
 	// used, in the order of the file.
 	Warnings []Diagnostic
+}
+
+// Path is where a file is that the configuration names: relative to its folder.
+func (c *Config) Path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(c.File), name)
 }
 
 // Format is a spelling of a configuration.
@@ -42,19 +51,23 @@ type Gateway struct {
 	Device string
 	// MTU is that of the inner packets in bytes; 0 derives it from the path.
 	MTU int
-	// CookieThreshold is the half-open IKE SA from which on a peer has to return a
-	// cookie first (RFC 7296 section 2.6): 1 is always. HalfOpenLimit and
-	// HalfOpenPerSource, of all and of one IPv4 address or IPv6 /64, are the
-	// numbers above which none is added. 0 is off.
+	// CookieThreshold is the half-open IKE SA, counted with the one that is asked
+	// for, from which on a peer has to return a cookie first (RFC 7296 section
+	// 2.6); HalfOpenLimit and HalfOpenPerSource, of all and of one IPv4 address or
+	// IPv6 /64, are the numbers above which none is added. 0 is off.
 	CookieThreshold, HalfOpenLimit, HalfOpenPerSource int
 	// HalfOpenLifetime is how long a peer has for authenticating itself.
 	HalfOpenLifetime time.Duration
-	// ResumptionKey is a file with the 32 octets that seal our tickets (RFC
-	// 5723), in base64; without one there are no tickets. ResumptionLifetime is
-	// how long they are good.
-	ResumptionKey      Secret
-	ResumptionLifetime time.Duration
+	// ResumptionKeyFile holds the key that seals our tickets (RFC 5723), or will;
+	// "" is none: no tickets are given. Config.Path finds it.
+	ResumptionKeyFile string
+	// Where has the settings by their native names; "" is nothing.
+	Where Places
 }
+
+// CookiesAlways is the CookieThreshold that every peer meets: the SA that it asks
+// for counts.
+const CookiesAlways = 1
 
 // Pool is a range of virtual addresses for peers (RFC 7296 section 2.19).
 type Pool struct {
@@ -142,6 +155,9 @@ type Tunnel struct {
 	LifetimeBytes, LifetimePackets uint64
 	// Start says what brings the child SA up.
 	Start ikev2.StartMode
+	// SinglePair makes a child SA for each pair of selectors, for peers that
+	// know no other.
+	SinglePair bool
 	// Where has "local", "remote" and "esp"; "" is the tunnel itself.
 	Where Places
 }
@@ -154,9 +170,8 @@ const (
 	DefaultDevice             = "culvert0"
 	DefaultCookieThreshold    = 30
 	DefaultHalfOpenLimit      = 4096
-	DefaultHalfOpenPerSource  = 64
+	DefaultHalfOpenPerSource  = 64 // peers may come back together from behind one NAT
 	DefaultHalfOpenLifetime   = 30 * time.Second
-	DefaultResumptionLifetime = time.Hour
 	DefaultIKELifetime        = 4 * time.Hour
 	DefaultLifetime           = time.Hour
 	DefaultDPD                = 30 * time.Second
@@ -174,7 +189,7 @@ func newGateway() Gateway {
 	return Gateway{
 		IKEPort: DefaultIKEPort, NATTPort: DefaultNATTPort, Device: DefaultDevice,
 		CookieThreshold: DefaultCookieThreshold, HalfOpenLimit: DefaultHalfOpenLimit, HalfOpenPerSource: DefaultHalfOpenPerSource,
-		HalfOpenLifetime: DefaultHalfOpenLifetime, ResumptionLifetime: DefaultResumptionLifetime,
+		HalfOpenLifetime: DefaultHalfOpenLifetime, Where: Places{},
 	}
 }
 

@@ -18,7 +18,6 @@ func engineConfig(cfg *config.Config, keyLog bool) ikev2.Config {
 			CookieThreshold: offWhenZero(g.CookieThreshold), HalfOpen: offWhenZero(g.HalfOpenLimit),
 			HalfOpenPerSource: offWhenZero(g.HalfOpenPerSource), HalfOpenLifetime: g.HalfOpenLifetime,
 		},
-		Resume: ikev2.ResumePolicy{Key: g.ResumptionKey.Bytes(), Lifetime: g.ResumptionLifetime},
 	}
 	for _, p := range cfg.Pools {
 		out.Pools = append(out.Pools, p.Pool)

@@ -78,16 +78,6 @@ type parcel struct {
 	sent      int
 }
 
-// intAuth is what IKE_INTERMEDIATE authenticates of a protected message, whether
-// it is fragmented or not: header and plaintext, with lengths that count nothing
-// else (RFC 9242 section 3.3.2).
-func intAuth(h wire.Header, first wire.PayloadType, inner []byte) []byte {
-	return append(wire.AppendProtected(nil, h, first, len(inner)), inner...)
-}
-
-func (m *parcel) intAuth() []byte  { return intAuth(m.header, m.first, m.inner) }
-func (m *message) intAuth() []byte { return intAuth(m.header, m.first, m.inner) }
-
 func (m *parcel) longest() (n int) {
 	for _, b := range m.datagrams {
 		n = max(n, len(b))
