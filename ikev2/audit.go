@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 )
 
 // Audit looks for what must never be: a change of state that the table
@@ -19,7 +20,7 @@ func (e *Engine) Audit() error {
 		}
 	}
 	check(e.badTransitions == 0, "%d forbidden changes of state", e.badTransitions)
-	halfOpen, reserved, waiting := claims{by: map[netip.Addr]int{}}, 0, 0
+	halfOpen, reserved, waiting := crowd{by: map[netip.Addr]int{}}, 0, 0
 	for spi, sa := range e.sas {
 		check(sa.ownSPI() == spi && sa.state != stateGone, "IKE SA %v is kept in state %d", sa.id(), sa.state)
 		if sa.claimant.IsValid() {
@@ -33,6 +34,11 @@ func (e *Engine) Audit() error {
 		waiting += sa.waitingChildren()
 		check((sa.state == stateHeir) == (sa.heirOf != nil && sa.heirOf.heir == sa), "IKE SA %v in state %d is nobody's heir", sa.id(), sa.state)
 		check(sa.heir == nil || sa.state == stateUp && e.sas[sa.heir.ownSPI()] == sa.heir, "heir of IKE SA %v in state %d", sa.id(), sa.state)
+	}
+	for p, list := range e.claims {
+		for _, c := range list {
+			check(e.spis.get(c.in) == c && c.state != childGone, "forgotten child %08x claims %v", c.in, p)
+		}
 	}
 	for _, p := range e.peers {
 		p.audit(check)
@@ -59,6 +65,17 @@ func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int 
 		all = append(all[:len(all):len(all)], sa.pending)
 	}
 	check(len(sa.children) == 0 || sa.state == stateUp, "children of IKE SA %v in state %d", sa.id(), sa.state)
+	check(len(sa.wishes) <= (maxParts+1)*max(1, len(sa.peerChildren())), "IKE SA %v has %d wishes", sa.id(), len(sa.wishes))
+	for _, w := range sa.wishes {
+		check(slices.ContainsFunc(sa.peerChildren(), func(c Child) bool { return c.Name == w.cfg.Name }), "IKE SA %v wishes for child %s of another peer", sa.id(), w.cfg.Name)
+	}
+	for _, c := range sa.children {
+		for _, p := range c.remotePrefixes() {
+			check(slices.Contains(e.claims[p], c), "child %08x does not claim %v", c.in, p)
+		}
+		rival := e.claims.rival(c)
+		check(rival == nil || !c.live(), "child %08x carries what is another peer's", c.in)
+	}
 	for _, c := range all {
 		check(c.sa == sa && e.spis.get(c.in) == c, "inbound SPI %08x belongs to another child", c.in)
 		check(c.sending == (c.state == childUp), "child %08x in state %d sends: %v", c.in, c.state, c.sending)
@@ -86,6 +103,13 @@ func (sa *ikeSA) auditProtection(check func(bool, string, ...any)) {
 	}
 }
 
+func (sa *ikeSA) peerChildren() []Child {
+	if sa.peer == nil {
+		return nil
+	}
+	return sa.peer.Children
+}
+
 func (sa *ikeSA) waitingChildren() (n int) {
 	for _, c := range sa.children {
 		if c.timers.pos >= 0 {
@@ -102,5 +126,6 @@ func (p *peer) audit(check func(bool, string, ...any)) {
 	if p.attempt != nil {
 		check(p.attempt.state <= stateAuth && p.e.sas[p.attempt.ownSPI()] == p.attempt, "peer %s tries with an IKE SA in state %d", p.Name, p.attempt.state)
 	}
+	check(len(p.acquired) <= len(p.Children), "peer %s keeps %d wishes of packets", p.Name, len(p.acquired))
 	check(!p.wanted || p.up != nil || p.attempt != nil || p.timers.pos >= 0, "peer %s is wanted and nothing is done for it", p.Name)
 }

@@ -1,6 +1,7 @@
 package ikev2
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -24,15 +25,16 @@ type Engine struct {
 	byRemoteID map[Identity][]*peer
 	accepted   []Proposal // every peer's IKE proposals, each once
 
-	sas   map[wire.SPI]*ikeSA // by our own SPI
-	inits map[initKey]*ikeSA  // as responder, by what identifies an IKE_SA_INIT
-	spis  spiTable
-	heap  timerHeap
-	out   []Output
-	drops [numDrops]uint64
+	sas    map[wire.SPI]*ikeSA // by our own SPI
+	inits  map[initKey]*ikeSA  // as responder, by what identifies an IKE_SA_INIT
+	claims claims              // child SAs by what they protect
+	spis   spiTable
+	heap   timerHeap
+	out    []Output
+	drops  [numDrops]uint64
 	// halfOpen counts the SAs of initiators that have not authenticated, limits
 	// bounds them, and cookies thin them out.
-	halfOpen claims
+	halfOpen crowd
 	limits   Limits
 	cookies  cookies
 	// badTransitions counts changes of state that the table forbids: a bug.
@@ -65,8 +67,8 @@ func New(cfg Config, rand io.Reader) *Engine {
 		cfg.NATTPort = 4500
 	}
 	e := &Engine{
-		cfg: cfg, rand: rand, limits: cfg.Limits.withDefaults(), halfOpen: claims{by: map[netip.Addr]int{}},
-		byName: map[string]*peer{}, byRemoteID: map[Identity][]*peer{}, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{},
+		cfg: cfg, rand: rand, limits: cfg.Limits.withDefaults(), halfOpen: crowd{by: map[netip.Addr]int{}},
+		byName: map[string]*peer{}, byRemoteID: map[Identity][]*peer{}, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{},
 	}
 	seen := map[string]bool{}
 	for i := range cfg.Peers {
@@ -123,12 +125,16 @@ func (e *Engine) dispatch(h wire.Header, d Datagram) {
 }
 
 // Command carries out what the operator or the data path asks for. The error
-// names a peer that is not configured.
+// names a peer or a child that is not configured.
 func (e *Engine) Command(now time.Time, c Command) error {
 	e.now = now
 	switch c := c.(type) {
 	case Connect:
-		return e.withPeer(c.Peer, func(p *peer) { p.connectTo(c.Path) })
+		return e.withPeer(c.Peer, func(p *peer) { p.connectTo(c) })
+	case Acquire:
+		var refused error
+		err := e.withPeer(c.Peer, func(p *peer) { refused = p.acquire(c) })
+		return cmp.Or(err, refused)
 	case Disconnect:
 		return e.withPeer(c.Peer, (*peer).disconnect)
 	case Shutdown:

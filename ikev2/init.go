@@ -49,7 +49,7 @@ func (t *initTask) response(*ikeSA, *message) error { return nil }
 
 // initTasks are a connection's first request. initTask comes first; the others
 // see the answer when initTask has taken it.
-func initTasks() []task { return []task{&initTask{}, natdTask{}, fragmentationTask{}} }
+func initTasks() []task { return []task{&initTask{}, natdTask{}, fragmentationTask{}, childlessTask{}} }
 
 func (sa *ikeSA) offerGroup(group uint16) (err error) {
 	sa.ke, err = keymat.NewKeyExchange(group, sa.e.rand)

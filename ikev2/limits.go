@@ -69,13 +69,13 @@ func sourceOf(a netip.AddrPort) netip.Addr {
 	return addr
 }
 
-// claims counts half-open SAs, in all and by source.
-type claims struct {
+// crowd counts half-open SAs, in all and by source.
+type crowd struct {
 	total int
 	by    map[netip.Addr]int
 }
 
-func (c *claims) add(source netip.Addr, n int) {
+func (c *crowd) add(source netip.Addr, n int) {
 	c.total += n
 	if c.by[source] += n; c.by[source] == 0 {
 		delete(c.by, source)

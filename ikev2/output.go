@@ -31,6 +31,9 @@ type Command interface{ command() }
 type Connect struct {
 	Peer string
 	Path Path
+	// Once has it tried once only, for what Acquire wants: not again when it
+	// fails or the IKE SA ends, and not soon after it failed.
+	Once bool
 }
 
 // Disconnect takes a peer down, telling it so, and stops trying.
