@@ -34,7 +34,9 @@ func (e *Engine) Audit() error {
 		waiting += sa.waitingChildren()
 		check((sa.state == stateHeir) == (sa.heirOf != nil && sa.heirOf.heir == sa), "IKE SA %v in state %d is nobody's heir", sa.id(), sa.state)
 		check(sa.heir == nil || sa.state == stateUp && e.sas[sa.heir.ownSPI()] == sa.heir, "heir of IKE SA %v in state %d", sa.id(), sa.state)
+		sa.auditPath(check)
 	}
+	e.auditLeases(check)
 	for p, list := range e.claims {
 		for _, c := range list {
 			check(e.spis.get(c.in) == c && c.state != childGone, "forgotten child %08x claims %v", c.in, p)
@@ -58,6 +60,13 @@ func (e *Engine) Audit() error {
 // SAs counts the IKE SAs in any state, and the child SAs, with those whose
 // inbound half still takes late packets.
 func (e *Engine) SAs() (ike, children int) { return len(e.sas), e.spis.used() }
+
+// auditPath: ESP goes another way than IKE only as long as that is being proven.
+func (sa *ikeSA) auditPath(check func(bool, string, ...any)) {
+	check(!sa.espHeld.Encap || sa.state != stateUp || sa.plans(roams), "ESP of IKE SA %v is held back for nothing", sa.id())
+	check(len(sa.others) <= maxOthers, "%d addresses of the peer of IKE SA %v", len(sa.others), sa.id())
+	check(!sa.doubted || sa.state != stateUp || sa.active != nil, "IKE SA %v is doubted, and nothing asks", sa.id())
+}
 
 func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int {
 	all := sa.children
@@ -84,23 +93,21 @@ func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int 
 	return len(all)
 }
 
-// auditProtection: who has not authenticated counts as half-open, and a message
-// that comes in fragments has its bound.
-func (sa *ikeSA) auditProtection(check func(bool, string, ...any)) {
-	unproven := !sa.initiator && sa.state == stateAuth
-	check(sa.claimant.IsValid() == unproven || sa.state == stateLinger, "IKE SA %v in state %d counts for %v", sa.id(), sa.state, sa.claimant)
-	for _, a := range sa.partials {
-		missing, size := 0, 0
-		for _, part := range a.parts {
-			size += len(part)
-			if part == nil {
-				missing++
-			}
+func (e *Engine) auditLeases(check func(bool, string, ...any)) {
+	held := 0
+	for addr, l := range e.leases.byAddr {
+		check(l.addr == addr && e.leases.byOwner[l.owner] == l, "lease of %v belongs to nobody", addr)
+		if l.holder != nil {
+			held++
+			check(slices.Contains(l.holder.leases, l), "lease of %v is held by IKE SA %v, which has not got it", addr, l.holder.id())
 		}
-		check(missing == a.missing && size == a.size && size <= sa.assembledLimit() && len(a.parts) <= maxFragments,
-			"IKE SA %v holds %d bytes of %d fragments, %d of them missing", sa.id(), size, len(a.parts), missing)
-		check(a.parts == nil || !sa.timers.at[timerFragments].IsZero(), "IKE SA %v keeps fragments for good", sa.id())
 	}
+	check(len(e.leases.byAddr) == len(e.leases.byOwner), "%d addresses leased to %d peers", len(e.leases.byAddr), len(e.leases.byOwner))
+	for _, sa := range e.sas {
+		check(len(sa.leases)+len(sa.virtual) == 0 || sa.state == stateUp, "IKE SA %v has addresses in state %d", sa.id(), sa.state)
+		held -= len(sa.leases)
+	}
+	check(held == 0, "%d more leases held than SAs have", held)
 }
 
 func (sa *ikeSA) peerChildren() []Child {

@@ -29,6 +29,8 @@ type Engine struct {
 	inits  map[initKey]*ikeSA  // as responder, by what identifies an IKE_SA_INIT
 	claims claims              // child SAs by what they protect
 	spis   spiTable
+	// leases are the addresses of our pools that peers have or had.
+	leases leaseTable
 	heap   timerHeap
 	out    []Output
 	drops  [numDrops]uint64
@@ -70,6 +72,7 @@ func New(cfg Config, rand io.Reader) *Engine {
 		cfg: cfg, rand: rand, limits: cfg.Limits.withDefaults(), halfOpen: crowd{by: map[netip.Addr]int{}},
 		byName: map[string]*peer{}, byRemoteID: map[Identity][]*peer{}, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{},
 	}
+	e.leases.seed(e, cfg.Leases)
 	seen := map[string]bool{}
 	for i := range cfg.Peers {
 		p := newPeer(e, cfg.Peers[i])
@@ -141,8 +144,10 @@ func (e *Engine) Command(now time.Time, c Command) error {
 		e.shutdown()
 	case Moved:
 		if child := e.spis.get(c.SPI); child != nil {
-			child.sa.followPath(c.Path)
+			child.sa.follow(c.Path)
 		}
+	case Roam:
+		return e.withPeer(c.Peer, func(p *peer) { p.roam(c) })
 	case Traffic:
 		if child := e.spis.get(c.SPI); child != nil {
 			child.traffic(c, now)
@@ -276,6 +281,7 @@ const (
 	dropFragment                       // a fragment that is there already, or of an older division of its message
 	dropFragmentLimit                  // fragments that are too many or too large
 	dropFragmentIncomplete             // a message of which not all fragments came
+	dropConfiguration                  // a configuration payload, or an attribute, that has no place or makes no sense
 	numDrops
 )
 
@@ -283,7 +289,7 @@ var dropNames = [numDrops]string{
 	"ike_bad_header", "ike_version", "ike_unknown_sa", "ike_message_id", "ike_state", "ike_integrity",
 	"ike_malformed", "ike_reflected", "ike_unexpected_response", "ike_retransmission", "ike_half_open_limit", "ike_no_random",
 	"ike_init_refused", "ike_unprotected_notify", "ike_half_open_source_limit", "ike_cookie_asked", "ike_reply_limit",
-	"ike_fragment_duplicate", "ike_fragment_limit", "ike_fragment_incomplete",
+	"ike_fragment_duplicate", "ike_fragment_limit", "ike_fragment_incomplete", "ike_configuration",
 }
 
 func (e *Engine) drop(d drop) { e.drops[d]++ }

@@ -3,7 +3,6 @@ package ikev2
 import (
 	"crypto/sha256"
 	"errors"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -30,9 +29,9 @@ type answerer func(sa *ikeSA, req *message, resp *draft) error
 // nonce, and cannot fail.
 var answerers = map[wire.ExchangeType][]answerer{
 	wire.ExchangeIKESAInit:     {answerNATDetection, answerFragmentation},
-	wire.ExchangeIKEAuth:       {answerAuth, answerFirstChild},
+	wire.ExchangeIKEAuth:       {answerAuth, answerMOBIKE, answerFirstChild},
 	wire.ExchangeCreateChildSA: {answerCreateChildSA},
-	wire.ExchangeInformational: {answerPeerFailure, answerDelete},
+	wire.ExchangeInformational: {answerPeerFailure, answerRoaming, answerDelete},
 }
 
 // message is a received message that passed integrity, format and legality. raw
@@ -45,6 +44,7 @@ type message struct {
 	first    wire.PayloadType
 	inner    []byte
 	payloads []wire.Payload
+	detoured bool // of a response: the request went to several addresses
 }
 
 // draft is a message of ours being written. What then holds is done after it
@@ -64,12 +64,13 @@ func (d *draft) after(f func()) { d.then = append(d.then, f) }
 
 // exchange is a request of ours.
 type exchange struct {
-	kind    wire.ExchangeType
-	tasks   []task
-	parcel  *parcel
-	then    []func()
-	tries   int
-	started time.Time
+	kind     wire.ExchangeType
+	tasks    []task
+	parcel   *parcel
+	then     []func()
+	tries    int
+	started  time.Time
+	detoured bool // the path has changed since it was first sent
 }
 
 // refusal is a local decision against the peer: the answer carries Notify
@@ -173,6 +174,9 @@ func (sa *ikeSA) resend(x *exchange) {
 	sa.post(sa.path, x.parcel)
 	t := sa.timing()
 	sa.e.setTimer(&sa.timers, timerRetransmit, sa.e.now.Add(backoff(t.Retransmit, t.RetransmitMax, x.tries)))
+	if sa.doubted && sa.state == stateUp && x.tries == doubtTries && sa.peer.attempt == nil {
+		sa.peer.reconnect()
+	}
 }
 
 func (sa *ikeSA) retransmit() {
@@ -187,6 +191,9 @@ func (sa *ikeSA) retransmit() {
 		tries = min(tries, 3)
 	case sa.contested.After(sa.heard):
 		tries = min(tries, contestedTries)
+	}
+	if sa.espHeld.Encap && x.tries == provingTries {
+		sa.goBack()
 	}
 	if x.tries < tries {
 		sa.resend(x)
@@ -219,7 +226,7 @@ func (sa *ikeSA) handleRequest(h wire.Header, d Datagram) {
 	if errors.Is(err, errIgnore) {
 		return
 	}
-	sa.followPath(d.Path)
+	sa.hear(d.Path)
 	var resp draft
 	if err == nil {
 		err = sa.work(m, &resp)
@@ -332,14 +339,16 @@ func (sa *ikeSA) handleResponse(h wire.Header, d Datagram) {
 	if errors.Is(err, errIgnore) {
 		return
 	}
-	sa.followPath(d.Path)
+	sa.hear(d.Path)
 	sa.completed()
+	sa.answered()
 	if err != nil {
 		sa.e.drop(dropMalformed)
 		sa.report(Event{Kind: EventRefused, Reason: ReasonMalformed})
 		sa.breakOff()
 		return
 	}
+	m.detoured = x.detoured
 	sa.conclude(x, m)
 }
 
@@ -445,5 +454,3 @@ func (sa *ikeSA) useKeys(keys keymat.IKEKeys) (err error) {
 	}
 	return nil
 }
-
-func addrPort(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }

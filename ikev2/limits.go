@@ -135,3 +135,22 @@ func (b *budget) take(now time.Time, source netip.Addr) bool {
 	b.by[source]++
 	return true
 }
+
+// auditProtection: who has not authenticated counts as half-open, and a message
+// that comes in fragments has its bound.
+func (sa *ikeSA) auditProtection(check func(bool, string, ...any)) {
+	unproven := !sa.initiator && sa.state == stateAuth
+	check(sa.claimant.IsValid() == unproven || sa.state == stateLinger, "IKE SA %v in state %d counts for %v", sa.id(), sa.state, sa.claimant)
+	for _, a := range sa.partials {
+		missing, size := 0, 0
+		for _, part := range a.parts {
+			size += len(part)
+			if part == nil {
+				missing++
+			}
+		}
+		check(missing == a.missing && size == a.size && size <= sa.assembledLimit() && len(a.parts) <= maxFragments,
+			"IKE SA %v holds %d bytes of %d fragments, %d of them missing", sa.id(), size, len(a.parts), missing)
+		check(a.parts == nil || !sa.timers.at[timerFragments].IsZero(), "IKE SA %v keeps fragments for good", sa.id())
+	}
+}
