@@ -306,7 +306,7 @@ func answerCreateChildSA(sa *ikeSA, req *message, resp *draft) error {
 		resp.notify(wire.NotifyTemporaryFailure, nil)
 		return nil
 	}
-	sa.abandon() // the peer begins something else
+	sa.unmake() // the peer begins something else
 	switch {
 	case forIKE:
 		return answerRekeyIKE(sa, req, resp)
@@ -610,7 +610,7 @@ func (sa *ikeSA) dropChildren(reason Reason) {
 		sa.e.spis.release(sa.pending.in)
 		sa.pending = nil
 	}
-	sa.abandon()
+	sa.unmake()
 	sa.e.setTimer(&sa.timers, timerChildren, time.Time{})
 }
 

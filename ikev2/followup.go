@@ -70,7 +70,7 @@ func (sa *ikeSA) loses(t maker, low []byte) bool {
 		return true
 	}
 	if begun {
-		sa.abandon()
+		sa.unmake()
 	}
 	return false
 }
@@ -176,8 +176,8 @@ func (sa *ikeSA) await(resp *draft) {
 	sa.e.setTimer(&sa.timers, timerFollowup, sa.e.now.Add(followupTime))
 }
 
-// abandon forgets what the peer has begun to ask for.
-func (sa *ikeSA) abandon() {
+// unmake forgets what the peer has begun to ask for.
+func (sa *ikeSA) unmake() {
 	m := sa.making
 	sa.making = nil
 	sa.e.setTimer(&sa.timers, timerFollowup, time.Time{})
@@ -198,7 +198,7 @@ func answerFollowup(sa *ikeSA, req *message, resp *draft) error {
 	}
 	shared, err := answerKE(sa.e, req.payloads, resp, m.rest[0])
 	if err != nil {
-		sa.abandon()
+		sa.unmake()
 		return resp.orNotify(err)
 	}
 	m.secrets.more = append(m.secrets.more, shared...)
@@ -209,7 +209,7 @@ func answerFollowup(sa *ikeSA, req *message, resp *draft) error {
 	if err = m.finish(m.secrets, resp); err == nil {
 		m.child = nil // it has its place
 	}
-	sa.abandon()
+	sa.unmake()
 	return resp.orNotify(err)
 }
 

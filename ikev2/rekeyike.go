@@ -211,6 +211,7 @@ func (sa *ikeSA) successor(initiator bool, c choice, id SAID, s secrets) (*ikeSA
 	made := sa.e.newSA(sa.peer, initiator, sa.path, stateHeir)
 	made.spii, made.spir, made.suite = id.Initiator, id.Responder, c.ikeSuite()
 	made.lowNonce, made.nat, made.ppk = lower(s.ni, s.nr), sa.nat, sa.ppk
+	made.fragments, made.narrow = sa.fragments, sa.narrow
 	return made, made.useKeys(keys)
 }
 
@@ -249,7 +250,7 @@ func (sa *ikeSA) disinherit(do func(heir *ikeSA)) {
 
 // handOver gives everything that lives on an SA to its successor.
 func (sa *ikeSA) handOver(to *ikeSA) {
-	sa.abandon()
+	sa.unmake()
 	to.children, sa.children = sa.children, nil
 	for _, c := range to.children {
 		c.sa = to

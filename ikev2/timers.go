@@ -17,6 +17,7 @@ const (
 	timerChildren                    // a child SA that is wanted is missing
 	timerFollowup                    // the peer does not go on with its key exchanges
 	timerReconnect                   // the next attempt is due
+	timerFragments                   // a message whose fragments do not come is given up
 	numTimers
 )
 
