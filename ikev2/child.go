@@ -50,6 +50,7 @@ type childSA struct {
 	// of ours has taken this one's; replacedBy is the one that the peer made for
 	// it.
 	replaces, replaced bool
+	ours               bool // we asked for it
 	replacedBy         *childSA
 	lowNonce           []byte // the lower nonce of the exchange that made it
 	volume             volume
@@ -138,27 +139,30 @@ func (t *childTask) response(sa *ikeSA, m *message) error {
 	return nil
 }
 
-// granted begins to use the child SA. Where the peer has made the same one
-// meanwhile, the one with the lowest nonce is deleted by its initiator, as where
-// one is replaced (RFC 7296 section 2.8.1).
+// granted begins to use the child SA.
 func (t *childTask) granted(sa *ikeSA, m *message) {
 	sa.fulfil(t.wish, t.child, wire.FindNotify(m.payloads, wire.NotifyAdditionalTSPossible) != nil)
-	if twin := sa.twin(t.child); twin != nil && bytes.Compare(t.child.lowNonce, twin.lowNonce) < 0 {
+	if twin := t.child.twin(false); twin != nil && t.child.yieldsTo(twin) {
 		t.child.close(ReasonRekeyed)
 		return
 	}
 	t.child.activate()
 }
 
-// twin is another child SA for the same traffic.
-func (sa *ikeSA) twin(c *childSA) *childSA {
-	for _, x := range sa.children {
-		if x != c && x.cfg == c.cfg && x.live() && slices.Equal(x.local, c.local) && slices.Equal(x.remote, c.remote) {
+// twin is another child SA for the same traffic, asked for by us or by the peer.
+// There is one where both sides began at once.
+func (c *childSA) twin(ours bool) *childSA {
+	for _, x := range c.sa.children {
+		if x != c && x.ours == ours && x.cfg == c.cfg && x.live() && slices.Equal(x.local, c.local) && slices.Equal(x.remote, c.remote) {
 			return x
 		}
 	}
 	return nil
 }
+
+// yieldsTo: of twins, the one with the lowest nonce is deleted by its initiator,
+// as where both sides replace a child (RFC 7296 section 2.8.1).
+func (c *childSA) yieldsTo(twin *childSA) bool { return bytes.Compare(c.lowNonce, twin.lowNonce) < 0 }
 
 func (t *childTask) refused(sa *ikeSA, m *message, reason Reason) {
 	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.offered(), LocalTS: t.cfg.Local, RemoteTS: t.cfg.Remote}
@@ -285,8 +289,12 @@ func answerNewChild(sa *ikeSA, req *message, resp *draft) error {
 	if err := a.build(sa.narrowToPolicy(req), asTheyAre); err != nil {
 		return err
 	}
-	if a.child != nil {
-		a.child.activate()
+	if a.child == nil {
+		return nil
+	}
+	a.child.activate()
+	if twin := a.child.twin(true); twin != nil && twin.replaceable() && twin.yieldsTo(a.child) {
+		resp.after(func() { twin.close(ReasonRekeyed) })
 	}
 	return nil
 }
@@ -467,7 +475,7 @@ func (c *childSA) install(ch choice, initiator bool, s secrets) error {
 	if initiator {
 		in, c.outKeys = toInitiator, toResponder
 	}
-	c.lowNonce = lower(s.ni, s.nr)
+	c.lowNonce, c.ours = lower(s.ni, s.nr), initiator
 	c.setState(childHeld)
 	c.sa.children = append(c.sa.children, c)
 	c.sa.e.claims.add(c)
@@ -578,12 +586,18 @@ func (c *childSA) leave() {
 // deletedByPeer obeys a Delete. A child that is deleted without having been
 // replaced is brought up again, not at once, if it is wanted at all times.
 func (c *childSA) deletedByPeer() {
+	var had []*wish
 	for _, w := range c.sa.wishes {
-		if c.state == childUp && c.replacedBy == nil && w.fulfilledBy(c) {
-			w.refused++
+		if c.replaceable() && w.fulfilledBy(c) {
+			had = append(had, w)
 		}
 	}
 	c.leave()
+	for _, w := range had {
+		if !c.sa.fulfilled(w) {
+			w.refused++
+		}
+	}
 }
 
 // drop forgets the child at once.
