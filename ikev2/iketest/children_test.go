@@ -241,8 +241,8 @@ func crowd(peers int, change func(i int, gateway, peer *ikev2.Peer)) (n *Net, g 
 	return n, n.Add("G", AddrA, cfgG, 1), hosts
 }
 
-// dial has a host of a crowd connect.
-func (n *Net) dial(h *Host) {
+// call has a host of a crowd connect.
+func (n *Net) call(h *Host) {
 	var local netip.Addr
 	for a, x := range n.hosts {
 		if x == h {
@@ -258,7 +258,7 @@ func TestManyBehindOneNAT(t *testing.T) {
 	const peers = 300
 	n, g, hosts := crowd(peers, nil)
 	for _, h := range hosts {
-		n.dial(h)
+		n.call(h)
 	}
 	n.Run(2 * time.Second)
 	faultless(t, n)
@@ -294,9 +294,9 @@ func TestSameInnerAddresses(t *testing.T) {
 	n, g, hosts := crowd(2, func(_ int, a, b *ikev2.Peer) {
 		a.Children[0].Remote, b.Children[0].Local = lanB, lanB
 	})
-	n.dial(hosts[0])
+	n.call(hosts[0])
 	n.Run(time.Second)
-	n.dial(hosts[1])
+	n.call(hosts[1])
 	n.Run(time.Second)
 	faultless(t, n)
 	e, _ := g.Last(ikev2.EventRefused)
@@ -324,7 +324,7 @@ func TestSameInnerAddressesAsInitiator(t *testing.T) {
 	n, g, hosts := crowd(2, func(_ int, a, b *ikev2.Peer) {
 		a.Children[0].Remote, b.Children[0].Local = lanB, lanB
 	})
-	n.dial(hosts[0])
+	n.call(hosts[0])
 	n.Run(time.Second)
 	addr := netip.MustParseAddr("172.20.0.1")
 	delete(n.masked, netip.AddrPortFrom(addr, 500)) // a way from outside
@@ -384,7 +384,7 @@ func TestConflicts(t *testing.T) {
 					a.Children[0].Local, a.Children[0].Remote, b.Children[0].Local, b.Children[0].Remote = local, remote, remote, local
 				})
 				for _, h := range hosts {
-					n.dial(h)
+					n.call(h)
 					n.Run(time.Second)
 				}
 				faultless(t, n)
