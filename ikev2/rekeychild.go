@@ -63,7 +63,9 @@ func (t *rekeyChildTask) response(sa *ikeSA, m *message) error {
 
 // replace switches to the new child, unless the peer's own replacement stays.
 func (t *rekeyChildTask) replace() {
-	if rival := t.old.replacedBy; rival != nil && bytes.Compare(t.child.lowNonce, rival.lowNonce) < 0 {
+	rival := t.old.replacedBy
+	yields := rival != nil && bytes.Compare(t.child.lowNonce, rival.lowNonce) < 0
+	if yields || t.old.state == childClosing && t.old.replaced { // a twin has the old one's place
 		t.child.close(ReasonRekeyed)
 		return
 	}
