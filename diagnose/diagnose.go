@@ -11,6 +11,8 @@
 //	RefusedByPeer     initiator   the peer said AUTHENTICATION_FAILED
 //	NoProposal        both        no algorithms in common
 //	NoSelectors       both        no traffic in common
+//	SameNetworks      both        another peer has the same inner addresses
+//	Duplicate         responder   the peer is connected already
 //	NoAnswer          initiator   nothing came back, or there was no address to send to
 //
 // The package imports nothing of this module: facts are plain strings and addresses. What comes off the wire is escaped and bounded here, whoever

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -44,7 +43,7 @@ func TestTrapSystem(t *testing.T) {
 		}
 		w.arrives(b, b, fromB(2, 100))
 		time.Sleep(5 * time.Minute)
-		synctestState(w, b, "down")
+		w.is(b, "down")
 		again := w.start(w.net.A, "a2", textA)
 		time.Sleep(time.Minute)
 		w.arrives(b, again, fromB(3, 100))
@@ -53,7 +52,7 @@ func TestTrapSystem(t *testing.T) {
 	})
 }
 
-func synctestState(w *world, s *site, want string) {
+func (w *world) is(s *site, want string) {
 	w.Helper()
 	if p := s.peer(); p.State != want {
 		w.Errorf("%s is %q, want %q", s.name, p.State, want)
@@ -71,7 +70,46 @@ func TestOutermost(t *testing.T) {
 	}
 }
 
-// Two gateways behind one NAT are two peers to a third.
-func TestTwoBehindOneNAT(t *testing.T) {
-	_ = fmt.Sprint
+// Two peers with the same inner addresses: the second is refused in words that
+// name both and their lines, on each side in its own, and the first keeps its
+// tunnel.
+func TestSameNetworks(t *testing.T) {
+	inWorld(t, nattest.Config{Latency: 5 * time.Millisecond}, func(w *world) {
+		third := strings.NewReplacer("[peer.remote", "[peer.third", "@foo", "@bar", "10.104.0.0/24", "10.104.0.0/16").Replace(textA)
+		textC := strings.NewReplacer("@foo", "@bar").Replace(textB)
+		a, b := w.pair(textA+"\n"+third, textB)
+		c := w.start(w.net.C, "c", textC)
+		w.until("refusal", time.Second, func() bool { return len(a.log.of("refused")) > 0 && len(c.log.of("refused_by_peer")) > 0 })
+		r := a.log.of("refused")[0]
+		if r.attrs["diagnosis"] != "same_networks" || r.attrs["reason"] != "selector_conflict" {
+			w.Errorf("%v", r)
+		}
+		for _, word := range []string{"connection third", "connection remote", "10.104.0.0/24", "line 10 of a.toml", "line 22 of a.toml"} {
+			if !strings.Contains(r.text, word) {
+				w.Errorf("no %q in: %s", word, r.text)
+			}
+		}
+		if r := c.log.of("refused_by_peer")[0]; r.attrs["diagnosis"] != "refused_selectors" {
+			w.Errorf("%v", r)
+		}
+		w.bothWays(a, b)
+	})
+}
+
+// Under duplicates = "never" a second client with the identity of the first is
+// refused in words, and let in when the first is found dead.
+func TestDuplicatesNever(t *testing.T) {
+	inWorld(t, nattest.Config{Latency: 5 * time.Millisecond}, func(w *world) {
+		a, b := w.pair(with(textA, "duplicates", `"never"`), textB)
+		c := w.start(w.net.C, "c", textB)
+		w.until("refusal", time.Second, func() bool { return len(a.log.of("refused")) > 0 })
+		if r := a.log.of("refused")[0]; r.attrs["diagnosis"] != "duplicate" || !strings.Contains(r.text, "(`duplicates`)") {
+			w.Errorf("%v", r)
+		}
+		time.Sleep(time.Minute)
+		w.bothWays(a, b)
+		b.kill()
+		w.until("place of the first", 3*time.Minute, c.isUp)
+		w.crosses(c, a, fromB(1, 100))
+	})
 }
