@@ -27,9 +27,14 @@ type control struct {
 	loops     loops
 	dialing   map[string]bool              // peers whose address is being looked for
 	strangers map[ikev2.EventKind]*limiter // of log records
-	timer     *time.Timer
-	deadline  <-chan time.Time // when stopping: the end of waiting for peers
-	scratch   []byte
+	// assigned are the addresses that peers have assigned to us, routes the
+	// prefixes that lead into the device.
+	assigned      map[string]ikev2.AssignAddresses
+	routes        []netip.Prefix
+	leasesChanged bool // since the lease file was written
+	timer         *time.Timer
+	deadline      <-chan time.Time // when stopping: the end of waiting for peers
+	scratch       []byte
 }
 
 // noticesLen bounds what the data path has to say and control has not heard.
@@ -41,7 +46,7 @@ const trafficInterval = 5 * time.Second
 
 func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
 	c := &control{
-		g: g, engine: e, keylog: k, children: map[uint32]*child{}, peers: map[string]*peerStatus{},
+		g: g, engine: e, keylog: k, children: map[uint32]*child{}, assigned: map[string]ikev2.AssignAddresses{}, peers: map[string]*peerStatus{},
 		notices: make(chan notice, noticesLen), loops: loops{ended: make(chan error, 1)},
 		dialing: map[string]bool{}, strangers: map[ikev2.EventKind]*limiter{}, timer: time.NewTimer(time.Hour),
 	}
@@ -73,6 +78,7 @@ func (c *control) run(ctx context.Context) (broken error) {
 			c.engine.HandleTimeout(now)
 		case <-traffic.C:
 			c.reportTraffic()
+			c.saveLeases()
 		case n := <-c.notices:
 			c.notice(n)
 		case ask := <-c.g.asks:
@@ -164,6 +170,10 @@ func (c *control) drain(ctx context.Context) {
 			c.removeOutbound(o.InboundSPI)
 		case ikev2.MovePeer:
 			c.move(o)
+		case ikev2.AssignAddresses:
+			c.assign(o)
+		case ikev2.RemoveAddresses:
+			c.unassign(o.Peer)
 		case ikev2.IKEKeys:
 			c.keylog.ike(o)
 		case ikev2.Event:

@@ -59,8 +59,12 @@ type Doors struct {
 	// Resolve turns a host name into addresses.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	// AddRoute and DelRoute lead a prefix into the device.
-	AddRoute func(prefix netip.Prefix, opts tun.RouteOptions) error
-	DelRoute func(prefix netip.Prefix) error
+	// ChangeRoute gives a route of AddRoute other options.
+	AddRoute    func(prefix netip.Prefix, opts tun.RouteOptions) error
+	ChangeRoute func(prefix netip.Prefix, opts tun.RouteOptions) error
+	DelRoute    func(prefix netip.Prefix) error
+	// AddAddr and DelAddr are for addresses of the device itself.
+	AddAddr, DelAddr func(netip.Addr) error
 }
 
 // Gateway is one running configuration.
@@ -131,10 +135,14 @@ func (g *Gateway) Run(ctx context.Context) error {
 	routes := g.addRoutes()
 
 	ctx, cancel := context.WithCancel(ctx)
-	c := newControl(g, ikev2.New(engineConfig(g.cfg, g.opts.KeyLog != ""), random), keylog)
+	ike := engineConfig(g.cfg, g.opts.KeyLog != "")
+	ike.Leases = g.loadLeases()
+	c := newControl(g, ikev2.New(ike, random), keylog)
+	c.routes = routes
 	g.startDataPath(c)
 	err = c.run(ctx)
 	cancel()
+	c.saveLeases()
 	g.delRoutes(routes)
 	g.closeDoors()
 	c.loops.Wait()
@@ -212,8 +220,7 @@ func (g *Gateway) addRoutes() (added []netip.Prefix) {
 	for _, p := range g.cfg.Peers {
 		for _, t := range p.Tunnels {
 			opts := tun.RouteOptions{Source: sourceAddr(t.Local)}
-			for _, s := range t.Remote {
-				prefix := sad.Selector(s).Cover()
+			for _, prefix := range routePrefixes(g.cfg, &p, &t) {
 				if slices.Contains(added, prefix) {
 					continue
 				}
