@@ -67,7 +67,10 @@ func largestBlock(first, end netip.Addr) netip.Prefix {
 // servers are the operator's to set.
 func (c *control) assign(o ikev2.AssignAddresses) {
 	c.assigned[o.Peer] = o
+	old := c.ownAddrs[o.Peer]
+	c.ownAddrs[o.Peer] = nil
 	for _, p := range o.Addrs {
+		c.ownAddrs[o.Peer] = append(c.ownAddrs[o.Peer], p.Addr())
 		if err := c.g.doors.AddAddr(p.Addr()); err != nil {
 			c.g.log.Warn(fmt.Sprintf("%s: %v", o.Peer, err), "event", "address_failed", "peer", o.Peer, "address", p.Addr())
 			continue
@@ -77,18 +80,25 @@ func (c *control) assign(o ikev2.AssignAddresses) {
 			"dns", addrList(o.DNS), "domains", o.Domains, "subnets", prefixTexts(o.Subnets))
 		c.sourceRoutes(o.Peer, p.Addr().Is4(), p.Addr())
 	}
+	c.delAddrs(o.Peer, slices.DeleteFunc(old, func(a netip.Addr) bool { return slices.Contains(c.ownAddrs[o.Peer], a) }))
 }
 
-// unassign is assign undone: the routes first, for the kernel drops those whose
-// source is gone, and what they led into the device would leave in the clear.
-func (c *control) unassign(peer string) {
-	for _, p := range c.assigned[peer].Addrs {
-		c.sourceRoutes(peer, p.Addr().Is4(), netip.Addr{})
-		if err := c.g.doors.DelAddr(p.Addr()); err != nil {
-			c.g.log.Warn(fmt.Sprintf("%s: %v", peer, err), "event", "address_failed", "peer", peer, "address", p.Addr())
+// unassign leaves the addresses on the device until the peer assigns others:
+// connections over them outlive the SA, and what is sent meanwhile goes into the
+// device and no further, never out in the clear.
+func (c *control) unassign(peer string) { delete(c.assigned, peer) }
+
+// delAddrs changes the routes first, for the kernel drops those whose source is
+// gone.
+func (c *control) delAddrs(peer string, addrs []netip.Addr) {
+	for _, a := range addrs {
+		if !slices.ContainsFunc(c.ownAddrs[peer], func(b netip.Addr) bool { return a.Is4() == b.Is4() }) {
+			c.sourceRoutes(peer, a.Is4(), netip.Addr{})
+		}
+		if err := c.g.doors.DelAddr(a); err != nil {
+			c.g.log.Warn(fmt.Sprintf("%s: %v", peer, err), "event", "address_failed", "peer", peer, "address", a)
 		}
 	}
-	delete(c.assigned, peer)
 }
 
 // sourceRoutes has the routes of a peer's dynamic tunnels, of one family, carry a
@@ -104,13 +114,13 @@ func (c *control) sourceRoutes(peer string, is4 bool, source netip.Addr) {
 func (c *control) sourceRoutesOf(p *config.Peer, is4 bool, source netip.Addr) {
 	for i := range p.Tunnels {
 		t := &p.Tunnels[i]
-		opts := tun.RouteOptions{Source: source}
-		if !source.IsValid() {
-			opts.Source = sourceAddr(t.Local)
-		}
 		for _, prefix := range routePrefixes(c.g.cfg, p, t) {
 			if !t.LocalDynamic || prefix.Addr().Is4() != is4 || !slices.Contains(c.routes, prefix) {
 				continue
+			}
+			opts := tun.RouteOptions{Source: source}
+			if !source.IsValid() {
+				opts.Source = sourceAddr(t.Local, prefix)
 			}
 			if err := c.g.doors.ChangeRoute(prefix, opts); err != nil {
 				c.g.log.Warn(fmt.Sprintf("%s: %v", p.Name, err), "event", "route_failed", "peer", p.Name, "prefix", prefix)

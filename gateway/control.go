@@ -27,9 +27,10 @@ type control struct {
 	loops     loops
 	dialing   map[string]bool              // peers whose address is being looked for
 	strangers map[ikev2.EventKind]*limiter // of log records
-	// assigned are the addresses that peers have assigned to us, routes the
-	// prefixes that lead into the device.
+	// assigned is what peers assign to us, ownAddrs the device's addresses by the
+	// peer that assigned them last, routes the prefixes that lead into it.
 	assigned      map[string]ikev2.AssignAddresses
+	ownAddrs      map[string][]netip.Addr
 	routes        []netip.Prefix
 	leasesChanged bool // since the lease file was written
 	timer         *time.Timer
@@ -46,7 +47,7 @@ const trafficInterval = 5 * time.Second
 
 func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
 	c := &control{
-		g: g, engine: e, keylog: k, children: map[uint32]*child{}, assigned: map[string]ikev2.AssignAddresses{}, peers: map[string]*peerStatus{},
+		g: g, engine: e, keylog: k, children: map[uint32]*child{}, assigned: map[string]ikev2.AssignAddresses{}, ownAddrs: map[string][]netip.Addr{}, peers: map[string]*peerStatus{},
 		notices: make(chan notice, noticesLen), loops: loops{ended: make(chan error, 1)},
 		dialing: map[string]bool{}, strangers: map[ikev2.EventKind]*limiter{}, timer: time.NewTimer(time.Hour),
 	}

@@ -219,8 +219,8 @@ func (g *Gateway) closeDoors() {
 func (g *Gateway) addRoutes() (added []netip.Prefix) {
 	for _, p := range g.cfg.Peers {
 		for _, t := range p.Tunnels {
-			opts := tun.RouteOptions{Source: sourceAddr(t.Local)}
 			for _, prefix := range routePrefixes(g.cfg, &p, &t) {
+				opts := tun.RouteOptions{Source: sourceAddr(t.Local, prefix)}
 				if slices.Contains(added, prefix) {
 					continue
 				}
@@ -257,10 +257,10 @@ func (g *Gateway) delRoutes(added []netip.Prefix) {
 }
 
 // sourceAddr is an address of this host inside the local selectors, which its
-// own traffic into the tunnel has to carry.
-func sourceAddr(local []wire.Selector) netip.Addr {
+// own traffic to a prefix behind the tunnel has to carry.
+func sourceAddr(local []wire.Selector, to netip.Prefix) netip.Addr {
 	for _, s := range local {
-		if a, ok := tun.HostAddr(sad.Selector(s).Cover()); ok {
+		if a, ok := tun.HostAddr(sad.Selector(s).Cover()); ok && a.Is4() == to.Addr().Is4() {
 			return a
 		}
 	}

@@ -36,12 +36,28 @@ func DelAddr(device string, a netip.Addr) error {
 		return nil
 	}
 	if err == nil {
-		err = netlink.AddrDel(link, linuxAddr(a))
+		err = delLinuxAddr(link, a)
 	}
 	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 		return fmt.Errorf("remove address %s from %s: %w", a, device, err)
 	}
 	return nil
+}
+
+// delLinuxAddr puts back the routes that go with an interface's last IPv4
+// address.
+func delLinuxAddr(link netlink.Link, a netip.Addr) error {
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{LinkIndex: link.Attrs().Index, Table: unix.RT_TABLE_MAIN},
+		netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+	if err == nil {
+		err = netlink.AddrDel(link, linuxAddr(a))
+	}
+	for i := range routes {
+		if err == nil && a.Is4() && !routes[i].Src.Equal(a.AsSlice()) {
+			err = netlink.RouteReplace(&routes[i])
+		}
+	}
+	return err
 }
 
 // linuxAddr: no other host can have the address, so that it may be used at once.
