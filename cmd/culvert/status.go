@@ -97,6 +97,7 @@ func printPeer(w io.Writer, p gateway.PeerStatus, now time.Time) {
 	}
 	if p.InitiatorSPI != "" {
 		field("IKE SA", "%s, SPIs %s_i %s_r, started by %s", p.Suite, p.InitiatorSPI, p.ResponderSPI, starter(p.Initiator))
+		field("post-quantum", "%s", yesNo(p.PostQuantum))
 		field("NAT", "%s", p.NAT)
 	}
 	if a := p.Assigned; a != nil {
@@ -129,6 +130,13 @@ func join[T fmt.Stringer](list []T) string {
 		words[i] = x.String()
 	}
 	return strings.Join(words, ", ")
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 func starter(here bool) string {

@@ -121,7 +121,7 @@ func (h *Host) take(o ikev2.Output) {
 		delete(h.Assigned, o.Peer)
 		n.note("%s: remove addresses", h.Name)
 	case ikev2.IKEKeys:
-		h.Keys, n.keys[o.ID] = o, o
+		h.Keys, n.keys[o.ID] = o, append(n.keys[o.ID], o)
 	case ikev2.Event:
 		h.Events = append(h.Events, o)
 		if o.Kind == ikev2.EventChildDown && o.Reason != ikev2.ReasonRekeyed {
