@@ -139,6 +139,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	ike.Leases = g.loadLeases()
 	c := newControl(g, ikev2.New(ike, random), keylog)
 	c.routes = routes
+	c.reserve(g.cfg)
 	g.startDataPath(c)
 	err = c.run(ctx)
 	cancel()
