@@ -38,6 +38,9 @@ func (d *Doors) open(cfg *config.Config) (err error) {
 	name := d.Device.Name()
 	d.AddRoute = func(p netip.Prefix, opts tun.RouteOptions) error { return tun.AddRoute(name, p, opts) }
 	d.DelRoute = func(p netip.Prefix) error { return tun.DelRoute(name, p) }
+	if network, err := watchNetwork(); err == nil { // without it, a change is found by its silence
+		d.Network = network
+	}
 	return tun.SetUp(name, mtu)
 }
 
@@ -47,6 +50,9 @@ func (d *Doors) closeOpened() {
 	}
 	if d.NATT != nil {
 		_ = d.NATT.Close()
+	}
+	if d.Network != nil {
+		_ = d.Network.Close()
 	}
 	if d.Device != nil {
 		_ = d.Device.Close()

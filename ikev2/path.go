@@ -44,7 +44,7 @@ func (p *peer) roam(r Roam) {
 		p.up.roam(r)
 	case p.attempt != nil:
 		p.attempt.hurry(r.Again)
-	case p.wanted:
+	case p.wanted && (r.Again || !same):
 		p.failed = 0
 		p.e.setTimer(&p.timers, timerReconnect, p.e.now.Add(p.e.part(roamJitter)))
 	}
