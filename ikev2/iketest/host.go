@@ -22,6 +22,8 @@ type Host struct {
 	Out map[uint32]ikev2.InstallOutbound
 	// Moved are the children whose path changed.
 	Moved []ikev2.MovePeer
+	// Received counts the ESP packets that arrived.
+	Received int
 	// Keepalives counts the NAT keepalives sent.
 	Keepalives int
 	// Sent are the IKE messages sent, in order.
@@ -104,6 +106,7 @@ func (h *Host) take(o ikev2.Output) {
 		n.note("%s: remove outbound", h.Name)
 	case ikev2.MovePeer:
 		h.Moved = append(h.Moved, o)
+		h.move(o)
 		n.note("%s: move peer to %v", h.Name, o.Path.Remote)
 	case ikev2.IKEKeys:
 		h.Keys, n.keys[o.ID] = o, o
@@ -113,6 +116,20 @@ func (h *Host) take(o ikev2.Output) {
 			h.wronged[o.Child] = true
 		}
 		n.note("%s: %v", h.Name, happening(o))
+	}
+}
+
+// move takes both halves of a child to another path.
+func (h *Host) move(o ikev2.MovePeer) {
+	if in, ok := h.In[o.InboundSPI]; ok {
+		in.Path = o.Path
+		h.In[o.InboundSPI] = in
+	} else {
+		h.net.fault("%s: moves %08x, which is not there", h.Name, o.InboundSPI)
+	}
+	if out, ok := h.Out[o.InboundSPI]; ok {
+		out.Path = o.Path
+		h.Out[o.InboundSPI] = out
 	}
 }
 
@@ -147,8 +164,16 @@ func (h *Host) transmit(o ikev2.Transmit) {
 		h.answered = true
 	}
 	h.Sent = append(h.Sent, o)
-	from := netip.AddrPortFrom(h.net.public(o.Path.Local.Addr()), o.Path.Local.Port())
-	h.net.carry(Packet{From: from, To: o.Path.Remote, Encap: o.Path.Encap, Payload: o.Payload})
+	if h.net.hosts[o.Path.Local.Addr()] != h {
+		h.net.note("%s: cannot send from %v, which it does not have", h.Name, o.Path.Local.Addr())
+		return
+	}
+	h.net.carry(Packet{From: h.seen(o.Path), To: o.Path.Remote, Encap: o.Path.Encap, Payload: o.Payload})
+}
+
+// seen is where others see a packet of h's come from.
+func (h *Host) seen(p ikev2.Path) netip.AddrPort {
+	return netip.AddrPortFrom(h.net.public(p.Local.Addr()), p.Local.Port())
 }
 
 // Has counts the events of a kind.
@@ -187,17 +212,28 @@ func (n *Net) ESP(h *Host, child string, delay time.Duration) {
 		return
 	}
 	out := h.Out[spis[len(spis)-1]]
-	heap.Push(&n.queue, arrival{Packet{To: out.Path.Remote, Number: n.count, esp: &out}, n.Now.Add(delay)})
+	p := Packet{From: h.seen(out.Path), To: out.Path.Remote, Encap: true, Number: n.count, esp: &out}
+	if n.hosts[out.Path.Local.Addr()] != h || n.Broken {
+		return
+	}
+	heap.Push(&n.queue, arrival{p, n.Now.Add(delay)})
 }
 
-// accept takes an ESP packet as a gateway does.
-func (h *Host) accept(out *ikev2.InstallOutbound) {
+// accept takes an ESP packet as a gateway does, and tells the engine when its
+// peer's come from elsewhere.
+func (h *Host) accept(p Packet) {
+	out := p.esp
 	in, ok := h.In[out.OutboundSPI]
 	if !ok || !bytes.Equal(in.Keys.Encr, out.Keys.Encr) {
 		h.net.fault("%s: no key for ESP of %s with SPI %08x", h.Name, out.Child, out.OutboundSPI)
 		return
 	}
 	h.got[out.OutboundSPI] = true
+	h.Received++
+	if p.From != in.Path.Remote {
+		_ = h.Engine.Command(h.net.Now, ikev2.Moved{SPI: out.OutboundSPI, Path: ikev2.Path{Local: h.net.arrivedAt(p), Remote: p.From, Encap: true}})
+		h.net.drain(h)
+	}
 }
 
 // Traffic tells h's engine what its data path has seen since the last time.

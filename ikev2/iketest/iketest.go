@@ -47,6 +47,8 @@ type Net struct {
 	// NAT maps addresses that a private host sends from to public ones, one to
 	// one (RFC 4787's simplest kind); ports stay.
 	NAT map[netip.Addr]netip.Addr
+	// Broken loses everything.
+	Broken bool
 
 	// Faults are breaches of an engine's contract, and whatever its Audit found.
 	Faults []string
@@ -141,12 +143,16 @@ func (n *Net) arrive(a arrival) {
 		return
 	}
 	if a.esp != nil {
-		h.accept(a.esp)
+		h.accept(a.Packet)
 		return
 	}
-	local := netip.AddrPortFrom(n.private(a.To.Addr()), a.To.Port())
-	h.Engine.HandleDatagram(n.Now, ikev2.Datagram{Path: ikev2.Path{Local: local, Remote: a.From, Encap: a.Encap}, Payload: a.Payload})
+	h.Engine.HandleDatagram(n.Now, ikev2.Datagram{Path: ikev2.Path{Local: n.arrivedAt(a.Packet), Remote: a.From, Encap: a.Encap}, Payload: a.Payload})
 	n.drain(h)
+}
+
+// arrivedAt is the receiver's own view of where a packet went.
+func (n *Net) arrivedAt(p Packet) netip.AddrPort {
+	return netip.AddrPortFrom(n.private(p.To.Addr()), p.To.Port())
 }
 
 // Inject sends a datagram that no engine made.
@@ -166,6 +172,9 @@ func (n *Net) carry(p Packet) {
 	delays := []time.Duration{10 * time.Millisecond}
 	if n.Link != nil {
 		delays = n.Link(p)
+	}
+	if n.Broken {
+		delays = nil
 	}
 	n.note("%v%s", carried{n, p}, fate(delays))
 	for _, d := range delays {
