@@ -247,13 +247,16 @@ func (c *control) dial(ctx context.Context, p *config.Peer) {
 // stopping connects no more.
 func (c *control) found(p *config.Peer, path ikev2.Path, err error) {
 	if err != nil {
+		c.roaming.way(p.Name).gone = true
 		c.noPath(p, err)
 		return
 	}
 	delete(c.dialing, p.Name)
-	*c.roaming.way(p.Name) = way{path: path}
+	w := c.roaming.way(p.Name)
+	w.path = path
 	if c.deadline == nil {
 		c.command(ikev2.Connect{Peer: p.Name, Path: path})
+		c.leadsAgain(p.Name, w)
 	}
 }
 

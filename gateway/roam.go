@@ -193,6 +193,14 @@ func (c *control) looked(looks []look, slept bool) {
 	}
 }
 
+// leadsAgain tells the engine, which may be waiting for another attempt.
+func (c *control) leadsAgain(peer string, w *way) {
+	if w.gone {
+		w.gone = false
+		c.command(ikev2.Roam{Peer: peer, Path: w.path, Again: true})
+	}
+}
+
 func (c *control) wayGone(w *way, l look) {
 	if !w.gone {
 		c.g.log.Warn(fmt.Sprintf("peer %s: no way to %v from this host: %v; waiting for the network", l.peer, l.remote, l.err), "event", "path_gone", "peer", l.peer)
