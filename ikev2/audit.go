@@ -3,6 +3,8 @@ package ikev2
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 )
 
@@ -18,12 +20,13 @@ func (e *Engine) Audit() error {
 		}
 	}
 	check(e.badTransitions == 0, "%d forbidden changes of state", e.badTransitions)
-	halfOpen, reserved, waiting := 0, 0, 0
+	halfOpen, reserved, waiting := crowd{by: map[netip.Addr]int{}}, 0, 0
 	for spi, sa := range e.sas {
 		check(sa.ownSPI() == spi && sa.state != stateGone, "IKE SA %v is kept in state %d", sa.id(), sa.state)
-		if !sa.initiator && sa.state == stateAuth {
-			halfOpen++
+		if sa.claimant.IsValid() {
+			halfOpen.add(sa.claimant, 1)
 		}
+		sa.auditProtection(check)
 		if sa.timers.pos >= 0 {
 			waiting++
 		}
@@ -33,6 +36,7 @@ func (e *Engine) Audit() error {
 		check(sa.heir == nil || sa.state == stateUp && e.sas[sa.heir.ownSPI()] == sa.heir, "heir of IKE SA %v in state %d", sa.id(), sa.state)
 		sa.auditPath(check)
 	}
+	e.auditLeases(check)
 	for p, list := range e.claims {
 		for _, c := range list {
 			check(e.spis.get(c.in) == c && c.state != childGone, "forgotten child %08x claims %v", c.in, p)
@@ -47,7 +51,7 @@ func (e *Engine) Audit() error {
 	for _, sa := range e.inits {
 		check(e.sas[sa.ownSPI()] == sa, "IKE_SA_INIT of forgotten IKE SA %v", sa.id())
 	}
-	check(halfOpen == e.halfOpen, "%d half-open, counted %d", halfOpen, e.halfOpen)
+	check(halfOpen.total == e.halfOpen.total && maps.Equal(halfOpen.by, e.halfOpen.by), "half-open: %v, counted %v", halfOpen, e.halfOpen)
 	check(reserved == e.spis.used(), "%d inbound SPIs have an owner, %d are in use", reserved, e.spis.used())
 	check(waiting == len(e.heap), "%d timers have an owner, %d are waiting", waiting, len(e.heap))
 	return errors.Join(errs...)
@@ -65,10 +69,15 @@ func (sa *ikeSA) auditPath(check func(bool, string, ...any)) {
 }
 
 func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int {
-	all := sa.children
+	var beginning []*childSA
 	if sa.pending != nil {
-		all = append(all[:len(all):len(all)], sa.pending)
+		beginning = append(beginning, sa.pending)
 	}
+	if sa.making != nil && sa.making.child != nil {
+		beginning = append(beginning, sa.making.child)
+	}
+	all := slices.Concat(sa.children, beginning)
+	check(sa.making == nil || sa.state == stateUp, "IKE SA %v in state %d waits for key exchanges", sa.id(), sa.state)
 	check(len(sa.children) == 0 || sa.state == stateUp, "children of IKE SA %v in state %d", sa.id(), sa.state)
 	check(len(sa.wishes) <= (maxParts+1)*max(1, len(sa.peerChildren())), "IKE SA %v has %d wishes", sa.id(), len(sa.wishes))
 	for _, w := range sa.wishes {
@@ -84,9 +93,26 @@ func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int 
 	for _, c := range all {
 		check(c.sa == sa && e.spis.get(c.in) == c, "inbound SPI %08x belongs to another child", c.in)
 		check(c.sending == (c.state == childUp), "child %08x in state %d sends: %v", c.in, c.state, c.sending)
-		check((c == sa.pending) == (c.state == childNew) && c.state != childGone, "child %08x is kept in state %d", c.in, c.state)
+		check(slices.Contains(beginning, c) == (c.state == childNew) && c.state != childGone, "child %08x is kept in state %d", c.in, c.state)
 	}
 	return len(all)
+}
+
+func (e *Engine) auditLeases(check func(bool, string, ...any)) {
+	held := 0
+	for addr, l := range e.leases.byAddr {
+		check(l.addr == addr && e.leases.byOwner[l.owner] == l, "lease of %v belongs to nobody", addr)
+		if l.holder != nil {
+			held++
+			check(slices.Contains(l.holder.leases, l), "lease of %v is held by IKE SA %v, which has not got it", addr, l.holder.id())
+		}
+	}
+	check(len(e.leases.byAddr) == len(e.leases.byOwner), "%d addresses leased to %d peers", len(e.leases.byAddr), len(e.leases.byOwner))
+	for _, sa := range e.sas {
+		check(len(sa.leases)+len(sa.virtual) == 0 || sa.state == stateUp, "IKE SA %v has addresses in state %d", sa.id(), sa.state)
+		held -= len(sa.leases)
+	}
+	check(held == 0, "%d more leases held than SAs have", held)
 }
 
 func (sa *ikeSA) peerChildren() []Child {

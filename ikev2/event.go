@@ -1,6 +1,7 @@
 package ikev2
 
 import (
+	"net/netip"
 	"time"
 
 	"culvert/ikev2/keymat"
@@ -28,6 +29,8 @@ const (
 	EventRetrying                              // the next attempt comes after Wait
 	EventMoved                                 // we or the peer are at another address or port: Path, Former
 	EventRekeyed                               // an IKE SA has taken the place of Replaced, with all its children
+	EventLeased                                // the peer has Addresses of our pools
+	EventAssigned                              // we have Addresses of the peer's
 )
 
 var eventNames = [...]string{
@@ -35,7 +38,7 @@ var eventNames = [...]string{
 	EventUnprotectedError: "unprotected_error", EventInit: "init", EventFloat: "float", EventEstablished: "established",
 	EventChildUp: "child_up", EventChildDown: "child_down", EventDown: "down", EventRefused: "refused",
 	EventRefusedByPeer: "refused_by_peer", EventGaveUp: "gave_up", EventRetrying: "retrying", EventMoved: "moved",
-	EventRekeyed: "rekeyed",
+	EventRekeyed: "rekeyed", EventLeased: "leased", EventAssigned: "assigned",
 }
 
 // String is the kind's name in logs and scripts.
@@ -68,6 +71,12 @@ const (
 	ReasonSelectorConflict        // another peer's child SA has the same traffic; Rival
 	ReasonSinglePair              // one pair of selectors to a child SA is allowed
 	ReasonDuplicate               // the peer has an IKE SA, and its policy is to keep that
+	ReasonPoolExhausted           // no address of Pools is free for the peer
+	ReasonAddressNotAsked         // the peer has to ask for an address and did not
+	ReasonNoAddress               // the peer assigned us none that we can use
+	ReasonAddressRequired         // the peer wants us to ask it for an address
+	ReasonPostQuantum             // an additional key exchange is required and not to be had
+	ReasonPPK                     // a post-quantum pre-shared key is required, here or there, and not shared
 )
 
 var reasonNames = [...]string{
@@ -77,6 +86,8 @@ var reasonNames = [...]string{
 	ReasonDeleted: "deleted_by_peer", ReasonDisconnect: "disconnect", ReasonDead: "dead_peer", ReasonReplaced: "replaced", ReasonNotify: "error_notify",
 	ReasonRekeyed: "rekeyed", ReasonExpired: "expired", ReasonMoved: "moved",
 	ReasonSelectorConflict: "selector_conflict", ReasonSinglePair: "single_pair_required", ReasonDuplicate: "duplicate",
+	ReasonPoolExhausted: "pool_exhausted", ReasonAddressNotAsked: "address_not_asked", ReasonNoAddress: "no_address",
+	ReasonAddressRequired: "address_required", ReasonPostQuantum: "no_post_quantum", ReasonPPK: "no_ppk",
 }
 
 // String is the reason's name in logs and scripts.
@@ -126,6 +137,8 @@ type Event struct {
 	Notify               wire.NotifyType
 	Exchange             wire.ExchangeType
 	Suite                keymat.IKESuite
+	PPK                  bool   // the keys of the IKE SA hold a PPK
+	PeerPPK              string // the name of the PPK that the peer wants, in its words
 	ESP                  ESPSuite
 	InboundSPI           uint32
 	OutboundSPI          uint32
@@ -140,6 +153,10 @@ type Event struct {
 	// ReasonSelectorConflict; RivalTS are the addresses on its side.
 	Rival, RivalChild string
 	RivalTS           []wire.Selector
-	Attempt           int
-	Wait              time.Duration
+	// Addresses are virtual ones, Pools the names of those that they are from or
+	// could not be from.
+	Addresses []netip.Addr
+	Pools     []string
+	Attempt   int
+	Wait      time.Duration
 }

@@ -1,6 +1,7 @@
 package ikev2
 
 import (
+	"net/netip"
 	"time"
 
 	"culvert/ikev2/wire"
@@ -14,7 +15,8 @@ type peer struct {
 	path    Path   // where Connect sends IKE_SA_INIT
 	attempt *ikeSA // our own IKE SA on its way up
 	up      *ikeSA
-	failed  int // attempts since the peer was last up
+	virtual []netip.Addr // what the peer assigned us last
+	failed  int          // attempts since the peer was last up
 	// acquired are wishes of packets for when there is an IKE SA; again is when
 	// they may have it tried for.
 	acquired []*wish
@@ -26,6 +28,7 @@ func newPeer(e *Engine, cfg Peer) *peer {
 	if len(cfg.IKE) == 0 {
 		cfg.IKE = DefaultIKEProposals()
 	}
+	cfg.IKE = cfg.PostQuantum.proposals(cfg.IKE)
 	for i := range cfg.Children {
 		if len(cfg.Children[i].ESP) == 0 {
 			cfg.Children[i].ESP = DefaultESPProposals()

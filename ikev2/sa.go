@@ -15,7 +15,7 @@ type state uint8
 
 const (
 	stateInit     state = iota + 1 // initiator: IKE_SA_INIT is out
-	stateAuth                      // keys are agreed, nobody is authenticated
+	stateAuth                      // keys are agreed, nobody is authenticated: IKE_INTERMEDIATE, IKE_AUTH
 	stateHeir                      // made by a rekey, and not yet in the old SA's place
 	stateUp                        // authenticated
 	stateReplaced                  // another has its place; the peer deletes it
@@ -36,19 +36,28 @@ var transitions = map[state][]state{
 	stateLinger:   {stateGone},
 }
 
-// requestsAllowed is which exchanges a peer may start in which state: nothing
-// but IKE_AUTH before authentication (hostile peers have tried the others). An
-// SA that is on its way out refuses new children in words.
+// requestsAllowed is which exchanges a peer may start in which state; before
+// authentication takes decides. An SA that is on its way out refuses new children
+// in words.
 var requestsAllowed = map[state][]wire.ExchangeType{
-	stateAuth:     {wire.ExchangeIKEAuth},
 	stateHeir:     {wire.ExchangeInformational, wire.ExchangeCreateChildSA},
-	stateUp:       {wire.ExchangeInformational, wire.ExchangeCreateChildSA},
-	stateReplaced: {wire.ExchangeInformational, wire.ExchangeCreateChildSA},
-	stateClosing:  {wire.ExchangeInformational, wire.ExchangeCreateChildSA},
+	stateUp:       {wire.ExchangeInformational, wire.ExchangeCreateChildSA, wire.ExchangeIKEFollowupKE},
+	stateReplaced: {wire.ExchangeInformational, wire.ExchangeCreateChildSA, wire.ExchangeIKEFollowupKE},
+	stateClosing:  {wire.ExchangeInformational, wire.ExchangeCreateChildSA, wire.ExchangeIKEFollowupKE},
 }
 
+// takes: before authentication nothing but what leads to it is taken (hostile
+// peers have tried the others), and IKE_AUTH not before all key exchanges that
+// were negotiated are done (RFC 9370 section 2.2.2).
 func (sa *ikeSA) takes(x wire.ExchangeType) bool {
-	return slices.Contains(requestsAllowed[sa.state], x) && !(sa.initiator && x == wire.ExchangeIKEAuth)
+	if sa.state == stateAuth {
+		due := wire.ExchangeIKEAuth
+		if sa.nextMethod() != 0 {
+			due = wire.ExchangeIKEIntermediate
+		}
+		return !sa.initiator && x == due
+	}
+	return slices.Contains(requestsAllowed[sa.state], x)
 }
 
 // ikeSA is one IKE SA.
@@ -65,6 +74,9 @@ type ikeSA struct {
 	initKey initKey // of a responder
 	spii    wire.SPI
 	spir    wire.SPI
+	// claimant is the source that this SA counts for as half-open, as long as it
+	// does.
+	claimant netip.Addr
 	// born and proven order what happened to the engine's SAs: the first
 	// message, authentication. dialed says that we began the connection, rank is
 	// the initiator's SPI then. An SA that replaces another inherits them.
@@ -86,6 +98,8 @@ type ikeSA struct {
 	// initReq and initResp are the messages that AUTH signs (RFC 7296 section
 	// 2.15), gone when the SA is up.
 	initReq, initResp []byte
+	intermediate      intermediate
+	usePPK, ppk       bool // both sides know of PPKs; the keys hold one
 	nat               NAT
 	// mobike: both sides speak MOBIKE. seenAs is the hash of our address as the
 	// peer last saw it, doubted says that the way to the peer has changed and
@@ -101,15 +115,24 @@ type ikeSA struct {
 	queue    []*exchange
 	expectID uint32            // of the peer's next request
 	last     [sha256.Size]byte // digest of the peer's latest request
-	answer   []byte            // our answer to it
+	lastIn   *keymat.Cipher    // that it came under
+	answer   *parcel           // our answer to it
+
+	// fragments: both sides take them. narrow: the larger ones seem not to get
+	// through. partials are the peer's request and response on their way.
+	fragments, narrow bool
+	partials          [2]assembly
 
 	children  []*childSA
-	pending   *childSA  // asked for by active, its inbound SPI reserved
-	wishes    []*wish   // child SAs to ask for
-	childless bool      // the peer takes an IKE_AUTH without a child (RFC 6023)
-	heard     time.Time // authenticated traffic of the peer, IKE or ESP
-	contested time.Time // when another SA last wanted this one's place
-	sent      time.Time // anything of ours on path
+	virtual   []netip.Addr // the peer assigned them to us
+	leases    []*lease     // we lease them to the peer
+	pending   *childSA     // asked for by active, its inbound SPI reserved
+	making    *making      // what the peer asks for and has not exchanged all keys for
+	wishes    []*wish      // child SAs to ask for
+	childless bool         // the peer takes an IKE_AUTH without a child (RFC 6023)
+	heard     time.Time    // authenticated traffic of the peer, IKE or ESP
+	contested time.Time    // when another SA last wanted this one's place
+	sent      time.Time    // anything of ours on path
 	timers    timers
 	complaint wire.NotifyType // an unprotected error was reported
 }
@@ -157,12 +180,7 @@ func (sa *ikeSA) setState(to state) {
 	if !allowed {
 		sa.e.badTransitions++
 	}
-	if !sa.initiator && to == stateAuth {
-		sa.e.halfOpen++
-	}
-	if !sa.initiator && sa.state == stateAuth {
-		sa.e.halfOpen--
-	}
+	sa.countHalfOpen(to)
 	sa.state = to
 }
 
@@ -188,10 +206,10 @@ func (sa *ikeSA) timing() Timing {
 func (sa *ikeSA) establish(initialContact bool) {
 	sa.setState(stateUp)
 	sa.proven = sa.e.tick()
-	sa.initReq, sa.initResp = nil, nil
+	sa.initReq, sa.initResp, sa.intermediate = nil, nil, intermediate{}
 	sa.e.setTimer(&sa.timers, timerLifetime, time.Time{})
 	sa.heard = sa.e.now
-	sa.report(Event{Kind: EventEstablished, Suite: sa.suite})
+	sa.report(Event{Kind: EventEstablished, Suite: sa.suite, PPK: sa.ppk})
 	sa.adopt()
 	sa.peer.established(sa, initialContact)
 	sa.armTimers()
@@ -256,7 +274,7 @@ func (sa *ikeSA) linger(reason Reason) {
 	}
 	sa.setState(stateLinger)
 	sa.dropChildren(reason)
-	sa.active, sa.queue = nil, nil
+	sa.active, sa.queue, sa.partials = nil, nil, [2]assembly{}
 	sa.e.stopTimers(&sa.timers)
 	sa.e.setTimer(&sa.timers, timerLifetime, sa.e.now.Add(lingerTime))
 	sa.disinherit(func(heir *ikeSA) { heir.end(reason) })
@@ -264,6 +282,7 @@ func (sa *ikeSA) linger(reason Reason) {
 }
 
 func (sa *ikeSA) leavePeer() {
+	sa.returnAddresses()
 	if sa.peer != nil {
 		sa.peer.lost(sa)
 	}
@@ -283,5 +302,9 @@ func (sa *ikeSA) expire(k timerKind) {
 		sa.keepalive()
 	case timerChildren:
 		sa.askForChild()
+	case timerFollowup:
+		sa.unmake()
+	case timerFragments:
+		sa.dropPartials()
 	}
 }

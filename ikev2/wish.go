@@ -30,17 +30,17 @@ type wish struct {
 }
 
 // scope is what the wish asks for.
-func (w *wish) scope() (local, remote []wire.Selector) {
+func (w *wish) scope(sa *ikeSA) (local, remote []wire.Selector) {
 	if local, remote = w.local, w.remote; local == nil {
-		local, remote = w.cfg.Local, w.cfg.Remote
+		local, remote = sa.wantedTS(w.cfg), sa.remoteTS(w.cfg)
 	}
 	return local, remote
 }
 
 // selectors are the scope as a request words it: a packet's own come first (RFC
 // 7296 section 2.9).
-func (w *wish) selectors() (local, remote []wire.Selector) {
-	local, remote = w.scope()
+func (w *wish) selectors(sa *ikeSA) (local, remote []wire.Selector) {
+	local, remote = w.scope(sa)
 	if w.packet != nil && w.local == nil {
 		local, remote = w.packet.first(local, remote)
 	}
@@ -66,15 +66,15 @@ func (sa *ikeSA) fulfilled(w *wish) bool { return slices.ContainsFunc(sa.childre
 func (sa *ikeSA) standingWishes() (ws []*wish) {
 	for i := range sa.peer.Children {
 		if c := &sa.peer.Children[i]; sa.dialed && c.Start == StartNow {
-			ws = append(ws, newWishes(c)...)
+			ws = append(ws, sa.newWishes(c)...)
 		}
 	}
 	return ws
 }
 
-func newWishes(cfg *Child) []*wish {
+func (sa *ikeSA) newWishes(cfg *Child) []*wish {
 	w := &wish{cfg: cfg}
-	if parts := w.pairs(); cfg.SinglePair && len(parts) > 0 {
+	if parts := w.pairs(sa); cfg.SinglePair && len(parts) > 0 {
 		return parts
 	}
 	return []*wish{w}
@@ -102,11 +102,23 @@ func (sa *ikeSA) bringUpChildren() {
 	w := sa.missing()
 	switch {
 	case w == nil:
-	case w.refused == 0:
+	case w.waits() == 0:
 		sa.askForChild()
 	default:
-		sa.e.setTimer(&sa.timers, timerChildren, sa.e.now.Add(sa.patience(w)))
+		at := sa.e.now.Add(sa.patience(w))
+		if set := sa.timers.at[timerChildren]; set.IsZero() || at.Before(set) {
+			sa.e.setTimer(&sa.timers, timerChildren, at)
+		}
 	}
+}
+
+// waits is how often the wish has to stand back: not at all where a packet is
+// behind it, which has waited before it woke.
+func (w *wish) waits() int {
+	if w.once {
+		return 0
+	}
+	return w.refused
 }
 
 // patience is the wait after a refusal.
@@ -129,7 +141,7 @@ func (sa *ikeSA) missing() (least *wish) {
 	}
 	sa.wishes = slices.DeleteFunc(sa.wishes, func(w *wish) bool { return w.once && sa.fulfilled(w) })
 	for _, w := range sa.wishes {
-		if !w.asleep && !sa.fulfilled(w) && (least == nil || w.refused < least.refused) {
+		if !w.asleep && !sa.fulfilled(w) && (least == nil || w.waits() < least.waits()) {
 			least = w
 		}
 	}
@@ -137,7 +149,9 @@ func (sa *ikeSA) missing() (least *wish) {
 }
 
 func (sa *ikeSA) asksForChild() bool {
-	asks := func(x *exchange) bool { return x.kind == wire.ExchangeCreateChildSA }
+	asks := func(x *exchange) bool {
+		return x.kind == wire.ExchangeCreateChildSA || x.kind == wire.ExchangeIKEFollowupKE
+	}
 	will := func(x *exchange) bool { return asks(x) && !x.obsolete(sa) }
 	return sa.active != nil && asks(sa.active) || slices.ContainsFunc(sa.queue, will)
 }
@@ -199,8 +213,8 @@ func (sa *ikeSA) divide(w *wish, parts []*wish) bool {
 
 // pairs are what to ask for where a child SA may have one pair of selectors
 // only (RFC 7296 section 2.9); none where that has been asked for.
-func (w *wish) pairs() (parts []*wish) {
-	local, remote := w.scope()
+func (w *wish) pairs(sa *ikeSA) (parts []*wish) {
+	local, remote := w.scope(sa)
 	if w.packet != nil {
 		return w.pairOfPacket(local, remote)
 	}
@@ -245,7 +259,7 @@ func oneAddress(of, s wire.Selector) wire.Selector {
 // rest of our side to all of the peer's, and of the peer's to what has been
 // granted of ours.
 func (w *wish) remainder(c *childSA) []*wish {
-	local, remote := w.scope()
+	local, remote := w.scope(c.sa)
 	parts := []*wish{{cfg: w.cfg, local: c.local, remote: c.remote}}
 	for _, rest := range []wish{{local: without(local, c.local), remote: remote}, {local: c.local, remote: without(remote, c.remote)}} {
 		if len(rest.local) > 0 && len(rest.remote) > 0 {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"container/heap"
 	"maps"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -24,6 +23,8 @@ type Host struct {
 	Moved []ikev2.MovePeer
 	// Received counts the ESP packets that arrived.
 	Received int
+	// Assigned are the addresses that peers have assigned, by peer.
+	Assigned map[string]ikev2.AssignAddresses
 	// Keepalives counts the NAT keepalives sent.
 	Keepalives int
 	// Sent are the IKE messages sent, in order.
@@ -50,6 +51,7 @@ func (h *Host) start(seed uint64) {
 	cfg.KeyLog = true
 	h.Engine = ikev2.New(cfg, Random(seed))
 	h.In, h.Out, h.used = map[uint32]ikev2.InstallInbound{}, map[uint32]ikev2.InstallOutbound{}, map[uint32]bool{}
+	h.Assigned = map[string]ikev2.AssignAddresses{}
 	h.sending, h.got = map[string][]uint32{}, map[uint32]bool{}
 }
 
@@ -108,8 +110,20 @@ func (h *Host) take(o ikev2.Output) {
 		h.Moved = append(h.Moved, o)
 		h.move(o)
 		n.note("%s: move peer to %v", h.Name, o.Path.Remote)
+	case ikev2.AssignAddresses:
+		if _, again := h.Assigned[o.Peer]; again || len(o.Addrs) == 0 {
+			n.fault("%s: assign %v beside %v", h.Name, o.Addrs, h.Assigned[o.Peer].Addrs)
+		}
+		h.Assigned[o.Peer] = o
+		n.note("%s: assign %v", h.Name, o.Addrs)
+	case ikev2.RemoveAddresses:
+		if _, there := h.Assigned[o.Peer]; !there {
+			n.fault("%s: remove addresses that are not there", h.Name)
+		}
+		delete(h.Assigned, o.Peer)
+		n.note("%s: remove addresses", h.Name)
 	case ikev2.IKEKeys:
-		h.Keys, n.keys[o.ID] = o, o
+		h.Keys, n.keys[o.ID] = o, append(n.keys[o.ID], o)
 	case ikev2.Event:
 		h.Events = append(h.Events, o)
 		if o.Kind == ikev2.EventChildDown && o.Reason != ikev2.ReasonRekeyed {
@@ -168,12 +182,7 @@ func (h *Host) transmit(o ikev2.Transmit) {
 		h.net.note("%s: cannot send from %v, which it does not have", h.Name, o.Path.Local.Addr())
 		return
 	}
-	h.net.carry(Packet{From: h.seen(o.Path), To: o.Path.Remote, Encap: o.Path.Encap, Payload: o.Payload})
-}
-
-// seen is where others see a packet of h's come from.
-func (h *Host) seen(p ikev2.Path) netip.AddrPort {
-	return netip.AddrPortFrom(h.net.public(p.Local.Addr()), p.Local.Port())
+	h.net.carry(Packet{From: h.net.outside(o.Path.Local), To: o.Path.Remote, Encap: o.Path.Encap, Payload: o.Payload})
 }
 
 // Has counts the events of a kind.
@@ -212,7 +221,7 @@ func (n *Net) ESP(h *Host, child string, delay time.Duration) {
 		return
 	}
 	out := h.Out[spis[len(spis)-1]]
-	p := Packet{From: h.seen(out.Path), To: out.Path.Remote, Encap: true, Number: n.count, esp: &out}
+	p := Packet{From: n.outside(out.Path.Local), To: out.Path.Remote, Encap: true, Number: n.count, esp: &out}
 	if n.hosts[out.Path.Local.Addr()] != h || n.Broken {
 		return
 	}
@@ -231,7 +240,7 @@ func (h *Host) accept(p Packet) {
 	h.got[out.OutboundSPI] = true
 	h.Received++
 	if p.From != in.Path.Remote {
-		_ = h.Engine.Command(h.net.Now, ikev2.Moved{SPI: out.OutboundSPI, Path: ikev2.Path{Local: h.net.arrivedAt(p), Remote: p.From, Encap: true}})
+		_ = h.Engine.Command(h.net.Now, ikev2.Moved{SPI: out.OutboundSPI, Path: ikev2.Path{Local: h.net.inside(p.To), Remote: p.From, Encap: true}})
 		h.net.drain(h)
 	}
 }

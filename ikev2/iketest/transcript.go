@@ -66,35 +66,40 @@ func (n *Net) headline(b []byte) string {
 }
 
 func (n *Net) contents(m *wire.Message, b []byte) string {
+	if f, ok := wire.Find[*wire.EncryptedFragment](m.Payloads); ok {
+		return fmt.Sprintf("SKF %d/%d, %d bytes", f.Number, f.Total, len(b))
+	}
 	sk, ok := wire.Find[*wire.Encrypted](m.Payloads)
 	if !ok {
 		return names(m.Payloads)
 	}
-	k, ok := n.keys[ikev2.SAID{Initiator: m.InitiatorSPI, Responder: m.ResponderSPI}]
-	if !ok {
-		return "SK{?}"
+	for _, k := range n.keys[ikev2.SAID{Initiator: m.InitiatorSPI, Responder: m.ResponderSPI}] {
+		c, err := newCipher(k, m.Flags&wire.FlagInitiator != 0)
+		if err != nil {
+			return "SK{?}"
+		}
+		inner, err := c.Open(b, sk.BodyOffset)
+		if err != nil {
+			continue
+		}
+		ps, err := wire.ParsePayloads(sk.First, inner)
+		if err != nil {
+			return "SK{malformed}"
+		}
+		return "SK{" + names(ps) + "}"
 	}
-	c, err := newCipher(k, m.Flags&wire.FlagInitiator != 0)
-	if err != nil {
-		return "SK{?}"
-	}
-	inner, err := c.Open(b, sk.BodyOffset)
-	if err != nil {
-		return "SK{?}"
-	}
-	ps, err := wire.ParsePayloads(sk.First, inner)
-	if err != nil {
-		return "SK{malformed}"
-	}
-	return "SK{" + names(ps) + "}"
+	return "SK{?}"
 }
 
 func names(ps []wire.Payload) string {
 	var ss []string
 	for _, p := range ps {
 		s := p.Type().String()
-		if n, ok := p.(*wire.Notify); ok {
-			s = n.NotifyType.String()
+		switch p := p.(type) {
+		case *wire.Notify:
+			s = p.NotifyType.String()
+		case *wire.Config:
+			s = p.CFGType.String()
 		}
 		ss = append(ss, s)
 	}
@@ -120,6 +125,8 @@ func (e happening) String() string {
 		s += fmt.Sprintf(", attempt %d", e.Attempt)
 	case ikev2.EventInit:
 		s += ", NAT: " + e.NAT.String()
+	case ikev2.EventLeased, ikev2.EventAssigned:
+		s += fmt.Sprintf(" %v", e.Addresses)
 	case ikev2.EventChildUp:
 		s += fmt.Sprintf(" %v <-> %v", e.LocalTS, e.RemoteTS)
 	case ikev2.EventGaveUp:
