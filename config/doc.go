@@ -52,9 +52,9 @@
 //	dpd       = "30s"         # or "off"
 //	keepalive = "20s"         # or "off"
 //	retransmit       = "1s"   # then 2s, 4s, ... up to
-//	retransmit_max   = "16s"
-//	retransmit_tries = 8
-//	initial_tries    = 5      # of the first request
+//	retransmit_max   = "4s"
+//	retransmit_tries = 21     # 79s in all
+//	initial_tries    = 9      # of the first request
 //	reconnect        = "1s"   # then 2s, 4s, ... up to
 //	reconnect_max    = "1m"
 //	duplicates    = "replace" # or "keep", "never"

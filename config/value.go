@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -190,6 +191,9 @@ func parseLimit(n int64) (int, *fault) {
 	}
 	return int(n), nil
 }
+
+// maxCount is the greatest number that TOML has.
+const maxCount = math.MaxInt64
 
 // parseCount reads a number of bytes or packets.
 func parseCount(n int64) (uint64, *fault) {
