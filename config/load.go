@@ -115,7 +115,7 @@ func detect(name string, text []byte) Format {
 		return FormatTOML
 	case setLine.Match(text):
 		return FormatVyOSSet
-	case swanctlHead.Match(text), treeLine.Match(text) && swanctlLine.Match(text):
+	case swanctlHead.Match(text), (treeLine.Match(text) || filepath.Ext(name) == ".conf") && swanctlLine.Match(text):
 		return FormatSwanctl
 	case treeLine.Match(text):
 		return FormatVyOSTree

@@ -87,7 +87,11 @@ func validatePPK(r *reader, p *Peer) {
 	case has && p.PPK.ID == "" && !at.Given:
 		r.error(p.Where["ppk"].Pos, "add "+at.Setting("NAME")+", the same as at the peer", "peer %q has a post-quantum pre-shared key without a name", p.Name)
 	case !has && p.PPK.ID != "":
-		r.error(at.Pos, `add ppk_file = "FILE", ppk_env = "VARIABLE" or ppk = "KEY"`, "peer %q names a post-quantum pre-shared key and does not have it", p.Name)
+		hint := `add ppk_file = "FILE", ppk_env = "VARIABLE" or ppk = "KEY"`
+		if at.format != FormatTOML {
+			hint = "add " + p.Where["ppk"].Setting("KEY")
+		}
+		r.error(at.Pos, hint, "peer %q names a post-quantum pre-shared key and does not have it", p.Name)
 	case !has && p.PPK.Required:
 		r.error(p.Where["ppk_required"].Pos, "add ppk_id and ppk_file", "peer %q requires a post-quantum pre-shared key and does not have it", p.Name)
 	}

@@ -273,12 +273,13 @@ func (w *swanctl) ppkFor(id string) *swanSecret {
 	return any
 }
 
-// unused names what nobody refers to, since it is not even looked at.
+// unused names what nobody refers to, since it is not even looked at. No value
+// is repeated: a key may have strayed into it.
 func (w *swanctl) unused() {
 	for _, s := range w.secrets {
 		for _, k := range s.ids {
 			if _, f := parseSwanID(k.value); f != nil && s.kind == pskKey && !slices.Contains(swanAnyID, k.value) && k.value != "" {
-				w.warn(k.pos, f.hint, "%s; it is not looked for", f.message)
+				w.warn(k.pos, swanIDHint, "%q of secret %q is no identity that culvert knows", k.key, s.name)
 			}
 		}
 		if !s.used {

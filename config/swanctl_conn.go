@@ -113,7 +113,7 @@ func (c *swanConn) localAddrs(k *setting) {
 		switch {
 		case slices.Contains(anyAddress, v):
 		case notAddr != nil:
-			c.warn(at, "write one address to send from, or %any", "local_addrs: %q is not supported, every address of this machine is used", v)
+			c.warn(at, "write one address to send from, or %any", "local_addrs: %q is not supported: it is not sent from there, and peers may call at any address", v)
 		case c.Peer.Local.IsValid():
 			c.warn(at, "", "local_addrs: only the first address is used")
 		default:
@@ -415,8 +415,8 @@ func (c *swanConn) childRules(t *Tunnel, life *swanLife) swanRules {
 		"life_bytes":    c.end(swanValue(c.swanctl, &life.bytes, parseSwanBytes), "rekey_bytes"),
 		"life_packets":  c.end(swanValue(c.swanctl, &life.packets, parseSwanCount), "rekey_packets"),
 		"start_action":  c.startAction(t),
-		"dpd_action":    c.action,
-		"close_action":  c.action,
+		"dpd_action":    swanNothing, // later: they depend on start_action
+		"close_action":  swanNothing,
 		"mode":          c.tunnelMode,
 		"ah_proposals":  c.refused("write esp_proposals: packets are encrypted always"),
 		"label":         c.refused("security labels are not spoken: leave it out here and at the peer"),
@@ -484,11 +484,7 @@ func (c *swanConn) tunnelMode(k *setting) {
 	}
 }
 
-func (c *swanConn) action(k *setting) {
-	if !slices.Contains([]string{"none", "clear", "start", "restart", "trap", "route", "hold"}, strings.ToLower(k.value)) {
-		c.error(k.pos, "write none, trap or start", "%s = %s is not known", k.key, quoteSwanctl(k.value))
-	}
-}
+var swanActions = []string{"none", "clear", "start", "restart", "trap", "route", "hold"}
 
 // afterwards compares what to do about a child SA that is gone with what is
 // done by its start.
@@ -501,7 +497,12 @@ func (c *swanConn) afterwards(s *section, start ikev2.StartMode) {
 		fine, does = []string{"none", "clear", "trap", "route", "hold"}, "the next packet starts it again"
 	}
 	for _, key := range []string{"dpd_action", "close_action"} {
-		if k := s.get(key); k != nil && k.value != "" && !slices.Contains(fine, strings.ToLower(k.value)) {
+		k := s.get(key)
+		switch {
+		case k == nil || k.value == "" || slices.Contains(fine, strings.ToLower(k.value)):
+		case !slices.Contains(swanActions, strings.ToLower(k.value)):
+			c.error(k.pos, "write none, trap or start", "%s = %s is not known", key, quoteSwanctl(k.value))
+		default:
 			c.warn(k.pos, "", "%s = %s is not supported: %s", key, quoteSwanctl(k.value), does)
 		}
 	}

@@ -271,9 +271,13 @@ func (p *swanParser) escaped() rune {
 func (p *swanParser) include(into *section) bool {
 	at := p.pos()
 	pattern, ok := p.pattern()
+	_, f := parseFileName(pattern)
 	switch {
 	case !ok:
 		p.error(at, `end it with "`, "a quoted value does not end")
+		return false
+	case f != nil:
+		p.error(at, f.hint, "include: %s", f.message)
 		return false
 	case p.lookups.Include == nil:
 		p.error(at, "paste what it includes", "other files cannot be included here")

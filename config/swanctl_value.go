@@ -100,7 +100,7 @@ func parseSwanID(s string) (ikev2.Identity, *fault) {
 	case strings.HasPrefix(s, "@#"):
 		return swanOctets(s, wire.IDKeyID, s[2:])
 	case strings.HasPrefix(s, "@@"):
-		return plainID(s, s[2:])
+		return typedID(s, wire.IDRFC822Addr, s[2:])
 	case strings.HasPrefix(s, "@"):
 		return plainID(s, s)
 	}
@@ -108,10 +108,10 @@ func parseSwanID(s string) (ikev2.Identity, *fault) {
 	if t, known := swanIDTypes[kind]; prefixed && known {
 		return typedID(s, t, rest)
 	}
+	if strings.Contains(s, "=") || prefixed && strings.HasPrefix(kind, "asn1") {
+		return ikev2.Identity{}, faultf(swanIDHint, "identity %q is a distinguished name; those need certificates, which are not supported", s)
+	}
 	if _, err := netip.ParseAddr(s); err != nil && prefixed {
-		if strings.Contains(s, "=") || strings.HasPrefix(kind, "asn1") {
-			return ikev2.Identity{}, faultf(swanIDHint, "identity %q is a distinguished name; those need certificates, which are not supported", s)
-		}
 		return plainID(s, "keyid:0x"+hex.EncodeToString([]byte(s)))
 	}
 	return plainID(s, s)
@@ -128,7 +128,11 @@ func typedID(s string, t wire.IDType, rest string) (ikev2.Identity, *fault) {
 	case wire.IDKeyID:
 		return plainID(s, "keyid:0x"+hex.EncodeToString([]byte(rest)))
 	case wire.IDRFC822Addr:
-		return plainID(s, rest)
+		id, f := plainID(s, rest)
+		if f == nil && id.Type != t {
+			f = faultf(swanIDHint, "identity %q has no '@' in its name", s)
+		}
+		return id, f
 	}
 	return ikev2.Identity{}, faultf("write the address alone, without the prefix", "identity %q: strongSwan takes what follows the prefix for octets, not for an address", s)
 }
@@ -141,8 +145,7 @@ func swanOctets(s string, t wire.IDType, digits string) (ikev2.Identity, *fault)
 	return plainID(s, (ikev2.Identity{Type: t, Data: string(raw)}).String())
 }
 
-// plainID is parseIdentity, which has to come to the type that was meant; it
-// speaks of the identity as it is written.
+// plainID is parseIdentity that speaks of the identity as it is written.
 func plainID(written, plain string) (ikev2.Identity, *fault) {
 	id, f := parseIdentity(plain)
 	if f != nil {

@@ -170,7 +170,7 @@ func parseWait(s string) (time.Duration, *fault) {
 
 // parseFileName reads the name of a file, which is not looked at.
 func parseFileName(s string) (string, *fault) {
-	if s == "" || strings.Contains(s, "\x00") {
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
 		return "", faultf("write the name of a file", "%q cannot be a file's name", s)
 	}
 	return s, nil

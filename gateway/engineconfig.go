@@ -44,7 +44,7 @@ func enginePeer(p *config.Peer) ikev2.Peer {
 	for _, t := range p.Tunnels {
 		out.Children = append(out.Children, ikev2.Child{
 			Name: t.Name, Local: t.Local, Remote: t.Remote, LocalDynamic: t.LocalDynamic, RemoteDynamic: t.RemoteDynamic, ESP: t.ESP,
-			Lifetime: offWhenZero(t.Lifetime), LifeBytes: t.LifetimeBytes, LifePackets: t.LifetimePackets, Start: t.Start,
+			Lifetime: offWhenZero(t.Lifetime), LifeBytes: t.LifetimeBytes, LifePackets: t.LifetimePackets, Start: t.Start, SinglePair: t.SinglePair,
 		})
 	}
 	return out

@@ -1,6 +1,7 @@
 package ikev2
 
 import (
+	"net/netip"
 	"time"
 
 	"culvert/ikev2/keymat"
@@ -26,8 +27,10 @@ const (
 	EventRefusedByPeer                         // the peer refused us, protected; Reason, Notify
 	EventGaveUp                                // no answer to Exchange after Attempt tries in Wait
 	EventRetrying                              // the next attempt comes after Wait
-	EventMoved                                 // the peer is at another address or port: Path
+	EventMoved                                 // we or the peer are at another address or port: Path, Former
 	EventRekeyed                               // an IKE SA has taken the place of Replaced, with all its children
+	EventLeased                                // the peer has Addresses of our pools
+	EventAssigned                              // we have Addresses of the peer's
 )
 
 var eventNames = [...]string{
@@ -35,7 +38,7 @@ var eventNames = [...]string{
 	EventUnprotectedError: "unprotected_error", EventInit: "init", EventFloat: "float", EventEstablished: "established",
 	EventChildUp: "child_up", EventChildDown: "child_down", EventDown: "down", EventRefused: "refused",
 	EventRefusedByPeer: "refused_by_peer", EventGaveUp: "gave_up", EventRetrying: "retrying", EventMoved: "moved",
-	EventRekeyed: "rekeyed",
+	EventRekeyed: "rekeyed", EventLeased: "leased", EventAssigned: "assigned",
 }
 
 // String is the kind's name in logs and scripts.
@@ -46,24 +49,31 @@ type Reason uint8
 
 // The reasons.
 const (
-	ReasonNone            Reason = iota
-	ReasonNoProposal             // IKE proposals have nothing in common
-	ReasonUnknownIdentity        // nobody is configured for the pair of identities
-	ReasonWrongKey               // the identities are known, the AUTH value does not fit
-	ReasonAuthMethod             // the peer authenticates otherwise than by a pre-shared key
-	ReasonWrongResponder         // the responder is not the one we configured
-	ReasonAuthFailed             // the peer says AUTHENTICATION_FAILED
-	ReasonChildProposal          // ESP proposals have nothing in common
-	ReasonSelectors              // the traffic selectors have nothing in common
-	ReasonChildRefused           // the peer refused the child otherwise; Notify
-	ReasonMalformed              // an authenticated message broke the protocol
-	ReasonDeleted                // the peer deleted it
-	ReasonDisconnect             // we were told to
-	ReasonDead                   // the peer no longer answers
-	ReasonReplaced               // a newer SA of the same identities took over
-	ReasonNotify                 // another protected error notify
-	ReasonRekeyed                // a child SA with new keys takes over, or has
-	ReasonExpired                // its lifetime is over and nothing replaced it
+	ReasonNone             Reason = iota
+	ReasonNoProposal              // IKE proposals have nothing in common
+	ReasonUnknownIdentity         // nobody is configured for the pair of identities
+	ReasonWrongKey                // the identities are known, the AUTH value does not fit
+	ReasonAuthMethod              // the peer authenticates otherwise than by a pre-shared key
+	ReasonWrongResponder          // the responder is not the one we configured
+	ReasonAuthFailed              // the peer says AUTHENTICATION_FAILED
+	ReasonChildProposal           // ESP proposals have nothing in common
+	ReasonSelectors               // the traffic selectors have nothing in common
+	ReasonChildRefused            // the peer refused the child otherwise; Notify
+	ReasonMalformed               // an authenticated message broke the protocol
+	ReasonDeleted                 // the peer deleted it
+	ReasonDisconnect              // we were told to
+	ReasonDead                    // the peer no longer answers
+	ReasonReplaced                // a newer SA of the same identities took over
+	ReasonNotify                  // another protected error notify
+	ReasonRekeyed                 // a child SA with new keys takes over, or has
+	ReasonExpired                 // its lifetime is over and nothing replaced it
+	ReasonSelectorConflict        // another peer's child SA has the same traffic; Rival
+	ReasonSinglePair              // one pair of selectors to a child SA is allowed
+	ReasonDuplicate               // the peer has an IKE SA, and its policy is to keep that
+	ReasonPoolExhausted           // no address of Pools is free for the peer
+	ReasonAddressNotAsked         // the peer has to ask for an address and did not
+	ReasonNoAddress               // the peer assigned us none that we can use
+	ReasonAddressRequired         // the peer wants us to ask it for an address
 )
 
 var reasonNames = [...]string{
@@ -72,6 +82,9 @@ var reasonNames = [...]string{
 	ReasonChildProposal: "child_proposal", ReasonSelectors: "selectors", ReasonChildRefused: "child_refused", ReasonMalformed: "malformed",
 	ReasonDeleted: "deleted_by_peer", ReasonDisconnect: "disconnect", ReasonDead: "dead_peer", ReasonReplaced: "replaced", ReasonNotify: "error_notify",
 	ReasonRekeyed: "rekeyed", ReasonExpired: "expired",
+	ReasonSelectorConflict: "selector_conflict", ReasonSinglePair: "single_pair_required", ReasonDuplicate: "duplicate",
+	ReasonPoolExhausted: "pool_exhausted", ReasonAddressNotAsked: "address_not_asked", ReasonNoAddress: "no_address",
+	ReasonAddressRequired: "address_required",
 }
 
 // String is the reason's name in logs and scripts.
@@ -108,6 +121,7 @@ type Event struct {
 	// Replaced is the IKE SA whose place IKE has taken.
 	Replaced SAID
 	Path     Path
+	Former   Path // before the move
 	NAT      NAT
 	// Initiator says whether we started the IKE SA.
 	Initiator bool
@@ -130,6 +144,14 @@ type Event struct {
 	// PeerLocalTS and PeerRemoteTS what the peer proposed for our side and its.
 	LocalTS, RemoteTS         []wire.Selector
 	PeerLocalTS, PeerRemoteTS []wire.Selector
-	Attempt                   int
-	Wait                      time.Duration
+	// Rival and RivalChild name the peer that has the traffic already, with
+	// ReasonSelectorConflict; RivalTS are the addresses on its side.
+	Rival, RivalChild string
+	RivalTS           []wire.Selector
+	// Addresses are virtual ones, Pools the names of those that they are from or
+	// could not be from.
+	Addresses []netip.Addr
+	Pools     []string
+	Attempt   int
+	Wait      time.Duration
 }

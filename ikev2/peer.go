@@ -1,6 +1,7 @@
 package ikev2
 
 import (
+	"net/netip"
 	"time"
 
 	"culvert/ikev2/wire"
@@ -14,8 +15,13 @@ type peer struct {
 	path    Path   // where Connect sends IKE_SA_INIT
 	attempt *ikeSA // our own IKE SA on its way up
 	up      *ikeSA
-	failed  int // attempts since the peer was last up
-	timers  timers
+	virtual []netip.Addr // what the peer assigned us last
+	failed  int          // attempts since the peer was last up
+	// acquired are wishes of packets for when there is an IKE SA; again is when
+	// they may have it tried for.
+	acquired []*wish
+	again    time.Time
+	timers   timers
 }
 
 func newPeer(e *Engine, cfg Peer) *peer {
@@ -42,9 +48,13 @@ func newPeer(e *Engine, cfg Peer) *peer {
 	return p
 }
 
-func (p *peer) connectTo(path Path) {
+func (p *peer) connectTo(c Connect) {
+	if c.Once {
+		p.connectOnce(c.Path)
+		return
+	}
 	was := p.wanted
-	p.path, p.wanted = path, true
+	p.path, p.wanted = c.Path, true
 	if !was && p.up == nil && p.attempt == nil {
 		p.connect()
 	}
@@ -80,6 +90,9 @@ func (p *peer) lost(sa *ikeSA) {
 	case p.attempt:
 		p.attempt = nil
 		p.failed++
+		if !p.wanted {
+			p.rest()
+		}
 	case p.up:
 		p.up = nil
 	default:
