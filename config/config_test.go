@@ -253,13 +253,19 @@ func TestKeywordsAreBuilt(t *testing.T) {
 			wire.TransformInteg: func() bool { return keymat.IntegSupported(x.ID) && keymat.PRFSupported(implied[x.ID]) },
 			wire.TransformPRF:   func() bool { return keymat.PRFSupported(x.ID) },
 			wire.TransformKE:    func() bool { return keymat.GroupSupported(x.ID) },
-			wire.TransformADDKE1: func() bool {
-				return x.ID == noMethod || slices.Contains([]uint16{wire.GroupMLKEM512, wire.GroupMLKEM768, wire.GroupMLKEM1024}, x.ID)
-			},
-			wire.TransformESN: func() bool { return true },
+			wire.TransformESN:   func() bool { return true },
 		}[x.Type]
 		if !built() {
 			t.Errorf("%s can be configured and is not there", k.names[0])
+		}
+	}
+}
+
+// TestMethodsAreBuilt: so is an additional key exchange.
+func TestMethodsAreBuilt(t *testing.T) {
+	for _, m := range methods {
+		if m.id != wire.GroupNone && !keymat.GroupSupported(m.id) {
+			t.Errorf("%s can be configured and is not there", m.name)
 		}
 	}
 }

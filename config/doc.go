@@ -65,7 +65,7 @@
 //	redirect      = false
 //	resumption    = true
 //	post_quantum  = "prefer"  # or "require", "off"
-//	post_quantum_methods = ["mlkem768"]
+//	post_quantum_methods = ["mlkem768", "mlkem1024"] # or in the proposals: x25519-ke1_mlkem768
 //	ppk_id        = "branch"  # left out: no post-quantum pre-shared key
 //	ppk           = "..."     # or ppk_file, ppk_env, or ppk_base64
 //	ppk_required  = false

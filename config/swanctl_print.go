@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -224,29 +225,33 @@ func swanNetworks(s []wire.Selector, dynamic bool) (all []string) {
 	return all
 }
 
-// swanIKE are the proposals with the additional key exchanges, of which
-// ke1_none does without.
+// swanIKE puts the additional key exchanges into the proposals, as the engine
+// does: a peer that knows none takes a proposal without.
 func swanIKE(p *Peer) (all []string) {
 	pq, proposals := p.PostQuantum, p.IKE
-	methods := pq.Methods
-	if pq.Mode == ikev2.ModeRequire && len(methods) == 0 {
-		methods = []uint16{wire.GroupMLKEM768}
-	}
-	if len(proposals) == 0 {
-		if len(methods) == 0 {
+	if pq.Mode != ikev2.ModeRequire && len(pq.Methods) == 0 {
+		if len(proposals) == 0 {
 			return []string{"default"}
 		}
+		return texts(proposals, proposalKeywords)
+	}
+	if len(proposals) == 0 {
 		proposals = ikev2.DefaultIKEProposals()
 	}
-	if pq.Mode != ikev2.ModeRequire && len(methods) > 0 {
-		methods = append(methods[:len(methods):len(methods)], noMethod)
+	if len(pq.Methods) == 0 {
+		pq.Methods = []uint16{wire.GroupMLKEM768, wire.GroupMLKEM1024}
 	}
 	for _, prop := range proposals {
-		text := proposalKeywords(prop)
-		for _, m := range methods {
-			text += "-" + Keyword(transform(wire.TransformADDKE1, m))
+		if len(additionalOf(prop)) == 0 {
+			prop = slices.Clone(prop)
+			for _, m := range pq.Methods {
+				prop = append(prop, transform(wire.TransformADDKE1, m))
+			}
 		}
-		all = append(all, text)
+		all = append(all, proposalKeywords(prop))
+	}
+	if pq.Mode != ikev2.ModeRequire {
+		all = append(all, texts(proposals, proposalKeywords)...)
 	}
 	return all
 }
@@ -254,7 +259,7 @@ func swanIKE(p *Peer) (all []string) {
 // swanESP leaves out that there may be extended sequence numbers or not.
 func swanESP(proposals []ikev2.Proposal) (all []string) {
 	for _, prop := range proposals {
-		all = append(all, strings.TrimSuffix(proposalKeywords(prop), "-esn-noesn"))
+		all = append(all, strings.Replace(proposalKeywords(prop), "-esn-noesn", "", 1))
 	}
 	if len(all) == 0 {
 		all = append(all, "default")

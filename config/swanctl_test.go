@@ -113,7 +113,7 @@ tunnel.one = { local = "10.1.0.0/16", remote = "10.3.0.0/16" }
 			t.Errorf("no comment on %s", want)
 		}
 	}
-	for _, want := range []string{"    x-y {", "    x-y-2 {", "ike-x-y-2 {", "pools = a-b\n", "    a-b {", "id = \"keyid:#00\"", "secret = 0sMHMt", "ke1_mlkem768\n", "ppk_id = \"@#31302e302e302e31\"\n"} {
+	for _, want := range []string{"    x-y {", "    x-y-2 {", "ike-x-y-2 {", "pools = a-b\n", "    a-b {", "id = \"keyid:#00\"", "secret = 0sMHMt", "ke1_mlkem768-ke1_mlkem1024\n", "ppk_id = \"@#31302e302e302e31\"\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in:\n%s", want, text)
 		}
