@@ -225,6 +225,7 @@ var reasonTexts = [...]string{
 	ikev2.ReasonNotify:          "the peer answered with an error",
 	ikev2.ReasonRekeyed:         "one with new keys took its place",
 	ikev2.ReasonExpired:         "its lifetime is over and it was not replaced",
+	ikev2.ReasonReconfigured:    "the configuration has changed",
 }
 
 func reasonText(r ikev2.Reason) string { return reasonTexts[r] }

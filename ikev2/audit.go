@@ -26,6 +26,7 @@ func (e *Engine) Audit() error {
 		if sa.timers.pos >= 0 {
 			waiting++
 		}
+		sa.auditPolicy(check)
 		reserved += sa.auditChildren(e, check)
 		waiting += sa.waitingChildren()
 		check((sa.state == stateHeir) == (sa.heirOf != nil && sa.heirOf.heir == sa), "IKE SA %v in state %d is nobody's heir", sa.id(), sa.state)
@@ -64,6 +65,17 @@ func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int 
 	return len(all)
 }
 
+// auditPolicy: no SA that is up outlives its peer's or its child's policy.
+func (sa *ikeSA) auditPolicy(check func(bool, string, ...any)) {
+	if sa.state != stateUp {
+		return
+	}
+	check(sa.e.byName[sa.peer.Name] == sa.peer, "IKE SA %v is up for peer %s, which is not configured any more", sa.id(), sa.peer.Name)
+	for _, c := range sa.children {
+		check(!c.live() || sa.peer.has(c.cfg), "child %08x lives by a policy that is no more", c.in)
+	}
+}
+
 func (sa *ikeSA) waitingChildren() (n int) {
 	for _, c := range sa.children {
 		if c.timers.pos >= 0 {
@@ -80,5 +92,6 @@ func (p *peer) audit(check func(bool, string, ...any)) {
 	if p.attempt != nil {
 		check(p.attempt.state <= stateAuth && p.e.sas[p.attempt.ownSPI()] == p.attempt, "peer %s tries with an IKE SA in state %d", p.Name, p.attempt.state)
 	}
-	check(!p.wanted || p.up != nil || p.attempt != nil || p.timers.pos >= 0, "peer %s is wanted and nothing is done for it", p.Name)
+	check(!p.idle() || p.timers.pos >= 0, "peer %s is wanted and nothing is done for it", p.Name)
+	check(!p.stale || p.wanted && p.up != nil, "peer %s is to be renewed and not wanted, or not up", p.Name)
 }

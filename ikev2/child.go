@@ -80,7 +80,7 @@ type childTask struct {
 	fresh freshKeys // of CREATE_CHILD_SA
 }
 
-func (t *childTask) obsolete(sa *ikeSA) bool { return sa.hasChild(t.cfg) }
+func (t *childTask) obsolete(sa *ikeSA) bool { return sa.hasChild(t.cfg) || !sa.peer.has(t.cfg) }
 
 func (t *childTask) request(sa *ikeSA, req *draft) error {
 	return t.ask(sa, req, t.cfg.Local, t.cfg.Remote)
@@ -436,8 +436,10 @@ func (sa *ikeSA) childKeys(suite ESPSuite, s secrets) (toResponder, toInitiator 
 }
 
 // bringUpChildren asks for the next configured child that is missing. One that
-// was refused waits, and holds up no other.
+// was refused waits, and holds up no other. A child that is configured no more
+// ends.
 func (sa *ikeSA) bringUpChildren() {
+	sa.endUnwanted()
 	cfg := sa.missingChild()
 	switch {
 	case cfg == nil:

@@ -61,14 +61,21 @@ func New(cfg Config, rand io.Reader) *Engine {
 	if cfg.NATTPort == 0 {
 		cfg.NATTPort = 4500
 	}
-	e := &Engine{
-		cfg: cfg, rand: rand,
-		byName: map[string]*peer{}, byRemoteID: map[Identity][]*peer{}, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{},
+	e := &Engine{cfg: cfg, rand: rand, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}}
+	var peers []*peer
+	for _, policy := range cfg.Peers {
+		peers = append(peers, newPeer(e, policy.withDefaults()))
 	}
+	e.know(peers)
+	return e
+}
+
+// know makes these the peers of the engine, and no others.
+func (e *Engine) know(peers []*peer) {
+	e.peers, e.accepted = peers, nil
+	e.byName, e.byRemoteID = map[string]*peer{}, map[Identity][]*peer{}
 	seen := map[string]bool{}
-	for i := range cfg.Peers {
-		p := newPeer(e, cfg.Peers[i])
-		e.peers = append(e.peers, p)
+	for _, p := range peers {
 		e.byName[p.Name] = p
 		e.byRemoteID[p.RemoteID] = append(e.byRemoteID[p.RemoteID], p)
 		for _, prop := range p.IKE {
@@ -78,7 +85,6 @@ func New(cfg Config, rand io.Reader) *Engine {
 			}
 		}
 	}
-	return e
 }
 
 // HandleDatagram takes one received IKE message through its stages: header,
@@ -125,7 +131,7 @@ func (e *Engine) Command(now time.Time, c Command) error {
 	e.now = now
 	switch c := c.(type) {
 	case Connect:
-		return e.withPeer(c.Peer, func(p *peer) { p.connectTo(c.Path) })
+		return e.withPeer(c.Peer, func(p *peer) { p.connectTo(c) })
 	case Disconnect:
 		return e.withPeer(c.Peer, (*peer).disconnect)
 	case Shutdown:
@@ -221,15 +227,9 @@ func (e *Engine) newSPI() (spi wire.SPI, err error) {
 	return spi, nil
 }
 
-// jitter shortens d by up to a quarter, so that peers which failed together
-// do not return together.
-func (e *Engine) jitter(d time.Duration) time.Duration {
-	b, err := e.random(1)
-	if err != nil {
-		return d
-	}
-	return d - d/4*time.Duration(b[0])/256
-}
+// jitter is any wait up to d, so that peers which failed together return
+// spread over all of it.
+func (e *Engine) jitter(d time.Duration) time.Duration { return d - e.part(d) }
 
 // refuseVersion answers a request of a later major version with what we speak
 // (RFC 7296 section 2.5), unprotected and few times a second. IKEv1 gets no

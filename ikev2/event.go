@@ -64,6 +64,7 @@ const (
 	ReasonNotify                 // another protected error notify
 	ReasonRekeyed                // a child SA with new keys takes over, or has
 	ReasonExpired                // its lifetime is over and nothing replaced it
+	ReasonReconfigured           // the configuration has changed
 )
 
 var reasonNames = [...]string{
@@ -71,7 +72,7 @@ var reasonNames = [...]string{
 	ReasonAuthMethod: "auth_method", ReasonWrongResponder: "wrong_responder", ReasonAuthFailed: "authentication_failed",
 	ReasonChildProposal: "child_proposal", ReasonSelectors: "selectors", ReasonChildRefused: "child_refused", ReasonMalformed: "malformed",
 	ReasonDeleted: "deleted_by_peer", ReasonDisconnect: "disconnect", ReasonDead: "dead_peer", ReasonReplaced: "replaced", ReasonNotify: "error_notify",
-	ReasonRekeyed: "rekeyed", ReasonExpired: "expired",
+	ReasonRekeyed: "rekeyed", ReasonExpired: "expired", ReasonReconfigured: "reconfigured",
 }
 
 // String is the reason's name in logs and scripts.

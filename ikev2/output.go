@@ -27,10 +27,13 @@ type Datagram struct {
 type Command interface{ command() }
 
 // Connect brings a peer up: the engine tries, again and again with back-off,
-// until Disconnect. A second Connect moves further tries to its Path.
+// until Disconnect. A second Connect moves further tries to its Path. With Anew
+// it tries at once, even where the peer is up: the new IKE SA takes the place of
+// that one when it is authenticated.
 type Connect struct {
 	Peer string
 	Path Path
+	Anew bool
 }
 
 // Disconnect takes a peer down, telling it so, and stops trying.
