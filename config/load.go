@@ -48,9 +48,7 @@ type reader struct {
 // Parse reads a configuration, whichever spelling it is in; name is for the
 // positions in reports. The error is an *Error.
 func Parse(name string, text []byte, lookups Lookups) (*Config, error) {
-	r := &reader{file: name, lookups: lookups, cfg: &Config{File: name, Gateway: Gateway{
-		IKEPort: DefaultIKEPort, NATTPort: DefaultNATTPort, Device: DefaultDevice,
-	}}}
+	r := &reader{file: name, lookups: lookups, cfg: &Config{File: name, Gateway: newGateway()}}
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	if r.readable(text) && r.read(text) {
 		validate(r)
@@ -117,11 +115,4 @@ func detect(name string, text []byte) Format {
 		return FormatVyOSTree
 	}
 	return FormatTOML
-}
-
-func newPeer(name string) Peer {
-	return Peer{
-		Name: name, RemoteIKEPort: DefaultIKEPort, RemoteNATTPort: DefaultNATTPort,
-		IKELifetime: DefaultIKELifetime, DPD: DefaultDPD, Keepalive: DefaultKeepalive, Where: Places{},
-	}
 }

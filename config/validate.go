@@ -12,6 +12,7 @@ import (
 // validate judges what no single setting shows. What a reader has complained
 // of already is left alone.
 func validate(r *reader) {
+	settle(r)
 	if len(r.cfg.Peers) == 0 && r.errors == 0 {
 		r.error(Pos{r.file, 1, 1}, "write [peer.NAME] with its settings", "there is no peer")
 	}
@@ -25,6 +26,8 @@ func validate(r *reader) {
 		}
 		validateAddresses(r, p)
 		validateIdentities(r, p)
+		validatePPK(r, p)
+		validateTiming(r, p)
 		for j := range p.Tunnels {
 			validateTunnel(r, p, &p.Tunnels[j])
 		}
@@ -32,6 +35,7 @@ func validate(r *reader) {
 			r.error(p.Where[""].Pos, "name the networks on both sides, as in culvert's examples", "peer %q has no tunnel", p.Name)
 		}
 	}
+	validatePools(r)
 	validatePairs(r)
 	validateOverlaps(r)
 }
@@ -92,8 +96,8 @@ func validatePairs(r *reader) {
 }
 
 func validateTunnel(r *reader, p *Peer, t *Tunnel) {
-	wantNetwork(r, p, t, "local", t.Local)
-	wantNetwork(r, p, t, "remote", t.Remote)
+	wantNetwork(r, p, t, "local", t.Local, t.LocalDynamic)
+	wantNetwork(r, p, t, "remote", t.Remote, t.RemoteDynamic)
 	if len(t.Local) == 0 || len(t.Remote) == 0 {
 		return
 	}
@@ -105,13 +109,13 @@ func validateTunnel(r *reader, p *Peer, t *Tunnel) {
 			validateSides(r, t, l, s, where)
 		}
 	}
-	if !matched {
+	if !matched && !t.LocalDynamic && !t.RemoteDynamic {
 		r.error(where, "give both sides an IPv4 network, or both an IPv6 one", "tunnel %q of peer %q has IPv4 on one side and IPv6 on the other only", t.Name, p.Name)
 	}
 }
 
-func wantNetwork(r *reader, p *Peer, t *Tunnel, setting string, s []wire.Selector) {
-	if where := t.Where[setting]; len(s) == 0 && !where.Given {
+func wantNetwork(r *reader, p *Peer, t *Tunnel, setting string, s []wire.Selector, dynamic bool) {
+	if where := t.Where[setting]; len(s) == 0 && !dynamic && !where.Given {
 		r.error(where.Pos, "add "+where.Setting("10.1.0.0/16"), "tunnel %q of peer %q has no %s network", t.Name, p.Name, setting)
 	}
 }

@@ -52,11 +52,12 @@ type childSA struct {
 	replaces, replaced bool
 	replacedBy         *childSA
 	lowNonce           []byte // the lower nonce of the exchange that made it
+	volume             volume
 	timers             timers
 }
 
 func (sa *ikeSA) newChild(cfg *Child) *childSA {
-	c := &childSA{sa: sa, cfg: cfg}
+	c := &childSA{sa: sa, cfg: cfg, volume: sa.e.volume(cfg)}
 	c.timers = timers{owner: c, pos: -1}
 	return c
 }

@@ -68,12 +68,15 @@ const (
 type Child struct {
 	Name          string
 	Local, Remote []wire.Selector
-	ESP           []Proposal
+	// LocalDynamic and RemoteDynamic put the virtual address of that side beside
+	// the selectors, or where there is none its address outside.
+	LocalDynamic, RemoteDynamic bool
+	ESP                         []Proposal
 	// Lifetime is the age at which the child SA is replaced. 0 means 1 h;
 	// negative: never.
 	Lifetime time.Duration
-	// LifeBytes and LifePackets replace the child when it has carried so much
-	// in one direction. 0: no such limit.
+	// LifeBytes and LifePackets are how much the child carries in one direction
+	// before it is replaced (RFC 4301 section 4.4.2.1). 0: no such limit.
 	LifeBytes, LifePackets uint64
 	Start                  StartMode
 }

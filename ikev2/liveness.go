@@ -65,4 +65,5 @@ func (c *childSA) traffic(t Traffic, now time.Time) {
 	if t.In && c.state == childHeld {
 		c.activate()
 	}
+	c.spend(t)
 }
