@@ -113,7 +113,7 @@ func (p *peer) lost(sa *ikeSA) {
 		p.attempt = nil
 		p.failed++
 	case p.up:
-		p.up = nil
+		p.up, p.stale = nil, false
 	default:
 		return
 	}

@@ -31,6 +31,11 @@ const (
 	Removed
 )
 
+var changeNames = [...]string{"unchanged", "adjusted", "reestablished", "added", "removed"}
+
+// String is the change's name in logs and scripts.
+func (c Change) String() string { return changeNames[c] }
+
 // Reconfigure has the engine work by another configuration from now on, and
 // says by name what that means for the peers of both. Peers and children are
 // matched by their names. SAs that are not authenticated yet go on and are
@@ -260,6 +265,9 @@ func (c *childSA) adjust(was *Child) {
 	}
 	if c.state == childHeld {
 		c.sa.e.setTimer(&c.timers, timerRekey, time.Time{})
+	}
+	if was.LifeBytes != c.cfg.LifeBytes || was.LifePackets != c.cfg.LifePackets {
+		c.volume = c.sa.e.volume(c.cfg)
 	}
 	if !reflect.DeepEqual(was.ESP, c.cfg.ESP) {
 		c.rekey()
