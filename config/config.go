@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"path/filepath"
 	"time"
 
 	"culvert/ikev2"
@@ -20,6 +21,14 @@ type Config struct {
 	// Warnings are what there was to say about a configuration that can be
 	// used, in the order of the file.
 	Warnings []Diagnostic
+}
+
+// Path is where a file is that the configuration names: relative to its folder.
+func (c *Config) Path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(c.File), name)
 }
 
 // Format is a spelling of a configuration.
@@ -43,18 +52,21 @@ type Gateway struct {
 	// MTU is that of the inner packets in bytes; 0 derives it from the path.
 	MTU int
 	// CookieThreshold is the number of half-open IKE SAs above which a peer has
-	// to return a cookie first (RFC 7296 section 2.6); HalfOpenLimit and
-	// HalfOpenPerSource, of all and of one address, those above which none is
-	// added. 0 is off.
+	// to return a cookie first (RFC 7296 section 2.6), CookiesAlways 0 of them;
+	// HalfOpenLimit and HalfOpenPerSource, of all and of one address, those above
+	// which none is added. 0 is off.
 	CookieThreshold, HalfOpenLimit, HalfOpenPerSource int
 	// HalfOpenLifetime is how long a peer has for authenticating itself.
 	HalfOpenLifetime time.Duration
-	// ResumptionKey is a file with the 32 octets that seal our tickets (RFC
-	// 5723), in base64; without one there are no tickets. ResumptionLifetime is
-	// how long they are good.
-	ResumptionKey      Secret
-	ResumptionLifetime time.Duration
+	// ResumptionKeyFile holds the key that seals our tickets (RFC 5723), or will;
+	// "" is none: no tickets are given. Config.Path finds it.
+	ResumptionKeyFile string
+	// Where has the settings by their native names; "" is nothing.
+	Where Places
 }
+
+// CookiesAlways is the CookieThreshold that every peer is above.
+const CookiesAlways = -1
 
 // Pool is a range of virtual addresses for peers (RFC 7296 section 2.19).
 type Pool struct {
@@ -142,6 +154,9 @@ type Tunnel struct {
 	LifetimeBytes, LifetimePackets uint64
 	// Start says what brings the child SA up.
 	Start ikev2.StartMode
+	// SinglePair makes a child SA for each pair of selectors, for peers that
+	// know no other.
+	SinglePair bool
 	// Where has "local", "remote" and "esp"; "" is the tunnel itself.
 	Where Places
 }
@@ -153,10 +168,9 @@ const (
 	DefaultNATTPort           = 4500
 	DefaultDevice             = "culvert0"
 	DefaultCookieThreshold    = 30
-	DefaultHalfOpenLimit      = 1000
-	DefaultHalfOpenPerSource  = 5
+	DefaultHalfOpenLimit      = 4096
+	DefaultHalfOpenPerSource  = 64 // peers may come back together from behind one NAT
 	DefaultHalfOpenLifetime   = 30 * time.Second
-	DefaultResumptionLifetime = time.Hour
 	DefaultIKELifetime        = 4 * time.Hour
 	DefaultLifetime           = time.Hour
 	DefaultDPD                = 30 * time.Second
@@ -174,7 +188,7 @@ func newGateway() Gateway {
 	return Gateway{
 		IKEPort: DefaultIKEPort, NATTPort: DefaultNATTPort, Device: DefaultDevice,
 		CookieThreshold: DefaultCookieThreshold, HalfOpenLimit: DefaultHalfOpenLimit, HalfOpenPerSource: DefaultHalfOpenPerSource,
-		HalfOpenLifetime: DefaultHalfOpenLifetime, ResumptionLifetime: DefaultResumptionLifetime,
+		HalfOpenLifetime: DefaultHalfOpenLifetime, Where: Places{},
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 // essence is what a configuration comes to, whatever spelling it had.
 func essence(c *Config) *Config {
 	e := &Config{Gateway: c.Gateway}
+	e.Gateway.Where = nil
 	for _, p := range c.Pools {
 		p.Where = nil
 		e.Pools = append(e.Pools, p)
@@ -167,7 +168,7 @@ func TestDocumentedForm(t *testing.T) {
 	}
 	cfg := mustParse(t, "doc.toml", text.String())
 	p := cfg.Peers[0]
-	for _, where := range []Places{p.Where, p.Tunnels[0].Where, cfg.Pools[0].Where} {
+	for _, where := range []Places{cfg.Gateway.Where, p.Where, p.Tunnels[0].Where, cfg.Pools[0].Where} {
 		for setting, place := range where {
 			if !place.Given && !strings.HasPrefix(setting, "psk_") && !strings.HasPrefix(setting, "ppk_") {
 				t.Errorf("%s is not documented", setting)

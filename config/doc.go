@@ -26,12 +26,11 @@
 //	natt_port = 4500
 //	device    = "culvert0"
 //	mtu       = 1400          # of inner packets; left out: from the path
-//	cookie_threshold     = 30 # half-open IKE SAs above which cookies are asked for, or "off"
-//	half_open_limit      = 1000
-//	half_open_per_source = 5
+//	cookie_threshold     = 30 # half-open IKE SAs above which cookies are asked for; "always", "off"
+//	half_open_limit      = 4096 # or "off"
+//	half_open_per_source = 64   # or "off"
 //	half_open_lifetime   = "30s"
-//	resumption_key_file  = "tickets.key" # 32 octets in base64; left out: no tickets
-//	resumption_lifetime  = "1h"
+//	resumption_key_file  = "tickets.key" # made if it is not there; left out: no tickets
 //
 //	[pool.NAME]               # virtual addresses for peers
 //	addresses = "10.9.0.0/24" # or "10.9.0.10-10.9.0.99"
@@ -80,4 +79,5 @@
 //	lifetime  = "1h"                            # or "off"
 //	lifetime_bytes   = 100_000_000_000          # left out: no limit
 //	lifetime_packets = 1_000_000_000
+//	single_pair      = false                    # a child SA for each pair of selectors
 package config

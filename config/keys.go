@@ -39,13 +39,9 @@ var (
 		"whoever has a quantum computer some day can guess it (RFC 8784 section 6)",
 		[]keySource{keyFile, keyEnv, keyInline, keyBase64},
 	}
-	resumptionKey = &keyKind{setting: "resumption_key", noun: "key for tickets", sources: []keySource{keyFile}} // its length is checked
 )
 
-const (
-	maxKey           = 4096
-	resumptionKeyLen = 32
-)
+const maxKey = 4096
 
 // secret gets the key from where it is. Nothing of an inline key, and nothing
 // that looks like one in the wrong place, is reported.

@@ -29,10 +29,7 @@ func Load(path string) (*Config, error) {
 	return Parse(path, text, Lookups{
 		Env: os.LookupEnv,
 		KeyFile: func(name string) ([]byte, error) {
-			if !filepath.IsAbs(name) {
-				name = filepath.Join(filepath.Dir(path), name)
-			}
-			return ReadKeyFile(name)
+			return ReadKeyFile((&Config{File: path}).Path(name))
 		},
 	})
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding/base64"
 	"fmt"
 	"slices"
 	"strconv"
@@ -55,10 +54,10 @@ func (p Places) forgive(key string) {
 }
 
 func (n native) gateway(t *tomlTable) {
-	g, where := &n.cfg.Gateway, Places{}
-	n.each(t, where, n.gatewaySettings(g))
+	g := &n.cfg.Gateway
+	n.each(t, g.Where, n.gatewaySettings(g))
 	if g.IKEPort == g.NATTPort {
-		n.error(where["ike_port"].Pos, "leave both out for 500 and 4500", "ike_port and natt_port are the same")
+		n.error(g.Where["ike_port"].Pos, "leave both out for 500 and 4500", "ike_port and natt_port are the same")
 	}
 }
 
@@ -69,29 +68,12 @@ func (n native) gatewaySettings(g *Gateway) settings {
 		"natt_port":            number(n, &g.NATTPort, parsePort),
 		"device":               text(n, &g.Device, parseDevice),
 		"mtu":                  number(n, &g.MTU, parseMTU),
-		"cookie_threshold":     numberOrOff(n, &g.CookieThreshold, parseLimit),
-		"half_open_limit":      numberOrOff(n, &g.HalfOpenLimit, parseLimit),
-		"half_open_per_source": numberOrOff(n, &g.HalfOpenPerSource, parseLimit),
+		"cookie_threshold":     numberOr(n, &g.CookieThreshold, parseLimit, cookieWords),
+		"half_open_limit":      numberOr(n, &g.HalfOpenLimit, parseLimit, limitWords),
+		"half_open_per_source": numberOr(n, &g.HalfOpenPerSource, parseLimit, limitWords),
 		"half_open_lifetime":   text(n, &g.HalfOpenLifetime, parseDuration),
-		"resumption_key_file":  func(it *tomlItem) { g.ResumptionKey = n.resumptionKey(it) },
-		"resumption_lifetime":  text(n, &g.ResumptionLifetime, parseDuration),
+		"resumption_key_file":  text(n, &g.ResumptionKeyFile, parseFileName),
 	}
-}
-
-// resumptionKey decodes what is in the file.
-func (n native) resumptionKey(it *tomlItem) (key Secret) {
-	name, ok := want[string](n, it, "a string", "")
-	if !ok {
-		return key
-	}
-	before := n.errors
-	key = n.secret(resumptionKey, keyFile, name, it.pos)
-	raw, err := base64.StdEncoding.DecodeString(string(key.Bytes()))
-	if n.errors == before && (err != nil || len(raw) != resumptionKeyLen) {
-		n.error(it.pos, "make one with: (umask 077; openssl rand -base64 32 > FILE)", "resumption_key_file does not hold %d octets in base64", resumptionKeyLen)
-	}
-	*key.key = raw
-	return key
 }
 
 func (n native) pool(name *tomlItem, t *tomlTable) {
@@ -198,6 +180,7 @@ func (n native) tunnelSettings(t *Tunnel) settings {
 		"lifetime_bytes":   number(n, &t.LifetimeBytes, parseCount),
 		"lifetime_packets": number(n, &t.LifetimePackets, parseCount),
 		"start":            oneOf(n, &t.Start, startWords),
+		"single_pair":      n.flag(&t.SinglePair),
 	}
 }
 
@@ -291,11 +274,17 @@ func number[T any](n native, dst *T, parse func(int64) (T, *fault)) func(*tomlIt
 	}
 }
 
-// numberOrOff is for limits, of which 0 is none.
-func numberOrOff(n native, dst *int, parse func(int64) (int, *fault)) func(*tomlItem) {
+// numberOr is for a number that a word can stand for.
+func numberOr(n native, dst *int, parse func(int64) (int, *fault), special words[int]) func(*tomlItem) {
 	return func(it *tomlItem) {
-		if it.value == "off" {
-			*dst = 0
+		if s, isString := it.value.(string); isString {
+			take(&n.reports, s, it.pos, dst, func(s string) (int, *fault) {
+				v, f := special.parse(s)
+				if f != nil {
+					f = faultf("write a number, or "+special.choice(), "%q is not a limit", s)
+				}
+				return v, f
+			})
 			return
 		}
 		number(n, dst, parse)(it)

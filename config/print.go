@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"encoding/base64"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -44,7 +46,7 @@ func setUnless[T comparable](w *printer, key string, value, standard T, format f
 
 func (w *printer) gateway(g Gateway) {
 	standard := newGateway()
-	if g == standard {
+	if g.Where = standard.Where; reflect.DeepEqual(g, standard) {
 		return
 	}
 	w.table("gateway")
@@ -55,12 +57,11 @@ func (w *printer) gateway(g Gateway) {
 	setUnless(w, "natt_port", g.NATTPort, standard.NATTPort, portText)
 	setUnless(w, "device", g.Device, standard.Device, quoteTOML)
 	setUnless(w, "mtu", g.MTU, standard.MTU, strconv.Itoa)
-	setUnless(w, "cookie_threshold", g.CookieThreshold, standard.CookieThreshold, limitText)
-	setUnless(w, "half_open_limit", g.HalfOpenLimit, standard.HalfOpenLimit, limitText)
-	setUnless(w, "half_open_per_source", g.HalfOpenPerSource, standard.HalfOpenPerSource, limitText)
+	setUnless(w, "cookie_threshold", g.CookieThreshold, standard.CookieThreshold, numberText(cookieWords))
+	setUnless(w, "half_open_limit", g.HalfOpenLimit, standard.HalfOpenLimit, numberText(limitWords))
+	setUnless(w, "half_open_per_source", g.HalfOpenPerSource, standard.HalfOpenPerSource, numberText(limitWords))
 	setUnless(w, "half_open_lifetime", g.HalfOpenLifetime, standard.HalfOpenLifetime, durationText)
-	w.key(resumptionKey, g.ResumptionKey)
-	setUnless(w, "resumption_lifetime", g.ResumptionLifetime, standard.ResumptionLifetime, durationText)
+	setUnless(w, "resumption_key_file", g.ResumptionKeyFile, "", quoteTOML)
 }
 
 func (w *printer) pool(p *Pool) {
@@ -146,6 +147,7 @@ func (w *printer) tunnel(peer string, p *Peer, t *Tunnel) {
 	w.networks("local", t.Local, t.LocalDynamic)
 	w.networks("remote", t.Remote, t.RemoteDynamic)
 	w.proposals("esp", t.ESP)
+	setUnless(w, "single_pair", t.SinglePair, false, strconv.FormatBool)
 	setUnless(w, "start", t.Start, standard.Start, startWords.text)
 	setUnless(w, "lifetime", t.Lifetime, standard.Lifetime, durationText)
 	setUnless(w, "lifetime_bytes", t.LifetimeBytes, 0, countText)
@@ -194,12 +196,9 @@ func portText(p uint16) string { return strconv.Itoa(int(p)) }
 
 func countText(n uint64) string { return strconv.FormatUint(n, 10) }
 
-// limitText is "off" for none.
-func limitText(n int) string {
-	if n == 0 {
-		return `"off"`
-	}
-	return strconv.Itoa(n)
+// numberText is the word for a number where there is one.
+func numberText(special words[int]) func(int) string {
+	return func(n int) string { return cmp.Or(special.text(n), strconv.Itoa(n)) }
 }
 
 // durationText is "4h" where time says "4h0m0s", and "off" for none.

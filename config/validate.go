@@ -173,7 +173,7 @@ type claim struct {
 func validateOverlaps(r *reader) {
 	claims := r.cfg.claims()
 	slices.SortStableFunc(claims, func(a, b claim) int { return a.remote.Start.Compare(b.remote.Start) })
-	seen := map[[2]*Tunnel]bool{}
+	said := map[[2]*Tunnel]bool{}
 	for i, a := range claims {
 		for _, b := range claims[i+1:] {
 			if b.remote.Start.Compare(a.remote.End) > 0 {
@@ -183,15 +183,36 @@ func validateOverlaps(r *reader) {
 			if second.order < first.order {
 				first, second = second, first
 			}
-			pair := [2]*Tunnel{first.tunnel, second.tunnel}
-			if local, both := sameTraffic(first, second); both && !seen[pair] {
-				seen[pair] = true
-				r.error(second.tunnel.Where["remote"].Pos, fmt.Sprintf("the other is on line %d; keep the network in one of them", first.tunnel.Where["remote"].Line),
-					"tunnel %q of peer %q overlaps tunnel %q of peer %q: both take traffic between %v and %v",
-					second.tunnel.Name, second.peer.Name, first.tunnel.Name, first.peer.Name, local, second.remote)
+			if local, both := sameTraffic(first, second); both {
+				overlapping(r, first, second, local, said)
 			}
 		}
 	}
+}
+
+// overlapping speaks of two claims on the same traffic, once for two tunnels.
+// Where one network lies within that of another peer the narrower one has it,
+// as with routes.
+func overlapping(r *reader, first, second claim, local wire.Selector, said map[[2]*Tunnel]bool) {
+	where, hint := second.tunnel.Where["remote"].Pos, fmt.Sprintf("the other is on line %d", first.tunnel.Where["remote"].Line)
+	pair := [2]*Tunnel{first.tunnel, second.tunnel}
+	switch {
+	case first.peer != second.peer && nested(first.remote, second.remote):
+		r.warn(where, hint, "%s and %s are one within the other: the narrower one takes what is in both", second, first)
+	case !said[pair]:
+		said[pair] = true
+		r.error(where, hint+"; keep the network in one of them", "tunnel %q of peer %q overlaps tunnel %q of peer %q: both take traffic between %v and %v",
+			second.tunnel.Name, second.peer.Name, first.tunnel.Name, first.peer.Name, local, second.remote)
+	}
+}
+
+func (c claim) String() string {
+	return fmt.Sprintf("%v of tunnel %q of peer %q", c.remote, c.tunnel.Name, c.peer.Name)
+}
+
+// nested says whether the addresses of one are a part of the other's.
+func nested(a, b wire.Selector) bool {
+	return (holds(a, b) || holds(b, a)) && (a.Start != b.Start || a.End != b.End)
 }
 
 func (c *Config) claims() []claim {

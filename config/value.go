@@ -167,6 +167,14 @@ func parseWait(s string) (time.Duration, *fault) {
 	return d, nil
 }
 
+// parseFileName reads the name of a file, which is not looked at.
+func parseFileName(s string) (string, *fault) {
+	if s == "" || strings.Contains(s, "\x00") {
+		return "", faultf("write the name of a file", "%q cannot be a file's name", s)
+	}
+	return s, nil
+}
+
 // parseTries reads how often something is sent.
 func parseTries(n int64) (int, *fault) {
 	if n < 1 || n > 100 {

@@ -22,6 +22,8 @@ var (
 	fragmentations  = words[ikev2.Mode]{{"true", ikev2.ModePrefer}, {"false", ikev2.ModeOff}, {"force", ikev2.ModeRequire}}
 	postQuantums    = words[ikev2.Mode]{{"prefer", ikev2.ModePrefer}, {"require", ikev2.ModeRequire}, {"off", ikev2.ModeOff}}
 	duplicatesWords = words[ikev2.DuplicatePolicy]{{"replace", ikev2.DuplicatesReplace}, {"keep", ikev2.DuplicatesKeep}, {"never", ikev2.DuplicatesNever}}
+	limitWords      = words[int]{{"off", 0}}
+	cookieWords     = words[int]{{"always", CookiesAlways}, {"off", 0}}
 	startWords      = words[ikev2.StartMode]{{"now", ikev2.StartNow}, {"traffic", ikev2.StartTraffic}, {"peer", ikev2.StartPeer}}
 )
 
@@ -58,5 +60,8 @@ func (w words[T]) choice() string {
 		all = append(all, one.toml())
 	}
 	last := len(all) - 1
+	if last == 0 {
+		return all[0]
+	}
 	return strings.Join(all[:last], ", ") + " or " + all[last]
 }

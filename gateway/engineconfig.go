@@ -18,7 +18,6 @@ func engineConfig(cfg *config.Config, keyLog bool) ikev2.Config {
 			CookieThreshold: offWhenZero(g.CookieThreshold), HalfOpen: offWhenZero(g.HalfOpenLimit),
 			HalfOpenPerSource: offWhenZero(g.HalfOpenPerSource), HalfOpenLifetime: g.HalfOpenLifetime,
 		},
-		Resume: ikev2.ResumePolicy{Key: g.ResumptionKey.Bytes(), Lifetime: g.ResumptionLifetime},
 	}
 	for _, p := range cfg.Pools {
 		out.Pools = append(out.Pools, p.Pool)
@@ -45,7 +44,7 @@ func enginePeer(p *config.Peer) ikev2.Peer {
 	for _, t := range p.Tunnels {
 		out.Children = append(out.Children, ikev2.Child{
 			Name: t.Name, Local: t.Local, Remote: t.Remote, LocalDynamic: t.LocalDynamic, RemoteDynamic: t.RemoteDynamic, ESP: t.ESP,
-			Lifetime: offWhenZero(t.Lifetime), LifeBytes: t.LifetimeBytes, LifePackets: t.LifetimePackets, Start: t.Start,
+			Lifetime: offWhenZero(t.Lifetime), LifeBytes: t.LifetimeBytes, LifePackets: t.LifetimePackets, Start: t.Start, SinglePair: t.SinglePair,
 		})
 	}
 	return out

@@ -3,6 +3,7 @@ package ikev2
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Audit looks for what must never be: a change of state that the table
@@ -32,6 +33,11 @@ func (e *Engine) Audit() error {
 		check((sa.state == stateHeir) == (sa.heirOf != nil && sa.heirOf.heir == sa), "IKE SA %v in state %d is nobody's heir", sa.id(), sa.state)
 		check(sa.heir == nil || sa.state == stateUp && e.sas[sa.heir.ownSPI()] == sa.heir, "heir of IKE SA %v in state %d", sa.id(), sa.state)
 	}
+	for p, list := range e.claims {
+		for _, c := range list {
+			check(e.spis.get(c.in) == c && c.state != childGone, "forgotten child %08x claims %v", c.in, p)
+		}
+	}
 	for _, p := range e.peers {
 		p.audit(check)
 		if p.timers.pos >= 0 {
@@ -57,6 +63,14 @@ func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int 
 		all = append(all[:len(all):len(all)], sa.pending)
 	}
 	check(len(sa.children) == 0 || sa.state == stateUp, "children of IKE SA %v in state %d", sa.id(), sa.state)
+	check(len(sa.wishes) <= (maxParts+1)*max(1, len(sa.peerChildren())), "IKE SA %v has %d wishes", sa.id(), len(sa.wishes))
+	for _, c := range sa.children {
+		for _, p := range c.remotePrefixes() {
+			check(slices.Contains(e.claims[p], c), "child %08x does not claim %v", c.in, p)
+		}
+		rival := e.claims.rival(c)
+		check(rival == nil || !c.live(), "child %08x carries what is another peer's", c.in)
+	}
 	for _, c := range all {
 		check(c.sa == sa && e.spis.get(c.in) == c, "inbound SPI %08x belongs to another child", c.in)
 		check(c.sending == (c.state == childUp), "child %08x in state %d sends: %v", c.in, c.state, c.sending)
@@ -71,9 +85,19 @@ func (sa *ikeSA) auditPolicy(check func(bool, string, ...any)) {
 		return
 	}
 	check(sa.e.byName[sa.peer.Name] == sa.peer, "IKE SA %v is up for peer %s, which is not configured any more", sa.id(), sa.peer.Name)
+	for _, w := range sa.wishes {
+		check(sa.peer.has(w.cfg), "IKE SA %v wishes for child %s, which is not configured", sa.id(), w.cfg.Name)
+	}
 	for _, c := range sa.children {
 		check(!c.live() || sa.peer.has(c.cfg), "child %08x lives by a policy that is no more", c.in)
 	}
+}
+
+func (sa *ikeSA) peerChildren() []Child {
+	if sa.peer == nil {
+		return nil
+	}
+	return sa.peer.Children
 }
 
 func (sa *ikeSA) waitingChildren() (n int) {
@@ -94,4 +118,5 @@ func (p *peer) audit(check func(bool, string, ...any)) {
 	}
 	check(!p.idle() || p.timers.pos >= 0, "peer %s is wanted and nothing is done for it", p.Name)
 	check(!p.stale || p.wanted && p.up != nil, "peer %s is to be renewed and not wanted, or not up", p.Name)
+	check(len(p.acquired) <= len(p.Children), "peer %s keeps %d wishes of packets", p.Name, len(p.acquired))
 }

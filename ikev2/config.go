@@ -79,6 +79,9 @@ type Child struct {
 	// before it is replaced (RFC 4301 section 4.4.2.1). 0: no such limit.
 	LifeBytes, LifePackets uint64
 	Start                  StartMode
+	// SinglePair has one pair of selectors to a child SA, several child SAs where
+	// there are more, as some peers demand (RFC 7296 section 2.9).
+	SinglePair bool
 }
 
 // Timing holds a peer's intervals. A zero field means its default; a negative

@@ -1,6 +1,7 @@
 package ikev2
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -24,17 +25,20 @@ type Engine struct {
 	byRemoteID map[Identity][]*peer
 	accepted   []Proposal // every peer's IKE proposals, each once
 
-	sas   map[wire.SPI]*ikeSA // by our own SPI
-	inits map[initKey]*ikeSA  // as responder, by what identifies an IKE_SA_INIT
-	spis  spiTable
-	heap  timerHeap
-	out   []Output
-	drops [numDrops]uint64
+	sas    map[wire.SPI]*ikeSA // by our own SPI
+	inits  map[initKey]*ikeSA  // as responder, by what identifies an IKE_SA_INIT
+	claims claims              // child SAs by what they protect
+	spis   spiTable
+	heap   timerHeap
+	out    []Output
+	drops  [numDrops]uint64
 	// halfOpen counts responder SAs that are not authenticated.
 	halfOpen int
 	// badTransitions counts changes of state that the table forbids: a bug.
 	badTransitions int
 
+	// then is what is done when the input at hand has been dealt with.
+	then []func()
 	// ticks counts the events in the lives of SAs whose order matters.
 	ticks uint64
 	// shut: Shutdown was said.
@@ -61,7 +65,7 @@ func New(cfg Config, rand io.Reader) *Engine {
 	if cfg.NATTPort == 0 {
 		cfg.NATTPort = 4500
 	}
-	e := &Engine{cfg: cfg, rand: rand, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}}
+	e := &Engine{cfg: cfg, rand: rand, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{}}
 	var peers []*peer
 	for _, policy := range cfg.Peers {
 		peers = append(peers, newPeer(e, policy.withDefaults()))
@@ -103,6 +107,11 @@ func (e *Engine) HandleDatagram(now time.Time, d Datagram) {
 	default:
 		e.dispatch(h, d)
 	}
+	for len(e.then) > 0 {
+		f := e.then[0]
+		e.then = e.then[1:]
+		f()
+	}
 }
 
 // dispatch hands a message to its SA. The initiator flag says which of the
@@ -126,12 +135,16 @@ func (e *Engine) dispatch(h wire.Header, d Datagram) {
 }
 
 // Command carries out what the operator or the data path asks for. The error
-// names a peer that is not configured.
+// names a peer or a child that is not configured.
 func (e *Engine) Command(now time.Time, c Command) error {
 	e.now = now
 	switch c := c.(type) {
 	case Connect:
 		return e.withPeer(c.Peer, func(p *peer) { p.connectTo(c) })
+	case Acquire:
+		var refused error
+		err := e.withPeer(c.Peer, func(p *peer) { refused = p.acquire(c) })
+		return cmp.Or(err, refused)
 	case Disconnect:
 		return e.withPeer(c.Peer, (*peer).disconnect)
 	case Shutdown:

@@ -46,25 +46,28 @@ type Reason uint8
 
 // The reasons.
 const (
-	ReasonNone            Reason = iota
-	ReasonNoProposal             // IKE proposals have nothing in common
-	ReasonUnknownIdentity        // nobody is configured for the pair of identities
-	ReasonWrongKey               // the identities are known, the AUTH value does not fit
-	ReasonAuthMethod             // the peer authenticates otherwise than by a pre-shared key
-	ReasonWrongResponder         // the responder is not the one we configured
-	ReasonAuthFailed             // the peer says AUTHENTICATION_FAILED
-	ReasonChildProposal          // ESP proposals have nothing in common
-	ReasonSelectors              // the traffic selectors have nothing in common
-	ReasonChildRefused           // the peer refused the child otherwise; Notify
-	ReasonMalformed              // an authenticated message broke the protocol
-	ReasonDeleted                // the peer deleted it
-	ReasonDisconnect             // we were told to
-	ReasonDead                   // the peer no longer answers
-	ReasonReplaced               // a newer SA of the same identities took over
-	ReasonNotify                 // another protected error notify
-	ReasonRekeyed                // a child SA with new keys takes over, or has
-	ReasonExpired                // its lifetime is over and nothing replaced it
-	ReasonReconfigured           // the configuration has changed
+	ReasonNone             Reason = iota
+	ReasonNoProposal              // IKE proposals have nothing in common
+	ReasonUnknownIdentity         // nobody is configured for the pair of identities
+	ReasonWrongKey                // the identities are known, the AUTH value does not fit
+	ReasonAuthMethod              // the peer authenticates otherwise than by a pre-shared key
+	ReasonWrongResponder          // the responder is not the one we configured
+	ReasonAuthFailed              // the peer says AUTHENTICATION_FAILED
+	ReasonChildProposal           // ESP proposals have nothing in common
+	ReasonSelectors               // the traffic selectors have nothing in common
+	ReasonChildRefused            // the peer refused the child otherwise; Notify
+	ReasonMalformed               // an authenticated message broke the protocol
+	ReasonDeleted                 // the peer deleted it
+	ReasonDisconnect              // we were told to
+	ReasonDead                    // the peer no longer answers
+	ReasonReplaced                // a newer SA of the same identities took over
+	ReasonNotify                  // another protected error notify
+	ReasonRekeyed                 // a child SA with new keys takes over, or has
+	ReasonExpired                 // its lifetime is over and nothing replaced it
+	ReasonSelectorConflict        // another peer's child SA has the same traffic; Rival
+	ReasonSinglePair              // one pair of selectors to a child SA is allowed
+	ReasonDuplicate               // the peer has an IKE SA, and its policy is to keep that
+	ReasonReconfigured            // the configuration has changed
 )
 
 var reasonNames = [...]string{
@@ -72,7 +75,9 @@ var reasonNames = [...]string{
 	ReasonAuthMethod: "auth_method", ReasonWrongResponder: "wrong_responder", ReasonAuthFailed: "authentication_failed",
 	ReasonChildProposal: "child_proposal", ReasonSelectors: "selectors", ReasonChildRefused: "child_refused", ReasonMalformed: "malformed",
 	ReasonDeleted: "deleted_by_peer", ReasonDisconnect: "disconnect", ReasonDead: "dead_peer", ReasonReplaced: "replaced", ReasonNotify: "error_notify",
-	ReasonRekeyed: "rekeyed", ReasonExpired: "expired", ReasonReconfigured: "reconfigured",
+	ReasonRekeyed: "rekeyed", ReasonExpired: "expired",
+	ReasonSelectorConflict: "selector_conflict", ReasonSinglePair: "single_pair_required", ReasonDuplicate: "duplicate",
+	ReasonReconfigured: "reconfigured",
 }
 
 // String is the reason's name in logs and scripts.
@@ -131,6 +136,10 @@ type Event struct {
 	// PeerLocalTS and PeerRemoteTS what the peer proposed for our side and its.
 	LocalTS, RemoteTS         []wire.Selector
 	PeerLocalTS, PeerRemoteTS []wire.Selector
-	Attempt                   int
-	Wait                      time.Duration
+	// Rival and RivalChild name the peer that has the traffic already, with
+	// ReasonSelectorConflict; RivalTS are the addresses on its side.
+	Rival, RivalChild string
+	RivalTS           []wire.Selector
+	Attempt           int
+	Wait              time.Duration
 }

@@ -179,6 +179,8 @@ func (sa *ikeSA) retransmit() {
 		tries = sa.timing().InitialTries
 	case sa.state == stateClosing:
 		tries = min(tries, 3)
+	case sa.contested.After(sa.heard):
+		tries = min(tries, contestedTries)
 	}
 	if x.tries < tries {
 		sa.resend(x)

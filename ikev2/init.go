@@ -51,7 +51,7 @@ func (t *initTask) response(*ikeSA, *message) error { return nil }
 
 // initTasks are a connection's first request. initTask comes first; the others
 // see the answer when initTask has taken it.
-func initTasks() []task { return []task{&initTask{}, natdTask{}} }
+func initTasks() []task { return []task{&initTask{}, natdTask{}, childlessTask{}} }
 
 func (sa *ikeSA) offerGroup(group uint16) (err error) {
 	sa.ke, err = keymat.NewKeyExchange(group, sa.e.rand)

@@ -27,12 +27,15 @@ type Datagram struct {
 type Command interface{ command() }
 
 // Connect brings a peer up: the engine tries, again and again with back-off,
-// until Disconnect. A second Connect moves further tries to its Path. With Anew
-// it tries at once, even where the peer is up: the new IKE SA takes the place of
-// that one when it is authenticated.
+// until Disconnect. A second Connect moves further tries to its Path.
 type Connect struct {
 	Peer string
 	Path Path
+	// Once has it tried once only, for what Acquire wants: not again when it
+	// fails or the IKE SA ends, and not soon after it failed.
+	Once bool
+	// Anew has it tried at once, even where the peer is up: the new IKE SA takes
+	// the place of that one when it is authenticated.
 	Anew bool
 }
 

@@ -17,7 +17,11 @@ type peer struct {
 	up      *ikeSA
 	stale   bool // up is to be replaced by one of our own
 	failed  int  // attempts since the peer was last up
-	timers  timers
+	// acquired are wishes of packets for when there is an IKE SA; again is when
+	// they may have it tried for.
+	acquired []*wish
+	again    time.Time
+	timers   timers
 }
 
 // withDefaults fills in what is left to the engine.
@@ -51,6 +55,10 @@ func newPeer(e *Engine, policy Peer) *peer {
 }
 
 func (p *peer) connectTo(c Connect) {
+	if c.Once {
+		p.connectOnce(c.Path)
+		return
+	}
 	was := p.wanted
 	p.path, p.wanted = c.Path, true
 	switch {
@@ -112,6 +120,9 @@ func (p *peer) lost(sa *ikeSA) {
 	case p.attempt:
 		p.attempt = nil
 		p.failed++
+		if !p.wanted {
+			p.rest()
+		}
 	case p.up:
 		p.up, p.stale = nil, false
 	default:
@@ -135,7 +146,7 @@ func (p *peer) expire(timerKind) {
 }
 
 // established makes sa the peer's SA. An older one of the same identities is
-// taken down only now that the new one is proven.
+// taken down only when the new one is proven, and its children are in use.
 func (p *peer) established(sa *ikeSA, initialContact bool) {
 	attempt, old := p.attempt, p.up
 	p.attempt, p.up, p.stale, p.failed = nil, sa, false, 0
@@ -148,7 +159,7 @@ func (p *peer) established(sa *ikeSA, initialContact bool) {
 	case initialContact:
 		old.end(ReasonReplaced) // the peer has forgotten it (RFC 7296 section 2.4)
 	default:
-		old.close(ReasonReplaced)
+		p.e.then = append(p.e.then, func() { old.close(ReasonReplaced) })
 	}
 }
 

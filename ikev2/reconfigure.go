@@ -5,8 +5,6 @@ import (
 	"reflect"
 	"slices"
 	"time"
-
-	"culvert/ikev2/wire"
 )
 
 // Change is what another configuration means for a peer.
@@ -128,11 +126,11 @@ func (p *peer) adopt(policy Peer, pools map[string]bool) Change {
 		p.end(ReasonReconfigured)
 	}
 	was := p.Peer
-	p.Peer, p.failed = policy, 0
+	p.Peer, p.failed, p.acquired, p.again = policy, 0, nil, time.Time{}
 	kept := keptChildren(was.Children, policy.Children)
 	for _, sa := range []*ikeSA{p.attempt, p.up} {
 		if sa != nil {
-			sa.adopt(&was, kept)
+			sa.conform(&was, kept)
 		}
 	}
 	return change
@@ -179,10 +177,14 @@ func sameTraffic(a, b *Child) bool {
 	return reflect.DeepEqual(x, y)
 }
 
-// adopter is a task that points at the policy of a child.
-type adopter interface{ adopt(kept map[*Child]*Child) }
+// aboutChild is a task that points at the policy of a child.
+type aboutChild interface{ conform(kept map[*Child]*Child) }
 
-func (t *childTask) adopt(kept map[*Child]*Child) { t.cfg = adopted(t.cfg, kept) }
+func (t *childTask) conform(kept map[*Child]*Child) {
+	if t.cfg = adopted(t.cfg, kept); t.wish != nil {
+		t.wish.cfg = t.cfg
+	}
+}
 
 // adopted is the policy that a child by cfg goes by from now on: the new one if
 // that is for the same traffic.
@@ -193,14 +195,14 @@ func adopted(cfg *Child, kept map[*Child]*Child) *Child {
 	return cfg
 }
 
-// adopt has an SA, and all that is on its way on it, go by the peer's new
-// policy. What was refused before is asked for again.
-func (sa *ikeSA) adopt(was *Peer, kept map[*Child]*Child) {
-	clear(sa.refused)
+// conform has an SA, and all that is on its way on it, go by the peer's new
+// policy.
+func (sa *ikeSA) conform(was *Peer, kept map[*Child]*Child) {
+	sa.conformWishes(kept)
 	for _, x := range sa.exchanges() {
 		for _, t := range x.tasks {
-			if a, ok := t.(adopter); ok {
-				a.adopt(kept)
+			if a, ok := t.(aboutChild); ok {
+				a.conform(kept)
 			}
 		}
 	}
@@ -212,6 +214,24 @@ func (sa *ikeSA) adopt(was *Peer, kept map[*Child]*Child) {
 	}
 }
 
+// conformWishes keeps the wishes that may still be had, divided as they are.
+// What was refused before is asked for again.
+func (sa *ikeSA) conformWishes(kept map[*Child]*Child) {
+	standing, before := sa.standingWishes(), sa.wishes
+	sa.wishes = nil
+	for _, w := range before {
+		w.cfg, w.refused, w.asleep = adopted(w.cfg, kept), 0, false
+		if sa.peer.has(w.cfg) && (w.once || w.cfg.Start == StartNow) {
+			sa.wishes = append(sa.wishes, w)
+		}
+	}
+	for _, w := range standing {
+		if !slices.ContainsFunc(before, func(v *wish) bool { return v.cfg == w.cfg && !v.once }) {
+			sa.wishes = append(sa.wishes, w)
+		}
+	}
+}
+
 // exchanges are the requests that are out or wait.
 func (sa *ikeSA) exchanges() (all []*exchange) {
 	if sa.active != nil {
@@ -220,7 +240,7 @@ func (sa *ikeSA) exchanges() (all []*exchange) {
 	return append(all, sa.queue...)
 }
 
-// adjust is adopt for an SA that is up.
+// adjust is conform for an SA that is up.
 func (sa *ikeSA) adjust(was *Peer, kept map[*Child]*Child) {
 	if was.IKELifetime != sa.peer.IKELifetime {
 		sa.e.restartLifetime(&sa.timers, sa.peer.IKELifetime)
@@ -233,14 +253,14 @@ func (sa *ikeSA) adjust(was *Peer, kept map[*Child]*Child) {
 	if !reflect.DeepEqual(was.IKE, sa.peer.IKE) {
 		sa.rekey()
 	}
-	sa.adoptChildren(kept)
+	sa.conformChildren(kept)
 	sa.bringUpChildren()
 }
 
-// adoptChildren: where the selectors are others the child SA ends, and the one
+// conformChildren: where the selectors are others the child SA ends, and the one
 // that takes its place is asked for whoever began the connection.
-func (sa *ikeSA) adoptChildren(kept map[*Child]*Child) {
-	var anew []*Child
+func (sa *ikeSA) conformChildren(kept map[*Child]*Child) {
+	var anew []*wish
 	for _, c := range slices.Clone(sa.children) {
 		was, is := c.cfg, kept[c.cfg]
 		switch {
@@ -249,12 +269,12 @@ func (sa *ikeSA) adoptChildren(kept map[*Child]*Child) {
 			c.cfg = is
 			c.adjust(was)
 		default:
-			anew = append(anew, is)
+			anew = append(anew, &wish{cfg: is, once: true})
 		}
 	}
 	sa.endUnwanted()
-	for _, cfg := range anew {
-		sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: cfg})
+	for _, w := range anew {
+		sa.want(w)
 	}
 }
 

@@ -112,6 +112,7 @@ func (t *rekeyIKETask) failed(sa *ikeSA, m *message) {
 			sa.report(Event{Kind: EventRefusedByPeer, Reason: ReasonNotify, Notify: n.NotifyType})
 		}
 		sa.e.rekeyLater(&sa.timers)
+		sa.bringUpChildren() // which waited for the answer
 	}
 }
 
@@ -221,7 +222,7 @@ func (sa *ikeSA) handOver(to *ikeSA) {
 		c.sa = to
 	}
 	to.queue, sa.queue = sa.queue, nil
-	to.refused = sa.refused
+	to.wishes, sa.wishes = sa.wishes, nil
 	to.born, to.proven, to.dialed, to.rank = sa.born, sa.proven, sa.dialed, sa.rank
 	to.heard, to.sent = sa.e.now, sa.sent
 	if sa.peer.up == sa {

@@ -91,16 +91,18 @@ type ikeSA struct {
 	answer   []byte            // our answer to it
 
 	children  []*childSA
-	pending   *childSA       // asked for by active, its inbound SPI reserved
-	refused   map[*Child]int // how often in a row a child SA came to nothing
-	heard     time.Time      // authenticated traffic of the peer, IKE or ESP
-	sent      time.Time      // anything of ours on path
+	pending   *childSA  // asked for by active, its inbound SPI reserved
+	wishes    []*wish   // child SAs to ask for
+	childless bool      // the peer takes an IKE_AUTH without a child (RFC 6023)
+	heard     time.Time // authenticated traffic of the peer, IKE or ESP
+	contested time.Time // when another SA last wanted this one's place
+	sent      time.Time // anything of ours on path
 	timers    timers
 	complaint wire.NotifyType // an unprotected error was reported
 }
 
 func (e *Engine) newSA(p *peer, initiator bool, path Path, first state) *ikeSA {
-	sa := &ikeSA{e: e, peer: p, initiator: initiator, path: path, born: e.tick(), refused: map[*Child]int{}}
+	sa := &ikeSA{e: e, peer: p, initiator: initiator, path: path, born: e.tick()}
 	sa.timers = timers{owner: sa, pos: -1}
 	sa.setState(first)
 	return sa
@@ -177,8 +179,10 @@ func (sa *ikeSA) establish(initialContact bool) {
 	sa.e.setTimer(&sa.timers, timerLifetime, time.Time{})
 	sa.heard = sa.e.now
 	sa.report(Event{Kind: EventEstablished, Suite: sa.suite})
+	sa.adopt()
 	sa.peer.established(sa, initialContact)
 	sa.armTimers()
+	sa.e.then = append(sa.e.then, sa.bringUpChildren)
 }
 
 // armTimers starts the life of an SA that is up.

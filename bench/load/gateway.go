@@ -21,7 +21,6 @@ import (
 	"culvert/gateway"
 	"culvert/natt"
 	"culvert/tun"
-	"culvert/tun/tuntest"
 )
 
 // The two ends' UDP ports: IKE, and IKE with ESP.
@@ -73,7 +72,7 @@ func Serve(ctx context.Context, peers int, questions io.Reader, answers io.Write
 
 func loopback(ikePort, nattPort uint16) (d *gateway.Doors, err error) {
 	d = &gateway.Doors{
-		Device:    tuntest.New(tuntest.Options{}),
+		Device:    newSilence(),
 		LocalAddr: func(netip.Addr) (netip.Addr, error) { return gatewayAddr, nil },
 		AddRoute:  func(netip.Prefix, tun.RouteOptions) error { return nil },
 		DelRoute:  func(netip.Prefix) error { return nil },
