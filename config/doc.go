@@ -26,7 +26,7 @@
 //	natt_port = 4500
 //	device    = "culvert0"
 //	mtu       = 1400          # of inner packets; left out: from the path
-//	cookie_threshold     = 30 # half-open IKE SAs above which cookies are asked for; "always", "off"
+//	cookie_threshold     = 30 # half-open IKE SA from which on cookies are asked for; "always", "off"
 //	half_open_limit      = 4096 # or "off"
 //	half_open_per_source = 64   # or "off"
 //	half_open_lifetime   = "30s"
@@ -52,9 +52,9 @@
 //	dpd       = "30s"         # or "off"
 //	keepalive = "20s"         # or "off"
 //	retransmit       = "1s"   # then 2s, 4s, ... up to
-//	retransmit_max   = "16s"
-//	retransmit_tries = 8
-//	initial_tries    = 5      # of the first request
+//	retransmit_max   = "4s"
+//	retransmit_tries = 21
+//	initial_tries    = 9      # of the first request
 //	reconnect        = "1s"   # then 2s, 4s, ... up to
 //	reconnect_max    = "1m"
 //	duplicates    = "replace" # or "keep", "never"

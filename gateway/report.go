@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -158,6 +159,10 @@ func sentence(e ikev2.Event) string {
 		return fmt.Sprintf("%s: tunnel %s is up, %v <-> %v, %v, SPIs %08x in, %08x out", e.Peer, e.Child, list(e.LocalTS), list(e.RemoteTS), e.ESP, e.InboundSPI, e.OutboundSPI)
 	case ikev2.EventRekeyed:
 		return fmt.Sprintf("%s: the connection with %v has new keys, %s", e.Peer, remote, suiteText(e))
+	case ikev2.EventLeased:
+		return fmt.Sprintf("%s: has %s, from %s", e.Peer, addrList(e.Addresses), strings.Join(e.Pools, ", "))
+	case ikev2.EventAssigned:
+		return fmt.Sprintf("%s: we are %s there", e.Peer, addrList(e.Addresses))
 	case ikev2.EventChildDown:
 		return fmt.Sprintf("%s: tunnel %s is down: %s", e.Peer, e.Child, reasonText(e.Reason))
 	case ikev2.EventDown:
@@ -165,7 +170,7 @@ func sentence(e ikev2.Event) string {
 	case ikev2.EventRetrying:
 		return fmt.Sprintf("%s: next attempt in %v", e.Peer, e.Wait.Round(10*time.Millisecond))
 	case ikev2.EventMoved:
-		return fmt.Sprintf("%s: the peer is at %v now", e.Peer, remote)
+		return fmt.Sprintf("%s: goes by %v <-> %v now, before by %v <-> %v", e.Peer, e.Path.Local, remote, e.Former.Local, e.Former.Remote)
 	case ikev2.EventRefused:
 		return fmt.Sprintf("%s at %v is refused: %s", orStranger(e.Peer), remote, reasonText(e.Reason))
 	case ikev2.EventRefusedByPeer:
@@ -229,6 +234,10 @@ var reasonTexts = [...]string{
 	ikev2.ReasonSinglePair:       "one pair of traffic selectors to a child SA is allowed, and several were asked for",
 	ikev2.ReasonDuplicate:        "the peer is connected already, and that connection stays",
 	ikev2.ReasonReconfigured:     "the configuration has changed",
+	ikev2.ReasonPoolExhausted:    "no address is left for it in its pools",
+	ikev2.ReasonAddressNotAsked:  "its tunnel is for an address that we assign, and it asks for none",
+	ikev2.ReasonNoAddress:        "it assigned us no address that we can use",
+	ikev2.ReasonAddressRequired:  "it wants us to ask it for an address",
 }
 
 func reasonText(r ikev2.Reason) string { return reasonTexts[r] }
@@ -237,6 +246,14 @@ func list(ss []wire.Selector) string {
 	words := make([]string, len(ss))
 	for i, s := range ss {
 		words[i] = s.String()
+	}
+	return strings.Join(words, ", ")
+}
+
+func addrList(as []netip.Addr) string {
+	words := make([]string, len(as))
+	for i, a := range as {
+		words[i] = a.String()
 	}
 	return strings.Join(words, ", ")
 }
@@ -267,6 +284,8 @@ func attributes(e ikev2.Event, r diagnose.Report) []any {
 	add("esp", e.ESP.String(), e.Kind == ikev2.EventChildUp)
 	add("spi_in", spiText(e.InboundSPI), e.InboundSPI != 0)
 	add("spi_out", spiText(e.OutboundSPI), e.OutboundSPI != 0)
+	add("addresses", addrList(e.Addresses), len(e.Addresses) > 0)
+	add("pools", strings.Join(e.Pools, ", "), len(e.Pools) > 0)
 	add("attempt", e.Attempt, e.Attempt != 0)
 	add("wait", e.Wait.String(), e.Wait != 0)
 	return a

@@ -3,6 +3,8 @@ package ikev2
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 )
 
@@ -18,12 +20,13 @@ func (e *Engine) Audit() error {
 		}
 	}
 	check(e.badTransitions == 0, "%d forbidden changes of state", e.badTransitions)
-	halfOpen, reserved, waiting := 0, 0, 0
+	halfOpen, reserved, waiting := crowd{by: map[netip.Addr]int{}}, 0, 0
 	for spi, sa := range e.sas {
 		check(sa.ownSPI() == spi && sa.state != stateGone, "IKE SA %v is kept in state %d", sa.id(), sa.state)
-		if !sa.initiator && sa.state == stateAuth {
-			halfOpen++
+		if sa.claimant.IsValid() {
+			halfOpen.add(sa.claimant, 1)
 		}
+		sa.auditProtection(check)
 		if sa.timers.pos >= 0 {
 			waiting++
 		}
@@ -32,7 +35,9 @@ func (e *Engine) Audit() error {
 		waiting += sa.waitingChildren()
 		check((sa.state == stateHeir) == (sa.heirOf != nil && sa.heirOf.heir == sa), "IKE SA %v in state %d is nobody's heir", sa.id(), sa.state)
 		check(sa.heir == nil || sa.state == stateUp && e.sas[sa.heir.ownSPI()] == sa.heir, "heir of IKE SA %v in state %d", sa.id(), sa.state)
+		sa.auditPath(check)
 	}
+	e.auditLeases(check)
 	for p, list := range e.claims {
 		for _, c := range list {
 			check(e.spis.get(c.in) == c && c.state != childGone, "forgotten child %08x claims %v", c.in, p)
@@ -47,7 +52,7 @@ func (e *Engine) Audit() error {
 	for _, sa := range e.inits {
 		check(e.sas[sa.ownSPI()] == sa, "IKE_SA_INIT of forgotten IKE SA %v", sa.id())
 	}
-	check(halfOpen == e.halfOpen, "%d half-open, counted %d", halfOpen, e.halfOpen)
+	check(halfOpen.total == e.halfOpen.total && maps.Equal(halfOpen.by, e.halfOpen.by), "half-open: %v, counted %v", halfOpen, e.halfOpen)
 	check(reserved == e.spis.used(), "%d inbound SPIs have an owner, %d are in use", reserved, e.spis.used())
 	check(waiting == len(e.heap), "%d timers have an owner, %d are waiting", waiting, len(e.heap))
 	return errors.Join(errs...)
@@ -56,6 +61,13 @@ func (e *Engine) Audit() error {
 // SAs counts the IKE SAs in any state, and the child SAs, with those whose
 // inbound half still takes late packets.
 func (e *Engine) SAs() (ike, children int) { return len(e.sas), e.spis.used() }
+
+// auditPath: ESP goes another way than IKE only as long as that is being proven.
+func (sa *ikeSA) auditPath(check func(bool, string, ...any)) {
+	check(!sa.espHeld.Encap || sa.state != stateUp || sa.plans(roams), "ESP of IKE SA %v is held back for nothing", sa.id())
+	check(len(sa.others) <= maxOthers, "%d addresses of the peer of IKE SA %v", len(sa.others), sa.id())
+	check(!sa.doubted || sa.state != stateUp || sa.active != nil, "IKE SA %v is doubted, and nothing asks", sa.id())
+}
 
 func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int {
 	all := sa.children
@@ -91,6 +103,23 @@ func (sa *ikeSA) auditPolicy(check func(bool, string, ...any)) {
 	for _, c := range sa.children {
 		check(!c.live() || sa.peer.has(c.cfg), "child %08x lives by a policy that is no more", c.in)
 	}
+}
+
+func (e *Engine) auditLeases(check func(bool, string, ...any)) {
+	held := 0
+	for addr, l := range e.leases.byAddr {
+		check(l.addr == addr && e.leases.byOwner[l.owner] == l, "lease of %v belongs to nobody", addr)
+		if l.holder != nil {
+			held++
+			check(slices.Contains(l.holder.leases, l), "lease of %v is held by IKE SA %v, which has not got it", addr, l.holder.id())
+		}
+	}
+	check(len(e.leases.byAddr) == len(e.leases.byOwner), "%d addresses leased to %d peers", len(e.leases.byAddr), len(e.leases.byOwner))
+	for _, sa := range e.sas {
+		check(len(sa.leases)+len(sa.virtual) == 0 || sa.state == stateUp, "IKE SA %v has addresses in state %d", sa.id(), sa.state)
+		held -= len(sa.leases)
+	}
+	check(held == 0, "%d more leases held than SAs have", held)
 }
 
 func (sa *ikeSA) peerChildren() []Child {

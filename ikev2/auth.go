@@ -22,8 +22,13 @@ func (sa *ikeSA) startAuth() { sa.start(wire.ExchangeIKEAuth, sa.authTasks()...)
 func (sa *ikeSA) authTasks() []task {
 	sa.wishes = sa.standingWishes()
 	tasks := []task{authTask{}}
+	if sa.peer.MOBIKE != ModeOff {
+		tasks = append(tasks, mobikeTask{})
+	}
 	if w := sa.firstWish(); w != nil {
 		tasks = append(tasks, &childTask{cfg: w.cfg, wish: w})
+	} else {
+		tasks = append(tasks, &configTask{})
 	}
 	return tasks
 }

@@ -16,6 +16,8 @@ type Config struct {
 	KeyLog bool
 	Limits Limits
 	Pools  []Pool
+	// Leases are those of an earlier run, as Engine.Leases gave them.
+	Leases []Lease
 	Resume ResumePolicy
 }
 
@@ -41,10 +43,11 @@ type Peer struct {
 	IKELifetime   time.Duration
 	Duplicates    DuplicatePolicy
 	Fragmentation Fragmentation
-	MOBIKE        Mode
-	PostQuantum   PostQuantum
-	PPK           PPK
-	Address       AddressPolicy
+	// MOBIKE is preferred by default; it cannot be required.
+	MOBIKE      Mode
+	PostQuantum PostQuantum
+	PPK         PPK
+	Address     AddressPolicy
 	// Redirect says whether the peer may send us elsewhere (RFC 5685).
 	Redirect Mode
 	// Resumption says whether tickets are asked for and given (RFC 5723).
@@ -68,8 +71,9 @@ const (
 type Child struct {
 	Name          string
 	Local, Remote []wire.Selector
-	// LocalDynamic and RemoteDynamic put the virtual address of that side beside
-	// the selectors, or where there is none its address outside.
+	// LocalDynamic adds to Local the addresses that the peer assigns to us, or
+	// where none are asked for, our end of the IKE SA. RemoteDynamic adds to
+	// Remote those that we lease to the peer, or where it has no pools, its end.
 	LocalDynamic, RemoteDynamic bool
 	ESP                         []Proposal
 	// Lifetime is the age at which the child SA is replaced. 0 means 1 h;
@@ -94,11 +98,12 @@ type Timing struct {
 	// 7296 section 2.4). Default 30 s; negative: never.
 	DPD time.Duration
 	// Retransmit is the wait before a request is sent again; it doubles up to
-	// RetransmitMax. Default 1 s and 16 s.
+	// RetransmitMax, which is short enough for a path that is back to be found
+	// by it. Default 1 s and 4 s.
 	Retransmit, RetransmitMax time.Duration
 	// Tries is how often a request is sent before the peer is given up.
-	// Default 8: 80 s in all. The first request of an IKE SA is sent
-	// InitialTries times, default 5: 31 s in all.
+	// Default 21: 79 s in all. The first request of an IKE SA is sent
+	// InitialTries times, default 9: 31 s in all.
 	Tries, InitialTries int
 	// Reconnect is the longest wait before a failed connection is tried again;
 	// it doubles up to ReconnectMax. Default 1 s and 60 s. What is waited is any
@@ -106,13 +111,9 @@ type Timing struct {
 	Reconnect, ReconnectMax time.Duration
 }
 
-const (
-	// halfOpenLifetime is how long a responder waits for a valid IKE_AUTH.
-	halfOpenLifetime = 30 * time.Second
-	// lingerTime is how long an SA that failed still answers retransmissions
-	// of the request that it failed on.
-	lingerTime = 10 * time.Second
-)
+// lingerTime is how long an SA that failed still answers retransmissions of the
+// request that it failed on.
+const lingerTime = 10 * time.Second
 
 func (t Timing) withDefaults() Timing {
 	def := func(d *time.Duration, v time.Duration) {
@@ -123,14 +124,14 @@ func (t Timing) withDefaults() Timing {
 	def(&t.Keepalive, 20*time.Second)
 	def(&t.DPD, 30*time.Second)
 	def(&t.Retransmit, time.Second)
-	def(&t.RetransmitMax, 16*time.Second)
+	def(&t.RetransmitMax, 4*time.Second)
 	def(&t.Reconnect, time.Second)
 	def(&t.ReconnectMax, time.Minute)
 	if t.Tries == 0 {
-		t.Tries = 8
+		t.Tries = 21
 	}
 	if t.InitialTries == 0 {
-		t.InitialTries = 5
+		t.InitialTries = 9
 	}
 	return t
 }

@@ -1,6 +1,7 @@
 package ikev2
 
 import (
+	"net/netip"
 	"time"
 
 	"culvert/ikev2/keymat"
@@ -26,8 +27,10 @@ const (
 	EventRefusedByPeer                         // the peer refused us, protected; Reason, Notify
 	EventGaveUp                                // no answer to Exchange after Attempt tries in Wait
 	EventRetrying                              // the next attempt comes after Wait
-	EventMoved                                 // the peer is at another address or port: Path
+	EventMoved                                 // we or the peer are at another address or port: Path, Former
 	EventRekeyed                               // an IKE SA has taken the place of Replaced, with all its children
+	EventLeased                                // the peer has Addresses of our pools
+	EventAssigned                              // we have Addresses of the peer's
 )
 
 var eventNames = [...]string{
@@ -35,7 +38,7 @@ var eventNames = [...]string{
 	EventUnprotectedError: "unprotected_error", EventInit: "init", EventFloat: "float", EventEstablished: "established",
 	EventChildUp: "child_up", EventChildDown: "child_down", EventDown: "down", EventRefused: "refused",
 	EventRefusedByPeer: "refused_by_peer", EventGaveUp: "gave_up", EventRetrying: "retrying", EventMoved: "moved",
-	EventRekeyed: "rekeyed",
+	EventRekeyed: "rekeyed", EventLeased: "leased", EventAssigned: "assigned",
 }
 
 // String is the kind's name in logs and scripts.
@@ -68,6 +71,10 @@ const (
 	ReasonSinglePair              // one pair of selectors to a child SA is allowed
 	ReasonDuplicate               // the peer has an IKE SA, and its policy is to keep that
 	ReasonReconfigured            // the configuration has changed
+	ReasonPoolExhausted           // no address of Pools is free for the peer
+	ReasonAddressNotAsked         // the peer has to ask for an address and did not
+	ReasonNoAddress               // the peer assigned us none that we can use
+	ReasonAddressRequired         // the peer wants us to ask it for an address
 )
 
 var reasonNames = [...]string{
@@ -77,7 +84,9 @@ var reasonNames = [...]string{
 	ReasonDeleted: "deleted_by_peer", ReasonDisconnect: "disconnect", ReasonDead: "dead_peer", ReasonReplaced: "replaced", ReasonNotify: "error_notify",
 	ReasonRekeyed: "rekeyed", ReasonExpired: "expired",
 	ReasonSelectorConflict: "selector_conflict", ReasonSinglePair: "single_pair_required", ReasonDuplicate: "duplicate",
-	ReasonReconfigured: "reconfigured",
+	ReasonReconfigured:  "reconfigured",
+	ReasonPoolExhausted: "pool_exhausted", ReasonAddressNotAsked: "address_not_asked", ReasonNoAddress: "no_address",
+	ReasonAddressRequired: "address_required",
 }
 
 // String is the reason's name in logs and scripts.
@@ -114,6 +123,7 @@ type Event struct {
 	// Replaced is the IKE SA whose place IKE has taken.
 	Replaced SAID
 	Path     Path
+	Former   Path // before the move
 	NAT      NAT
 	// Initiator says whether we started the IKE SA.
 	Initiator bool
@@ -140,6 +150,10 @@ type Event struct {
 	// ReasonSelectorConflict; RivalTS are the addresses on its side.
 	Rival, RivalChild string
 	RivalTS           []wire.Selector
-	Attempt           int
-	Wait              time.Duration
+	// Addresses are virtual ones, Pools the names of those that they are from or
+	// could not be from.
+	Addresses []netip.Addr
+	Pools     []string
+	Attempt   int
+	Wait      time.Duration
 }

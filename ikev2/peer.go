@@ -1,6 +1,7 @@
 package ikev2
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -15,8 +16,9 @@ type peer struct {
 	path    Path   // where Connect sends IKE_SA_INIT
 	attempt *ikeSA // our own IKE SA on its way up
 	up      *ikeSA
-	stale   bool // up is to be replaced by one of our own
-	failed  int  // attempts since the peer was last up
+	virtual []netip.Addr // what the peer assigned us last
+	stale   bool         // up is to be replaced by one of our own
+	failed  int          // attempts since the peer was last up
 	// acquired are wishes of packets for when there is an IKE SA; again is when
 	// they may have it tried for.
 	acquired []*wish

@@ -45,7 +45,7 @@ func (e *Engine) Reconfigure(now time.Time, cfg Config) map[string]Change {
 	}
 	cfg.IKEPort, cfg.NATTPort, cfg.KeyLog = e.cfg.IKEPort, e.cfg.NATTPort, e.cfg.KeyLog
 	pools := changedPools(e.cfg.Pools, cfg.Pools)
-	e.cfg = cfg
+	e.cfg, e.limits = cfg, cfg.Limits.withDefaults()
 
 	before, changes := e.peers, map[string]Change{}
 	var peers []*peer

@@ -117,9 +117,10 @@ func (t *rekeyIKETask) failed(sa *ikeSA, m *message) {
 }
 
 // answerRekeyIKE makes the peer's replacement of the IKE SA, but not while one
-// of our requests changes a child of the old one (RFC 7296 section 2.25.2).
+// of our requests changes a child of the old one, or its path (RFC 7296 section
+// 2.25.2).
 func answerRekeyIKE(sa *ikeSA, req *message, resp *draft) error {
-	if sa.busyWith(changesChild) || sa.heir != nil {
+	if sa.busyWith(changesChild) || sa.busyWith(roams) || sa.heir != nil {
 		resp.notify(wire.NotifyTemporaryFailure, nil)
 		return nil
 	}
@@ -179,6 +180,7 @@ func (sa *ikeSA) successor(initiator bool, c choice, id SAID, s secrets) (*ikeSA
 	made := sa.e.newSA(sa.peer, initiator, sa.path, stateHeir)
 	made.spii, made.spir, made.suite = id.Initiator, id.Responder, c.ikeSuite()
 	made.lowNonce, made.nat = lower(s.ni, s.nr), sa.nat
+	made.fragments, made.narrow = sa.fragments, sa.narrow
 	return made, made.useKeys(keys)
 }
 
@@ -221,10 +223,14 @@ func (sa *ikeSA) handOver(to *ikeSA) {
 	for _, c := range to.children {
 		c.sa = to
 	}
+	to.virtual, sa.virtual = sa.virtual, nil
+	sa.e.leases.handOver(sa, to)
 	to.queue, sa.queue = sa.queue, nil
 	to.wishes, sa.wishes = sa.wishes, nil
 	to.born, to.proven, to.dialed, to.rank = sa.born, sa.proven, sa.dialed, sa.rank
 	to.heard, to.sent = sa.e.now, sa.sent
+	to.path, to.espHeld, to.nat = sa.path, sa.espHeld, sa.nat
+	to.mobike, to.others = sa.mobike, sa.others
 	if sa.peer.up == sa {
 		sa.peer.up = to
 	}

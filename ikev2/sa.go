@@ -2,6 +2,7 @@ package ikev2
 
 import (
 	"crypto/sha256"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -57,9 +58,16 @@ type ikeSA struct {
 	initiator bool  // of this SA: by IKE_SA_INIT, or of the rekey that made it
 	state     state
 	path      Path
-	initKey   initKey // of a responder
-	spii      wire.SPI
-	spir      wire.SPI
+	// espHeld is where the children's ESP goes on going until the peer has
+	// proven that it is at path (RFC 4555 section 3.7); zero where both go the
+	// same way.
+	espHeld Path
+	initKey initKey // of a responder
+	spii    wire.SPI
+	spir    wire.SPI
+	// claimant is the source that this SA counts for as half-open, as long as it
+	// does.
+	claimant netip.Addr
 	// born and proven order what happened to the engine's SAs: the first
 	// message, authentication. dialed says that we began the connection, rank is
 	// the initiator's SPI then. An SA that replaces another inherits them.
@@ -82,21 +90,36 @@ type ikeSA struct {
 	// 2.15), gone when the SA is up.
 	initReq, initResp []byte
 	nat               NAT
+	// mobike: both sides speak MOBIKE. seenAs is the hash of our address as the
+	// peer last saw it, doubted says that the way to the peer has changed and
+	// nothing has been answered since, and others are the addresses that the
+	// peer says it has beside the one in use.
+	mobike  bool
+	seenAs  []byte
+	doubted bool
+	others  []netip.Addr
 
 	nextID   uint32 // of our next request
 	active   *exchange
 	queue    []*exchange
 	expectID uint32            // of the peer's next request
 	last     [sha256.Size]byte // digest of the peer's latest request
-	answer   []byte            // our answer to it
+	answer   *parcel           // our answer to it
+
+	// fragments: both sides take them. narrow: the larger ones seem not to get
+	// through. partials are the peer's request and response on their way.
+	fragments, narrow bool
+	partials          [2]assembly
 
 	children  []*childSA
-	pending   *childSA  // asked for by active, its inbound SPI reserved
-	wishes    []*wish   // child SAs to ask for
-	childless bool      // the peer takes an IKE_AUTH without a child (RFC 6023)
-	heard     time.Time // authenticated traffic of the peer, IKE or ESP
-	contested time.Time // when another SA last wanted this one's place
-	sent      time.Time // anything of ours on path
+	virtual   []netip.Addr // the peer assigned them to us
+	leases    []*lease     // we lease them to the peer
+	pending   *childSA     // asked for by active, its inbound SPI reserved
+	wishes    []*wish      // child SAs to ask for
+	childless bool         // the peer takes an IKE_AUTH without a child (RFC 6023)
+	heard     time.Time    // authenticated traffic of the peer, IKE or ESP
+	contested time.Time    // when another SA last wanted this one's place
+	sent      time.Time    // anything of ours on path
 	timers    timers
 	complaint wire.NotifyType // an unprotected error was reported
 }
@@ -144,12 +167,7 @@ func (sa *ikeSA) setState(to state) {
 	if !allowed {
 		sa.e.badTransitions++
 	}
-	if !sa.initiator && to == stateAuth {
-		sa.e.halfOpen++
-	}
-	if !sa.initiator && sa.state == stateAuth {
-		sa.e.halfOpen--
-	}
+	sa.countHalfOpen(to)
 	sa.state = to
 }
 
@@ -244,7 +262,7 @@ func (sa *ikeSA) linger(reason Reason) {
 	}
 	sa.setState(stateLinger)
 	sa.dropChildren(reason)
-	sa.active, sa.queue = nil, nil
+	sa.active, sa.queue, sa.partials = nil, nil, [2]assembly{}
 	sa.e.stopTimers(&sa.timers)
 	sa.e.setTimer(&sa.timers, timerLifetime, sa.e.now.Add(lingerTime))
 	sa.disinherit(func(heir *ikeSA) { heir.end(reason) })
@@ -252,6 +270,7 @@ func (sa *ikeSA) linger(reason Reason) {
 }
 
 func (sa *ikeSA) leavePeer() {
+	sa.returnAddresses()
 	if sa.peer != nil {
 		sa.peer.lost(sa)
 	}
@@ -271,58 +290,7 @@ func (sa *ikeSA) expire(k timerKind) {
 		sa.keepalive()
 	case timerChildren:
 		sa.askForChild()
-	}
-}
-
-// followPath moves the SA to where an authenticated message came from.
-func (sa *ikeSA) followPath(p Path) {
-	sa.heard = sa.e.now
-	if !sa.mayMove(p) {
-		return
-	}
-	was := sa.espPath()
-	sa.path = p
-	if sa.state != stateUp || sa.espPath() == was {
-		return
-	}
-	for _, c := range sa.children {
-		sa.e.emit(MovePeer{c.in, sa.espPath()})
-	}
-	sa.report(Event{Kind: EventMoved})
-}
-
-// mayMove: a responder goes to the port for NAT traversal with its peer. Later
-// only a NAT in front of the peer can have moved it, and a side that is itself
-// behind one stays where it is (RFC 7296 section 2.23). What comes by port 500
-// after that is old.
-func (sa *ikeSA) mayMove(p Path) bool {
-	switch {
-	case p == sa.path || sa.path.Encap && !p.Encap:
-		return false
-	case sa.state == stateAuth:
-		return !sa.initiator
-	}
-	return !sa.nat.Local && (sa.nat.Remote || !sa.nat.Known)
-}
-
-// espPath is the path of the children's ESP: always inside UDP on the ports
-// for NAT traversal, whichever way IKE goes.
-func (sa *ikeSA) espPath() Path {
-	p := sa.path
-	if !p.Encap {
-		p = sa.floated()
-	}
-	return p
-}
-
-func (sa *ikeSA) floated() Path {
-	port := uint16(4500)
-	if sa.peer != nil {
-		port = sa.peer.RemoteNATTPort
-	}
-	return Path{
-		Local:  addrPort(sa.path.Local.Addr(), sa.e.cfg.NATTPort),
-		Remote: addrPort(sa.path.Remote.Addr(), port),
-		Encap:  true,
+	case timerFragments:
+		sa.dropPartials()
 	}
 }

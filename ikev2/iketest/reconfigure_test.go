@@ -526,18 +526,18 @@ func TestReconnectionsSpread(t *testing.T) {
 		b.Peers[0].Name = fmt.Sprint("peer", i)
 		cfg.Peers = append(cfg.Peers, b.Peers[0])
 	}
-	n := New()
-	n.Link = func(Packet) []time.Duration { return nil }
-	b := n.Add("B", AddrB, cfg, 1)
+	e, now, waits := ikev2.New(cfg, Random(1)), New().Now, map[int][]time.Duration{}
 	for _, p := range cfg.Peers {
-		n.Command(b, ikev2.Connect{Peer: p.Name, Path: ToA})
+		if err := e.Command(now, ikev2.Connect{Peer: p.Name, Path: ToA}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	n.Run(10 * time.Minute)
-	faultless(t, n)
-	waits := map[int][]time.Duration{}
-	for _, e := range b.Events {
-		if e.Kind == ikev2.EventRetrying {
-			waits[e.Attempt] = append(waits[e.Attempt], e.Wait)
+	for end := now.Add(10 * time.Minute); now.Before(end); now, _ = e.Deadline() {
+		e.HandleTimeout(now)
+		for o, ok := e.Poll(); ok; o, ok = e.Poll() {
+			if r, is := o.(ikev2.Event); is && r.Kind == ikev2.EventRetrying {
+				waits[r.Attempt] = append(waits[r.Attempt], r.Wait)
+			}
 		}
 	}
 	for attempt, longest := range []time.Duration{1: time.Second, 2: 2 * time.Second, 3: 4 * time.Second, 4: 8 * time.Second, 5: 16 * time.Second, 6: 32 * time.Second, 7: time.Minute, 8: time.Minute} {
