@@ -132,6 +132,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 	ctx, cancel := context.WithCancel(ctx)
 	c := newControl(g, ikev2.New(engineConfig(g.cfg, g.opts.KeyLog != ""), random), keylog)
+	c.reserve(g.cfg)
 	g.startDataPath(c)
 	err = c.run(ctx)
 	cancel()

@@ -82,6 +82,8 @@ var ikeIntegrity = map[uint16]string{
 	wire.IntegHMACSHA2512256: "HMAC_SHA2_512_256 [RFC4868]",
 }
 
+// ike writes the keys of an IKE SA, and once more after each additional key
+// exchange (RFC 9370): Wireshark goes by the last row.
 func (k *keyLog) ike(o ikev2.IKEKeys) {
 	if k == nil {
 		return

@@ -98,6 +98,7 @@ func (e *Engine) know(peers []*peer) {
 			}
 		}
 	}
+	e.accepted = additionalFirst(e.accepted)
 }
 
 // HandleDatagram takes one received IKE message through its stages: header,

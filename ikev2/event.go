@@ -75,6 +75,8 @@ const (
 	ReasonAddressNotAsked         // the peer has to ask for an address and did not
 	ReasonNoAddress               // the peer assigned us none that we can use
 	ReasonAddressRequired         // the peer wants us to ask it for an address
+	ReasonPostQuantum             // an additional key exchange is required and not to be had
+	ReasonPPK                     // a post-quantum pre-shared key is required, here or there, and not shared
 )
 
 var reasonNames = [...]string{
@@ -86,7 +88,7 @@ var reasonNames = [...]string{
 	ReasonSelectorConflict: "selector_conflict", ReasonSinglePair: "single_pair_required", ReasonDuplicate: "duplicate",
 	ReasonReconfigured:  "reconfigured",
 	ReasonPoolExhausted: "pool_exhausted", ReasonAddressNotAsked: "address_not_asked", ReasonNoAddress: "no_address",
-	ReasonAddressRequired: "address_required",
+	ReasonAddressRequired: "address_required", ReasonPostQuantum: "no_post_quantum", ReasonPPK: "no_ppk",
 }
 
 // String is the reason's name in logs and scripts.
@@ -136,6 +138,8 @@ type Event struct {
 	Notify               wire.NotifyType
 	Exchange             wire.ExchangeType
 	Suite                keymat.IKESuite
+	PPK                  bool   // the keys of the IKE SA hold a PPK
+	PeerPPK              string // the name of the PPK that the peer wants, in its words
 	ESP                  ESPSuite
 	InboundSPI           uint32
 	OutboundSPI          uint32

@@ -31,6 +31,7 @@ func (cfg Peer) withDefaults() Peer {
 	if len(cfg.IKE) == 0 {
 		cfg.IKE = DefaultIKEProposals()
 	}
+	cfg.IKE = cfg.PostQuantum.proposals(cfg.IKE)
 	cfg.Children = slices.Clone(cfg.Children)
 	for i := range cfg.Children {
 		if len(cfg.Children[i].ESP) == 0 {

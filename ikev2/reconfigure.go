@@ -199,15 +199,19 @@ func adopted(cfg *Child, kept map[*Child]*Child) *Child {
 // policy.
 func (sa *ikeSA) conform(was *Peer, kept map[*Child]*Child) {
 	sa.conformWishes(kept)
-	for _, x := range sa.exchanges() {
-		for _, t := range x.tasks {
-			if a, ok := t.(aboutChild); ok {
-				a.conform(kept)
-			}
+	sa.plans(func(t task) bool {
+		if a, ok := t.(aboutChild); ok {
+			a.conform(kept)
 		}
-	}
+		return false
+	})
 	if c := sa.pending; c != nil {
 		c.cfg = adopted(c.cfg, kept)
+	}
+	if m := sa.making; m != nil && m.child != nil {
+		if m.child.cfg = adopted(m.child.cfg, kept); !sa.peer.has(m.child.cfg) {
+			sa.unmake()
+		}
 	}
 	if sa.state == stateUp {
 		sa.adjust(was, kept)
@@ -230,14 +234,6 @@ func (sa *ikeSA) conformWishes(kept map[*Child]*Child) {
 			sa.wishes = append(sa.wishes, w)
 		}
 	}
-}
-
-// exchanges are the requests that are out or wait.
-func (sa *ikeSA) exchanges() (all []*exchange) {
-	if sa.active != nil {
-		all = append(all, sa.active)
-	}
-	return append(all, sa.queue...)
 }
 
 // adjust is conform for an SA that is up.

@@ -104,11 +104,23 @@ func (sa *ikeSA) bringUpChildren() {
 	w := sa.missing()
 	switch {
 	case w == nil:
-	case w.refused == 0:
+	case w.waits() == 0:
 		sa.askForChild()
-	case sa.timers.at[timerChildren].IsZero():
-		sa.e.setTimer(&sa.timers, timerChildren, sa.e.now.Add(sa.patience(w)))
+	default:
+		at := sa.e.now.Add(sa.patience(w))
+		if set := sa.timers.at[timerChildren]; set.IsZero() || at.Before(set) {
+			sa.e.setTimer(&sa.timers, timerChildren, at)
+		}
 	}
+}
+
+// waits is how often the wish has to stand back: not at all where a packet is
+// behind it, which has waited before it woke.
+func (w *wish) waits() int {
+	if w.once {
+		return 0
+	}
+	return w.refused
 }
 
 // patience is the wait after a refusal.
@@ -131,7 +143,7 @@ func (sa *ikeSA) missing() (least *wish) {
 	}
 	sa.wishes = slices.DeleteFunc(sa.wishes, func(w *wish) bool { return w.once && sa.fulfilled(w) })
 	for _, w := range sa.wishes {
-		if !w.asleep && !sa.fulfilled(w) && (least == nil || w.refused < least.refused) {
+		if !w.asleep && !sa.fulfilled(w) && (least == nil || w.waits() < least.waits()) {
 			least = w
 		}
 	}
@@ -139,7 +151,9 @@ func (sa *ikeSA) missing() (least *wish) {
 }
 
 func (sa *ikeSA) asksForChild() bool {
-	asks := func(x *exchange) bool { return x.kind == wire.ExchangeCreateChildSA }
+	asks := func(x *exchange) bool {
+		return x.kind == wire.ExchangeCreateChildSA || x.kind == wire.ExchangeIKEFollowupKE
+	}
 	will := func(x *exchange) bool { return asks(x) && !x.obsolete(sa) }
 	return sa.active != nil && asks(sa.active) || slices.ContainsFunc(sa.queue, will)
 }

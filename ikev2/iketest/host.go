@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"container/heap"
 	"maps"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -121,7 +120,7 @@ func (h *Host) take(o ikev2.Output) {
 		delete(h.Assigned, o.Peer)
 		n.note("%s: remove addresses", h.Name)
 	case ikev2.IKEKeys:
-		h.Keys, n.keys[o.ID] = o, o
+		h.Keys, n.keys[o.ID] = o, append(n.keys[o.ID], o)
 	case ikev2.Event:
 		h.Events = append(h.Events, o)
 		if o.Kind == ikev2.EventChildDown && o.Reason != ikev2.ReasonRekeyed {
@@ -162,8 +161,7 @@ func (h *Host) transmit(o ikev2.Transmit) {
 		h.answered = true
 	}
 	h.Sent = append(h.Sent, o)
-	from := netip.AddrPortFrom(h.net.public(o.Path.Local.Addr()), o.Path.Local.Port())
-	h.net.carry(Packet{From: from, To: o.Path.Remote, Encap: o.Path.Encap, Payload: o.Payload})
+	h.net.carry(Packet{From: h.net.outside(o.Path.Local), To: o.Path.Remote, Encap: o.Path.Encap, Payload: o.Payload})
 }
 
 // Has counts the events of a kind.

@@ -266,7 +266,7 @@ func TestReconfigureWhileHalfOpen(t *testing.T) {
 			}
 			cfgA, _ := situated([]byte{1}, tt.change)
 			n.Reconfigure(a, cfgA)
-			n.Run(30 * time.Millisecond)
+			n.Run(50 * time.Millisecond)
 			faultless(t, n)
 			if up := len(a.In) == 1 && len(b.In) == 1; up != tt.up {
 				t.Errorf("up: %v\n%s", up, n.Transcript())

@@ -73,23 +73,22 @@ func (n *Net) contents(m *wire.Message, b []byte) string {
 	if !ok {
 		return names(m.Payloads)
 	}
-	k, ok := n.keys[ikev2.SAID{Initiator: m.InitiatorSPI, Responder: m.ResponderSPI}]
-	if !ok {
-		return "SK{?}"
+	for _, k := range n.keys[ikev2.SAID{Initiator: m.InitiatorSPI, Responder: m.ResponderSPI}] {
+		c, err := newCipher(k, m.Flags&wire.FlagInitiator != 0)
+		if err != nil {
+			return "SK{?}"
+		}
+		inner, err := c.Open(b, sk.BodyOffset)
+		if err != nil {
+			continue
+		}
+		ps, err := wire.ParsePayloads(sk.First, inner)
+		if err != nil {
+			return "SK{malformed}"
+		}
+		return "SK{" + names(ps) + "}"
 	}
-	c, err := newCipher(k, m.Flags&wire.FlagInitiator != 0)
-	if err != nil {
-		return "SK{?}"
-	}
-	inner, err := c.Open(b, sk.BodyOffset)
-	if err != nil {
-		return "SK{?}"
-	}
-	ps, err := wire.ParsePayloads(sk.First, inner)
-	if err != nil {
-		return "SK{malformed}"
-	}
-	return "SK{" + names(ps) + "}"
+	return "SK{?}"
 }
 
 func names(ps []wire.Payload) string {
