@@ -61,6 +61,9 @@ type Gateway struct {
 	// ResumptionKeyFile holds the key that seals our tickets (RFC 5723), or will;
 	// "" is none: no tickets are given. Config.Path finds it.
 	ResumptionKeyFile string
+	// LeaseFile keeps, from one run to the next, which peer had which address of
+	// the pools; "" is none. Config.Path finds it.
+	LeaseFile string
 	// Where has the settings by their native names; "" is nothing.
 	Where Places
 }

@@ -31,6 +31,7 @@
 //	half_open_per_source = 64   # or "off"
 //	half_open_lifetime   = "30s"
 //	resumption_key_file  = "tickets.key" # made if it is not there; left out: no tickets
+//	lease_file           = "leases.json" # left out: addresses of pools are given anew after a restart
 //
 //	[pool.NAME]               # virtual addresses for peers
 //	addresses = "10.9.0.0/24" # or "10.9.0.10-10.9.0.99"

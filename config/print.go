@@ -62,6 +62,7 @@ func (w *printer) gateway(g Gateway) {
 	setUnless(w, "half_open_per_source", g.HalfOpenPerSource, standard.HalfOpenPerSource, numberText(limitWords))
 	setUnless(w, "half_open_lifetime", g.HalfOpenLifetime, standard.HalfOpenLifetime, durationText)
 	setUnless(w, "resumption_key_file", g.ResumptionKeyFile, "", quoteTOML)
+	setUnless(w, "lease_file", g.LeaseFile, "", quoteTOML)
 }
 
 func (w *printer) pool(p *Pool) {
