@@ -170,6 +170,9 @@ type Tunnel struct {
 func (t *Tunnel) LocalNetworks() []string  { return networks(t.Local, t.LocalDynamic) }
 func (t *Tunnel) RemoteNetworks() []string { return networks(t.Remote, t.RemoteDynamic) }
 
+// OnTraffic: the first packet brings the tunnel up.
+func (t *Tunnel) OnTraffic() bool { return t.Start == ikev2.StartTraffic }
+
 func networks(s []wire.Selector, dynamic bool) (all []string) {
 	if dynamic {
 		all = append(all, dynamicNetwork)

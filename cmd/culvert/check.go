@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"culvert/config"
-	"culvert/ikev2"
 )
 
 func checkCommand() *cobra.Command {
@@ -49,9 +48,6 @@ func loadConfig(stderr io.Writer, file string) (*config.Config, error) {
 	return cfg, nil
 }
 
-// starts are what brings a tunnel up, where it is not the connection.
-var starts = map[ikev2.StartMode]string{ikev2.StartTraffic: ", when there is traffic"}
-
 // describe says in words what a configuration means.
 func describe(w io.Writer, cfg *config.Config) {
 	fmt.Fprintf(w, "%s can be used (%s)\n", cfg.File, cfg.Format)
@@ -67,7 +63,11 @@ func describe(w io.Writer, cfg *config.Config) {
 		fmt.Fprintf(w, "  we are     %v (%s)\n", p.LocalID, p.LocalID.TypeName())
 		fmt.Fprintf(w, "  it must be %v (%s)\n", p.RemoteID, p.RemoteID.TypeName())
 		for _, t := range p.Tunnels {
-			fmt.Fprintf(w, "  tunnel %s: %v here, %v there%s\n", t.Name, t.LocalNetworks(), t.RemoteNetworks(), starts[t.Start])
+			when := ""
+			if t.OnTraffic() {
+				when = ", when there is traffic"
+			}
+			fmt.Fprintf(w, "  tunnel %s: %v here, %v there%s\n", t.Name, t.LocalNetworks(), t.RemoteNetworks(), when)
 		}
 	}
 }
