@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,7 +64,25 @@ var scenarios = []struct {
 	{name: "rekey-ike", run: rekeyAt(theIKE, nothing)},
 	{name: "rekey-ike-both", run: rekeyAt(theIKE, theIKE)},
 	{name: "rekey-child-and-ike", run: rekeyAt(theChild, theIKE)},
+	{name: "fragments", setup: longIdentity, run: func(n *Net, a, b *Host) {
+		n.Link = func(p Packet) []time.Duration {
+			if p.Number == 3 || p.Number == 9 {
+				return nil
+			}
+			return []time.Duration{10 * time.Millisecond}
+		}
+		connectFor(5*time.Second)(n, a, b)
+	}},
 	{name: "three-tunnels", setup: threeTunnels, run: connectFor(10 * time.Second)},
+	{name: "trap", setup: startBy(ikev2.StartPeer, ikev2.StartTraffic), run: func(n *Net, _, b *Host) {
+		n.sees(b, packetOfB)
+		n.Run(time.Second)
+	}},
+	{name: "single-pair", setup: pairsOf(true, false), run: connectFor(time.Second)},
+	{name: "additional-selectors", setup: func(a, b *ikev2.Peer) {
+		a.Children = []ikev2.Child{{Name: "one", Local: prefix("10.1.0.0/24"), Remote: lanB}, {Name: "two", Local: prefix("10.2.0.0/24"), Remote: lanB}}
+		b.Children[0].Remote = prefix("0.0.0.0/0")
+	}, run: connectFor(time.Second)},
 	{name: "both-initiate", run: func(n *Net, a, b *Host) {
 		n.Command(a, ikev2.Connect{Peer: "foo", Path: ToB})
 		n.Command(b, ikev2.Connect{Peer: "office", Path: ToA})
@@ -158,6 +177,13 @@ func without(p ikev2.Proposal, drop func(wire.Transform) bool) (kept ikev2.Propo
 		}
 	}
 	return kept
+}
+
+// longIdentity makes IKE_AUTH too long for a packet of the smallest kind.
+func longIdentity(a, b *ikev2.Peer) {
+	id := identity("@" + strings.Repeat("a-very-long-name.", 50) + "example")
+	a.LocalID, b.RemoteID = id, id
+	packetsOf(576)(a, b)
 }
 
 // threeTunnels, the second of which A does not allow.

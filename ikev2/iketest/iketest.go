@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"culvert/ikev2"
@@ -47,6 +49,8 @@ type Net struct {
 	// NAT maps addresses that a private host sends from to public ones, one to
 	// one (RFC 4787's simplest kind); ports stay.
 	NAT map[netip.Addr]netip.Addr
+	// Broken loses everything.
+	Broken bool
 	// masked are the addresses and ports of hosts behind one address, both ways.
 	masked map[netip.AddrPort]netip.AddrPort
 
@@ -99,6 +103,19 @@ func (n *Net) Command(h *Host, c ikev2.Command) {
 	n.drain(h)
 }
 
+// Reconfigure gives h another configuration and lets its outputs out.
+func (n *Net) Reconfigure(h *Host, cfg ikev2.Config) map[string]ikev2.Change {
+	changes := h.Engine.Reconfigure(n.Now, cfg)
+	for _, name := range slices.Sorted(maps.Keys(changes)) {
+		if changes[name] != ikev2.Unchanged {
+			n.note("%s: reconfigured, %s %v", h.Name, name, changes[name])
+		}
+	}
+	h.cfg = cfg
+	n.drain(h)
+	return changes
+}
+
 // Run lets time pass for d.
 func (n *Net) Run(d time.Duration) { n.RunUntil(d, func() bool { return false }) }
 
@@ -145,7 +162,7 @@ func (n *Net) arrive(a arrival) {
 		return
 	}
 	if a.esp != nil {
-		h.accept(a.esp)
+		h.accept(a.Packet)
 		return
 	}
 	h.Engine.HandleDatagram(n.Now, ikev2.Datagram{Path: ikev2.Path{Local: to, Remote: a.From, Encap: a.Encap}, Payload: a.Payload})
@@ -169,6 +186,9 @@ func (n *Net) carry(p Packet) {
 	delays := []time.Duration{10 * time.Millisecond}
 	if n.Link != nil {
 		delays = n.Link(p)
+	}
+	if n.Broken {
+		delays = nil
 	}
 	n.note("%v%s", carried{n, p}, fate(delays))
 	for _, d := range delays {
