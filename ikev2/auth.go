@@ -24,7 +24,7 @@ func (sa *ikeSA) authTasks() []task {
 	if len(sa.peer.Children) > 0 {
 		tasks = append(tasks, &childTask{cfg: &sa.peer.Children[0]})
 	}
-	return tasks
+	return append(append(tasks, sa.keepsakes()...), followTask{})
 }
 
 func (authTask) request(sa *ikeSA, req *draft) error {
@@ -78,12 +78,17 @@ func (sa *ikeSA) refusedByPeer(ps []wire.Payload) error {
 }
 
 // authValue is the AUTH payload of one of the two sides (RFC 7296 section
-// 2.15): over its own first message, the other's nonce and its identity.
+// 2.15): over its own first message, the other's nonce and its identity. In a
+// resumed SA the key that it had has done its part (RFC 5723 section 5.1).
 func (sa *ikeSA) authValue(initiator bool, psk, idBody []byte) []byte {
+	first, nonce, skp := sa.initResp, sa.ni, sa.keys.SKpr
 	if initiator {
-		return keymat.PSKAuth(sa.prf, psk, sa.initReq, sa.nr, sa.keys.SKpi, idBody)
+		first, nonce, skp = sa.initReq, sa.nr, sa.keys.SKpi
 	}
-	return keymat.PSKAuth(sa.prf, psk, sa.initResp, sa.ni, sa.keys.SKpr, idBody)
+	if sa.resumed != nil {
+		return keymat.ResumeAuth(sa.prf, first, nonce, skp, idBody)
+	}
+	return keymat.PSKAuth(sa.prf, psk, first, nonce, skp, idBody)
 }
 
 // noPSK stands for the key of an identity that nobody knows, so that it takes
@@ -115,7 +120,12 @@ func answerAuth(sa *ikeSA, req *message, resp *draft) error {
 	sa.peer = p
 	id := p.LocalID.payload(true)
 	resp.add(id, &wire.Auth{Method: wire.AuthSharedKey, Data: sa.authValue(sa.initiator, p.PSK, id.Body())})
-	sa.establish(wire.FindNotify(req.payloads, wire.NotifyInitialContact) != nil)
+	// Who resumes has forgotten the SA before (RFC 5723 section 4.3.1).
+	forgotten := sa.resumed != nil
+	if forgotten {
+		sa.e.spend(sa.resumed)
+	}
+	sa.establish(forgotten || wire.FindNotify(req.payloads, wire.NotifyInitialContact) != nil)
 	return nil
 }
 
@@ -127,7 +137,7 @@ func (sa *ikeSA) judge(p *peer, idi *wire.ID, req *message) Reason {
 	auth, ok := wire.Find[*wire.Auth](req.payloads)
 	fits := ok && hmac.Equal(auth.Data, sa.authValue(!sa.initiator, psk, idi.Body()))
 	switch {
-	case p == nil:
+	case p == nil, sa.resumed != nil && sa.resumed.peer != p: // RFC 5723 section 5.1: the identities of the ticket
 		return ReasonUnknownIdentity
 	case !ok || auth.Method != wire.AuthSharedKey:
 		return ReasonAuthMethod

@@ -28,6 +28,8 @@ const (
 	EventRetrying                              // the next attempt comes after Wait
 	EventMoved                                 // the peer is at another address or port: Path
 	EventRekeyed                               // an IKE SA has taken the place of Replaced, with all its children
+	EventTicketRefused                         // the responder does not resume the SA; a full exchange follows
+	EventRedirected                            // the peer sends us to Gateway, and we go
 )
 
 var eventNames = [...]string{
@@ -35,7 +37,7 @@ var eventNames = [...]string{
 	EventUnprotectedError: "unprotected_error", EventInit: "init", EventFloat: "float", EventEstablished: "established",
 	EventChildUp: "child_up", EventChildDown: "child_down", EventDown: "down", EventRefused: "refused",
 	EventRefusedByPeer: "refused_by_peer", EventGaveUp: "gave_up", EventRetrying: "retrying", EventMoved: "moved",
-	EventRekeyed: "rekeyed",
+	EventRekeyed: "rekeyed", EventTicketRefused: "ticket_refused", EventRedirected: "redirected",
 }
 
 // String is the kind's name in logs and scripts.
@@ -64,6 +66,9 @@ const (
 	ReasonNotify                 // another protected error notify
 	ReasonRekeyed                // a child SA with new keys takes over, or has
 	ReasonExpired                // its lifetime is over and nothing replaced it
+	ReasonRestarted              // the peer has proven that it has lost the SA
+	ReasonTicket                 // the ticket is not ours, spent, expired, or of a peer that is no longer configured so
+	ReasonRedirects              // the peer sends us on too often
 )
 
 var reasonNames = [...]string{
@@ -71,7 +76,7 @@ var reasonNames = [...]string{
 	ReasonAuthMethod: "auth_method", ReasonWrongResponder: "wrong_responder", ReasonAuthFailed: "authentication_failed",
 	ReasonChildProposal: "child_proposal", ReasonSelectors: "selectors", ReasonChildRefused: "child_refused", ReasonMalformed: "malformed",
 	ReasonDeleted: "deleted_by_peer", ReasonDisconnect: "disconnect", ReasonDead: "dead_peer", ReasonReplaced: "replaced", ReasonNotify: "error_notify",
-	ReasonRekeyed: "rekeyed", ReasonExpired: "expired",
+	ReasonRekeyed: "rekeyed", ReasonExpired: "expired", ReasonRestarted: "restarted", ReasonTicket: "ticket", ReasonRedirects: "redirects",
 }
 
 // String is the reason's name in logs and scripts.
@@ -109,8 +114,11 @@ type Event struct {
 	Replaced SAID
 	Path     Path
 	NAT      NAT
-	// Initiator says whether we started the IKE SA.
-	Initiator bool
+	// Initiator says whether we started the IKE SA, Resumed whether it is made
+	// from a ticket.
+	Initiator, Resumed bool
+	// Gateway is an address or name: the peer's word.
+	Gateway string
 	// LocalID and RemoteID are the identities in use, or the ones that were
 	// expected where something is refused.
 	LocalID, RemoteID Identity

@@ -26,13 +26,14 @@ type perishable interface{ obsolete(sa *ikeSA) bool }
 type answerer func(sa *ikeSA, req *message, resp *draft) error
 
 // answerers of each exchange, in the order in which they see the request. Those
-// of IKE_SA_INIT add to the answer what is beside proposal, key exchange and
+// of a first exchange add to the answer what is beside proposal, key exchange and
 // nonce, and cannot fail.
 var answerers = map[wire.ExchangeType][]answerer{
-	wire.ExchangeIKESAInit:     {answerNATDetection},
-	wire.ExchangeIKEAuth:       {answerAuth, answerFirstChild},
-	wire.ExchangeCreateChildSA: {answerCreateChildSA},
-	wire.ExchangeInformational: {answerPeerFailure, answerDelete},
+	wire.ExchangeIKESAInit:        {answerNATDetection, answerChildless, answerRedirectable},
+	wire.ExchangeIKESessionResume: {answerNATDetection, answerChildless, answerRedirectable},
+	wire.ExchangeIKEAuth:          {answerAuth, answerFirstChild, answerTicket, answerToken},
+	wire.ExchangeCreateChildSA:    {answerCreateChildSA},
+	wire.ExchangeInformational:    {answerPeerFailure, answerTicket, answerToken, answerInvalidSPI, answerRedirect, answerDelete},
 }
 
 // message is a received message that passed integrity, format and legality.
@@ -135,19 +136,24 @@ func (sa *ikeSA) write(x *exchange) error {
 	var err error
 	x.then = d.then
 	x.datagram, err = sa.encode(x.kind, 0, sa.nextID, d.payloads)
-	if x.kind == wire.ExchangeIKESAInit {
+	if opens(x.kind) {
 		sa.initReq = x.datagram
 	}
 	return err
 }
 
-// encode writes a message, protected but for IKE_SA_INIT.
+// opens says that an exchange is the first of an IKE SA, in the clear.
+func opens(x wire.ExchangeType) bool {
+	return x == wire.ExchangeIKESAInit || x == wire.ExchangeIKESessionResume
+}
+
+// encode writes a message, protected but for the first.
 func (sa *ikeSA) encode(kind wire.ExchangeType, flags wire.Flags, id uint32, ps []wire.Payload) ([]byte, error) {
 	if sa.initiator {
 		flags |= wire.FlagInitiator
 	}
 	h := wire.Header{InitiatorSPI: sa.spii, ResponderSPI: sa.spir, Major: 2, Exchange: kind, Flags: flags, MessageID: id}
-	if kind == wire.ExchangeIKESAInit {
+	if opens(kind) {
 		m := wire.Message{Header: h, Payloads: ps}
 		return m.Append(nil), nil
 	}
@@ -175,7 +181,7 @@ func (sa *ikeSA) retransmit() {
 	switch {
 	case x == nil:
 		return
-	case x.kind == wire.ExchangeIKESAInit:
+	case opens(x.kind):
 		tries = sa.timing().InitialTries
 	case sa.state == stateClosing:
 		tries = min(tries, 3)
@@ -302,7 +308,7 @@ func (sa *ikeSA) handleResponse(h wire.Header, d Datagram) {
 		sa.e.drop(dropUnexpected)
 		return
 	}
-	if x.kind == wire.ExchangeIKESAInit {
+	if opens(x.kind) {
 		sa.handleInitResponse(h, d, x)
 		return
 	}

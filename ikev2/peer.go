@@ -1,6 +1,7 @@
 package ikev2
 
 import (
+	"net/netip"
 	"time"
 
 	"culvert/ikev2/wire"
@@ -16,6 +17,12 @@ type peer struct {
 	up      *ikeSA
 	failed  int // attempts since the peer was last up
 	timers  timers
+
+	ticket    *ticket     // of an SA that was lost, for the next attempt
+	redirects []time.Time // when the peer sent us elsewhere
+	awaited   bool        // Redial was said, Redirected was not
+	detour    Path        // where it sent us, until that fails
+	sentBy    netip.Addr
 }
 
 func newPeer(e *Engine, cfg Peer) *peer {
@@ -60,11 +67,15 @@ func (p *peer) connect() {
 	}
 	p.attempt = sa
 	p.e.emit(sa.event(Event{Kind: EventConnecting, Attempt: p.failed + 1}))
+	if t := p.takeTicket(); t != nil {
+		sa.start(wire.ExchangeIKESessionResume, resumeTasks(t)...)
+		return
+	}
 	sa.start(wire.ExchangeIKESAInit, initTasks()...)
 }
 
 func (p *peer) disconnect() {
-	p.wanted = false
+	p.wanted, p.awaited, p.ticket, p.detour = false, false, nil, Path{}
 	p.e.stopTimers(&p.timers)
 	if p.attempt != nil {
 		p.attempt.end(ReasonDisconnect)
@@ -80,12 +91,17 @@ func (p *peer) lost(sa *ikeSA) {
 	case p.attempt:
 		p.attempt = nil
 		p.failed++
+		p.detour = Path{}
 	case p.up:
 		p.up = nil
 	default:
 		return
 	}
-	if p.wanted && p.up == nil && p.attempt == nil {
+	switch {
+	case !p.wanted || p.up != nil || p.attempt != nil:
+	case p.ticket != nil: // good for one attempt, so that the next one waits
+		p.connect()
+	default:
 		p.retry()
 	}
 }
@@ -93,7 +109,7 @@ func (p *peer) lost(sa *ikeSA) {
 func (p *peer) retry() {
 	wait := p.e.jitter(backoff(p.Timing.Reconnect, p.Timing.ReconnectMax, p.failed))
 	p.e.setTimer(&p.timers, timerReconnect, p.e.now.Add(wait))
-	p.e.emit(Event{Kind: EventRetrying, Peer: p.Name, Path: p.path, Attempt: p.failed, Wait: wait})
+	p.e.emit(Event{Kind: EventRetrying, Peer: p.Name, Path: p.way(), Attempt: p.failed, Wait: wait})
 }
 
 func (p *peer) expire(timerKind) {

@@ -91,6 +91,7 @@ func (t *rekeyIKETask) accept(sa *ikeSA, m *message) *ikeSA {
 	if err != nil {
 		return nil
 	}
+	made.takeToken(m.payloads)
 	sa.e.sas[t.spi] = made
 	return made
 }
@@ -165,6 +166,7 @@ func (sa *ikeSA) answerSuccessor(req *message, resp *draft) (*ikeSA, error) {
 	}
 	resp.add(&wire.SA{Proposals: []wire.Proposal{{Number: c.number, Protocol: wire.ProtocolIKE, SPI: spi[:], Transforms: c.transforms(ikeTypes)}}})
 	resp.add(mine.payloads...)
+	made.giveToken(resp)
 	return made, nil
 }
 
@@ -224,6 +226,7 @@ func (sa *ikeSA) handOver(to *ikeSA) {
 	to.refused = sa.refused
 	to.born, to.proven, to.dialed, to.rank = sa.born, sa.proven, sa.dialed, sa.rank
 	to.heard, to.sent = sa.e.now, sa.sent
+	to.childless, to.redirectable = sa.childless, sa.redirectable
 	if sa.peer.up == sa {
 		sa.peer.up = to
 	}
@@ -234,6 +237,7 @@ func (sa *ikeSA) handOver(to *ikeSA) {
 	to.e.setTimer(&to.timers, timerChildren, waiting)
 	to.report(Event{Kind: EventRekeyed, Replaced: sa.id(), Suite: to.suite})
 	to.pump()
+	to.renewKeepsakes(sa)
 	to.bringUpChildren()
 }
 

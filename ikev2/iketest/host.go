@@ -105,6 +105,8 @@ func (h *Host) take(o ikev2.Output) {
 	case ikev2.MovePeer:
 		h.Moved = append(h.Moved, o)
 		n.note("%s: move peer to %v", h.Name, o.Path.Remote)
+	case ikev2.Redial:
+		h.redial(o)
 	case ikev2.IKEKeys:
 		h.Keys, n.keys[o.ID] = o, o
 	case ikev2.Event:
@@ -113,6 +115,22 @@ func (h *Host) take(o ikev2.Output) {
 			h.wronged[o.Child] = true
 		}
 		n.note("%s: %v", h.Name, happening(o))
+	}
+}
+
+// redial finds the way to an address, or to a name that the network knows.
+func (h *Host) redial(o ikev2.Redial) {
+	h.net.note("%s: wants the way to %s", h.Name, o.Host)
+	addr, err := netip.ParseAddr(h.net.Names[o.Host])
+	if err != nil {
+		addr, err = netip.ParseAddr(o.Host)
+	}
+	if err != nil {
+		return
+	}
+	path := ikev2.Path{Local: netip.AddrPortFrom(h.net.addrOf(h), 500), Remote: netip.AddrPortFrom(addr, 500)}
+	if err := h.Engine.Command(h.net.Now, ikev2.Redirected{Peer: o.Peer, Path: path}); err != nil {
+		h.net.fault("%s: %v", h.Name, err)
 	}
 }
 
@@ -187,12 +205,20 @@ func (n *Net) ESP(h *Host, child string, delay time.Duration) {
 		return
 	}
 	out := h.Out[spis[len(spis)-1]]
-	heap.Push(&n.queue, arrival{Packet{To: out.Path.Remote, Number: n.count, esp: &out}, n.Now.Add(delay)})
+	from := netip.AddrPortFrom(n.public(out.Path.Local.Addr()), out.Path.Local.Port())
+	heap.Push(&n.queue, arrival{Packet{From: from, To: out.Path.Remote, Number: n.count, esp: &out}, n.Now.Add(delay)})
 }
 
-// accept takes an ESP packet as a gateway does.
-func (h *Host) accept(out *ikev2.InstallOutbound) {
+// accept takes an ESP packet as a gateway does. One for an SPI that there never
+// was is for the life before a restart.
+func (h *Host) accept(out *ikev2.InstallOutbound, path ikev2.Path) {
 	in, ok := h.In[out.OutboundSPI]
+	if !h.used[out.OutboundSPI] {
+		h.net.note("%s: ESP with an unknown SPI", h.Name)
+		_ = h.Engine.Command(h.net.Now, ikev2.UnknownSPI{SPI: out.OutboundSPI, Path: path})
+		h.net.drain(h)
+		return
+	}
 	if !ok || !bytes.Equal(in.Keys.Encr, out.Keys.Encr) {
 		h.net.fault("%s: no key for ESP of %s with SPI %08x", h.Name, out.Child, out.OutboundSPI)
 		return

@@ -47,6 +47,8 @@ type Net struct {
 	// NAT maps addresses that a private host sends from to public ones, one to
 	// one (RFC 4787's simplest kind); ports stay.
 	NAT map[netip.Addr]netip.Addr
+	// Names are the addresses of gateways that have a name.
+	Names map[string]string
 
 	// Faults are breaches of an engine's contract, and whatever its Audit found.
 	Faults []string
@@ -140,12 +142,13 @@ func (n *Net) arrive(a arrival) {
 		n.note("%v: nobody there", a.To)
 		return
 	}
+	local := netip.AddrPortFrom(n.private(a.To.Addr()), a.To.Port())
+	path := ikev2.Path{Local: local, Remote: a.From, Encap: a.Encap || a.esp != nil}
 	if a.esp != nil {
-		h.accept(a.esp)
+		h.accept(a.esp, path)
 		return
 	}
-	local := netip.AddrPortFrom(n.private(a.To.Addr()), a.To.Port())
-	h.Engine.HandleDatagram(n.Now, ikev2.Datagram{Path: ikev2.Path{Local: local, Remote: a.From, Encap: a.Encap}, Payload: a.Payload})
+	h.Engine.HandleDatagram(n.Now, ikev2.Datagram{Path: path, Payload: a.Payload})
 	n.drain(h)
 }
 
@@ -171,6 +174,15 @@ func (n *Net) carry(p Packet) {
 	for _, d := range delays {
 		heap.Push(&n.queue, arrival{p, n.Now.Add(d)})
 	}
+}
+
+func (n *Net) addrOf(h *Host) netip.Addr {
+	for a, x := range n.hosts {
+		if x == h {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
 func (n *Net) public(a netip.Addr) netip.Addr {

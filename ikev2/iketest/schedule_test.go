@@ -74,6 +74,9 @@ func newSchedule(seed uint64) *schedule {
 	s := &schedule{rng: newRand(seed)}
 	cfgA, cfgB := Configs()
 	WithChildren(&cfgA, &cfgB, []byte{1, 2, 3}[:1+s.rng.IntN(3)]...)
+	if s.rng.IntN(2) == 0 {
+		cfgA.Resume.Key, cfgB.Resume.Key = keyA, keyB
+	}
 	s.n = New()
 	s.n.NAT = natOfB
 	s.a, s.b = s.n.Add("A", AddrA, cfgA, 2*seed), s.n.Add("B", AddrB, cfgB, 2*seed+1)

@@ -36,6 +36,16 @@ func DeriveIKERekey(s IKESuite, oldPRF uint16, oldSKd, ni, nr, shared []byte, sp
 	return deriveIKE(s, rekeySeed(prf, oldSKd, ni, nr, shared), ni, nr, spii, spir)
 }
 
+// DeriveIKEResume gives the keys of an IKE SA that is resumed from a ticket (RFC 5723 5.1). The suite and oldSKd are those of the SA that the
+// ticket is of; the nonces and SPIs are of IKE_SESSION_RESUME.
+func DeriveIKEResume(s IKESuite, oldSKd, ni, nr []byte, spii, spir [8]byte) (IKEKeys, error) {
+	prf, err := NewPRF(s.PRF)
+	if err != nil {
+		return IKEKeys{}, err
+	}
+	return deriveIKE(s, resumeSeed(prf, oldSKd, ni, nr), ni, nr, spii, spir)
+}
+
 // firstSeed is SKEYSEED = prf(Ni | Nr, g^ir).
 func firstSeed(prf PRF, ni, nr, shared []byte) []byte {
 	return prf.Sum(slices.Concat(ni, nr), shared)
@@ -44,6 +54,11 @@ func firstSeed(prf PRF, ni, nr, shared []byte) []byte {
 // rekeySeed is SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr).
 func rekeySeed(prf PRF, oldSKd, ni, nr, shared []byte) []byte {
 	return prf.Sum(oldSKd, shared, ni, nr)
+}
+
+// resumeSeed is SKEYSEED = prf(SK_d (old), "Resumption" | Ni | Nr).
+func resumeSeed(prf PRF, oldSKd, ni, nr []byte) []byte {
+	return prf.Sum(oldSKd, []byte("Resumption"), ni, nr)
 }
 
 func deriveIKE(s IKESuite, skeyseed, ni, nr []byte, spii, spir [8]byte) (IKEKeys, error) {

@@ -90,7 +90,12 @@ func TestLegality(t *testing.T) {
 		{ExchangeInformational, response, list{"AUTH"}, illegal},
 
 		{ExchangeIKEIntermediate, request, list{}, illegal},
-		{ExchangeIKESessionResume, request, list{}, illegal},
+		{ExchangeIKESessionResume, request, list{"Nonce", "N(status)", "N(status)"}, legal},
+		{ExchangeIKESessionResume, request, list{"N(status)"}, illegal},
+		{ExchangeIKESessionResume, request, list{"Nonce", "SA"}, illegal},
+		{ExchangeIKESessionResume, response, list{"Nonce", "N(status)"}, legal},
+		{ExchangeIKESessionResume, response, list{"N(TICKET_NACK)"}, legal},
+		{ExchangeIKESessionResume, response, list{"N(status)"}, illegal},
 		{0, request, list{}, illegal},
 	} {
 		err := Check(x.exchange, x.response, payloads(x.payloads))
