@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"lab":              {},
 	"examples":         {},
 	"bench":            {"examples", "lab"},
+	"bench/load":       {"config", "gateway", "ikev2", "natt", "tun"},
 }
 
 // exceptions are files that may import more, and why they must.

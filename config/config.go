@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"path/filepath"
 	"time"
 
 	"culvert/ikev2"
@@ -14,10 +15,20 @@ type Config struct {
 	File    string
 	Format  Format
 	Gateway Gateway
-	Peers   []Peer
+	// Pools are what peers get virtual addresses from.
+	Pools []Pool
+	Peers []Peer
 	// Warnings are what there was to say about a configuration that can be
 	// used, in the order of the file.
 	Warnings []Diagnostic
+}
+
+// Path is where a file is that the configuration names: relative to its folder.
+func (c *Config) Path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(c.File), name)
 }
 
 // Format is a spelling of a configuration.
@@ -40,6 +51,28 @@ type Gateway struct {
 	Device string
 	// MTU is that of the inner packets in bytes; 0 derives it from the path.
 	MTU int
+	// CookieThreshold is the number of half-open IKE SAs above which a peer has
+	// to return a cookie first (RFC 7296 section 2.6), CookiesAlways 0 of them;
+	// HalfOpenLimit and HalfOpenPerSource, of all and of one address, those above
+	// which none is added. 0 is off.
+	CookieThreshold, HalfOpenLimit, HalfOpenPerSource int
+	// HalfOpenLifetime is how long a peer has for authenticating itself.
+	HalfOpenLifetime time.Duration
+	// ResumptionKeyFile holds the key that seals our tickets (RFC 5723), or will;
+	// "" is none: no tickets are given. Config.Path finds it.
+	ResumptionKeyFile string
+	// Where has the settings by their native names; "" is nothing.
+	Where Places
+}
+
+// CookiesAlways is the CookieThreshold that every peer is above.
+const CookiesAlways = -1
+
+// Pool is a range of virtual addresses for peers (RFC 7296 section 2.19).
+type Pool struct {
+	ikev2.Pool
+	// Where has "addresses", "dns", "domains", "subnets"; "" is the pool itself.
+	Where Places
 }
 
 // Peer is one connection. The key is found by the pair of identities, never
@@ -61,42 +94,128 @@ type Peer struct {
 	Initiate bool
 	// IKE are the proposals, most wanted first; nil means culvert's own.
 	IKE []ikev2.Proposal
-	// IKELifetime is the age at which the IKE SA is to be replaced.
+	// IKELifetime is the age at which the IKE SA is to be replaced; 0 is never.
 	IKELifetime time.Duration
 	// DPD is the silence after which the peer is asked whether it lives; 0 is
 	// never.
 	DPD time.Duration
 	// Keepalive is the interval of keepalives behind a NAT; 0 is none.
 	Keepalive time.Duration
-	Tunnels   []Tunnel
+	// Retransmit is the wait before a request is sent again; it doubles up to
+	// RetransmitMax. RetransmitTries is how often one is sent at most,
+	// InitialTries the same for the first of an IKE SA.
+	Retransmit, RetransmitMax     time.Duration
+	RetransmitTries, InitialTries int
+	// Reconnect is the wait before a failed connection is tried again; it
+	// doubles up to ReconnectMax.
+	Reconnect, ReconnectMax time.Duration
+	// Duplicates says what becomes of a connection when its peer makes another.
+	Duplicates ikev2.DuplicatePolicy
+	// Fragmentation is that of IKE messages (RFC 7383).
+	Fragmentation ikev2.Fragmentation
+	// MOBIKE says whether the connection may move (RFC 4555), Redirect whether
+	// the peer may send us elsewhere (RFC 5685), Resumption whether tickets are
+	// asked for and given (RFC 5723): on is ModePrefer, off ModeOff.
+	MOBIKE, Redirect, Resumption ikev2.Mode
+	// PostQuantum is the policy for ML-KEM beside the classical group.
+	PostQuantum ikev2.PostQuantum
+	PPK         PPK
+	// Address is what virtual addresses the peer gets, and we ask of it.
+	Address ikev2.AddressPolicy
+	Tunnels []Tunnel
 	// Where says where the settings stand, by their native names: "remote_id",
 	// "local_id", "psk", "remote", "local", "ike", "initiate", ...; "" is the
 	// peer itself.
 	Where Places
 }
 
+// PPK is a post-quantum pre-shared key (RFC 8784). The zero value is none.
+type PPK struct {
+	// ID names the key to the peer.
+	ID     string
+	Secret Secret
+	// Required: there is no connection without it.
+	Required bool
+}
+
 // Tunnel is one child SA's policy: traffic between Local and Remote.
 type Tunnel struct {
 	Name          string
 	Local, Remote []wire.Selector
+	// LocalDynamic and RemoteDynamic stand for the virtual address of that side,
+	// beside the selectors.
+	LocalDynamic, RemoteDynamic bool
 	// ESP are the proposals, most wanted first; nil means culvert's own.
 	ESP []ikev2.Proposal
-	// Lifetime is the age at which the child SA is to be replaced.
-	Lifetime time.Duration
+	// Lifetime is the age at which the child SA is to be replaced; 0 is never.
+	// LifetimeBytes and LifetimePackets do the same by what it carried in one
+	// direction; 0 is no such limit.
+	Lifetime                       time.Duration
+	LifetimeBytes, LifetimePackets uint64
+	// Start says what brings the child SA up.
+	Start ikev2.StartMode
+	// SinglePair makes a child SA for each pair of selectors, for peers that
+	// know no other.
+	SinglePair bool
 	// Where has "local", "remote" and "esp"; "" is the tunnel itself.
 	Where Places
 }
 
-// Defaults of what a configuration leaves out.
+// Defaults of what a configuration leaves out. docs/configuration.md has them
+// beside strongSwan's.
 const (
-	DefaultIKEPort     = 500
-	DefaultNATTPort    = 4500
-	DefaultDevice      = "culvert0"
-	DefaultIKELifetime = 4 * time.Hour
-	DefaultLifetime    = time.Hour
-	DefaultDPD         = 30 * time.Second
-	DefaultKeepalive   = 20 * time.Second // RFC 3948 section 4
+	DefaultIKEPort            = 500
+	DefaultNATTPort           = 4500
+	DefaultDevice             = "culvert0"
+	DefaultCookieThreshold    = 30
+	DefaultHalfOpenLimit      = 4096
+	DefaultHalfOpenPerSource  = 64 // peers may come back together from behind one NAT
+	DefaultHalfOpenLifetime   = 30 * time.Second
+	DefaultIKELifetime        = 4 * time.Hour
+	DefaultLifetime           = time.Hour
+	DefaultDPD                = 30 * time.Second
+	DefaultKeepalive          = 20 * time.Second // RFC 3948 section 4
+	DefaultRetransmit         = time.Second
+	DefaultRetransmitMax      = 4 * time.Second
+	DefaultRetransmitTries    = 21
+	DefaultInitialTries       = 9
+	DefaultReconnect          = time.Second
+	DefaultReconnectMax       = time.Minute
+	DefaultFragmentSize       = 1280 // the least MTU of IPv6 (RFC 8200 section 5)
 )
+
+func newGateway() Gateway {
+	return Gateway{
+		IKEPort: DefaultIKEPort, NATTPort: DefaultNATTPort, Device: DefaultDevice,
+		CookieThreshold: DefaultCookieThreshold, HalfOpenLimit: DefaultHalfOpenLimit, HalfOpenPerSource: DefaultHalfOpenPerSource,
+		HalfOpenLifetime: DefaultHalfOpenLifetime, Where: Places{},
+	}
+}
+
+func newPeer(name string) Peer {
+	return Peer{
+		Name: name, RemoteIKEPort: DefaultIKEPort, RemoteNATTPort: DefaultNATTPort,
+		IKELifetime: DefaultIKELifetime, DPD: DefaultDPD, Keepalive: DefaultKeepalive,
+		Retransmit: DefaultRetransmit, RetransmitMax: DefaultRetransmitMax, RetransmitTries: DefaultRetransmitTries, InitialTries: DefaultInitialTries,
+		Reconnect: DefaultReconnect, ReconnectMax: DefaultReconnectMax,
+		Fragmentation: ikev2.Fragmentation{Mode: ikev2.ModePrefer, Size: DefaultFragmentSize},
+		MOBIKE:        ikev2.ModePrefer, Redirect: ikev2.ModeOff, Resumption: ikev2.ModePrefer,
+		PostQuantum: ikev2.PostQuantum{Mode: ikev2.ModePrefer},
+		Where:       Places{},
+	}
+}
+
+// newTunnel is that of a peer whose tunnels start as its Initiate says.
+func newTunnel(name string, p *Peer) Tunnel {
+	return Tunnel{Name: name, Lifetime: DefaultLifetime, Start: startOf(p.Initiate), Where: Places{}}
+}
+
+func startOf(initiate bool) ikev2.StartMode {
+	if initiate {
+		return ikev2.StartNow
+	}
+	return ikev2.StartPeer
+}
 
 // Places says where settings stand, by their native names.
 type Places map[string]Place

@@ -24,6 +24,11 @@ import (
 // essence is what a configuration comes to, whatever spelling it had.
 func essence(c *Config) *Config {
 	e := &Config{Gateway: c.Gateway}
+	e.Gateway.Where = nil
+	for _, p := range c.Pools {
+		p.Where = nil
+		e.Pools = append(e.Pools, p)
+	}
 	for _, p := range c.Peers {
 		p.Where = nil
 		var tunnels []Tunnel
@@ -163,9 +168,9 @@ func TestDocumentedForm(t *testing.T) {
 	}
 	cfg := mustParse(t, "doc.toml", text.String())
 	p := cfg.Peers[0]
-	for _, where := range []Places{p.Where, p.Tunnels[0].Where} {
+	for _, where := range []Places{cfg.Gateway.Where, p.Where, p.Tunnels[0].Where, cfg.Pools[0].Where} {
 		for setting, place := range where {
-			if !place.Given && !strings.HasPrefix(setting, "psk_") {
+			if !place.Given && !strings.HasPrefix(setting, "psk_") && !strings.HasPrefix(setting, "ppk_") {
 				t.Errorf("%s is not documented", setting)
 			}
 		}
@@ -237,7 +242,10 @@ func TestKeywordsAreBuilt(t *testing.T) {
 			wire.TransformInteg: func() bool { return keymat.IntegSupported(x.ID) && keymat.PRFSupported(implied[x.ID]) },
 			wire.TransformPRF:   func() bool { return keymat.PRFSupported(x.ID) },
 			wire.TransformKE:    func() bool { return keymat.GroupSupported(x.ID) },
-			wire.TransformESN:   func() bool { return true },
+			wire.TransformADDKE1: func() bool {
+				return x.ID == noMethod || slices.Contains([]uint16{wire.GroupMLKEM512, wire.GroupMLKEM768, wire.GroupMLKEM1024}, x.ID)
+			},
+			wire.TransformESN: func() bool { return true },
 		}[x.Type]
 		if !built() {
 			t.Errorf("%s can be configured and is not there", k.names[0])

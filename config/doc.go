@@ -17,7 +17,8 @@
 //
 // # Culvert's own form
 //
-// All settings, the defaults of those that may be left out, and their shapes:
+// All settings, the defaults of those that may be left out, and their shapes;
+// docs/configuration.md says more of each.
 //
 //	[gateway]                 # all of it may be left out
 //	local     = "any"         # address to listen on
@@ -25,6 +26,17 @@
 //	natt_port = 4500
 //	device    = "culvert0"
 //	mtu       = 1400          # of inner packets; left out: from the path
+//	cookie_threshold     = 30 # half-open IKE SAs above which cookies are asked for; "always", "off"
+//	half_open_limit      = 4096 # or "off"
+//	half_open_per_source = 64   # or "off"
+//	half_open_lifetime   = "30s"
+//	resumption_key_file  = "tickets.key" # made if it is not there; left out: no tickets
+//
+//	[pool.NAME]               # virtual addresses for peers
+//	addresses = "10.9.0.0/24" # or "10.9.0.10-10.9.0.99"
+//	dns       = ["10.9.0.1"]
+//	domains   = ["corp.example"]
+//	subnets   = ["10.0.0.0/8"]
 //
 //	[peer.NAME]
 //	remote    = "203.0.113.1" # address, host name or "any"
@@ -33,16 +45,39 @@
 //	remote_natt_port = 4500
 //	local_id  = "@foo"        # who we are
 //	remote_id = "203.0.113.1" # who the peer has to be
-//	psk       = "..."         # or psk_file, or psk_env
+//	psk       = "..."         # or psk_file, psk_env, or psk_base64
 //	initiate  = true          # left out: true where remote is not "any"
 //	ike       = ["aes128gcm16-prfsha256-x25519"]
-//	ike_lifetime = "4h"
+//	ike_lifetime = "4h"       # or "off"
 //	dpd       = "30s"         # or "off"
 //	keepalive = "20s"         # or "off"
+//	retransmit       = "1s"   # then 2s, 4s, ... up to
+//	retransmit_max   = "4s"
+//	retransmit_tries = 21
+//	initial_tries    = 9      # of the first request
+//	reconnect        = "1s"   # then 2s, 4s, ... up to
+//	reconnect_max    = "1m"
+//	duplicates    = "replace" # or "keep", "never"
+//	fragmentation = true      # or false, "force"
+//	fragment_size = 1280
+//	mobike        = true
+//	redirect      = false
+//	resumption    = true
+//	post_quantum  = "prefer"  # or "require", "off"
+//	post_quantum_methods = ["mlkem768"]
+//	ppk_id        = "branch"  # left out: no post-quantum pre-shared key
+//	ppk           = "..."     # or ppk_file, ppk_env, or ppk_base64
+//	ppk_required  = false
+//	pools           = ["NAME"] # where the peer's virtual addresses come from
+//	request_address = ["ipv4", "ipv6"] # of the peer, for us
 //
 //	[peer.NAME.tunnel.NAME]
-//	local     = "10.104.0.0/24"                 # or a list
+//	local     = "10.104.0.0/24"                 # or a list, or "dynamic"
 //	remote    = ["10.103.0.0/24", "10.9.0.0/16[tcp/443]"]
 //	esp       = ["aes128gcm16"]                 # and a group for perfect forward secrecy
-//	lifetime  = "1h"
+//	start     = "now"                           # or "traffic", "peer"
+//	lifetime  = "1h"                            # or "off"
+//	lifetime_bytes   = 100_000_000_000          # left out: no limit
+//	lifetime_packets = 1_000_000_000
+//	single_pair      = false                    # a child SA for each pair of selectors
 package config

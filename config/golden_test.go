@@ -18,7 +18,8 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // testLookups know one key file and one variable.
 var testLookups = Lookups{
 	KeyFile: func(name string) ([]byte, error) {
-		if name == "culvert.key" {
+		switch name {
+		case "culvert.key":
 			return []byte("a-key-in-a-file-0123456789\n"), nil
 		}
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}

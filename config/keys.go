@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,46 +10,80 @@ import (
 	"slices"
 )
 
-var keySources = []keySource{keyFile, keyEnv, keyInline}
+// keyKind is what a key is for.
+type keyKind struct {
+	// setting is its name without the source, noun what people call it.
+	setting, noun string
+	// minLen and minBits are what a key has to have to pass without a warning,
+	// which says the danger. The bits are an upper bound, from the length and the number
+	// of different bytes; a sentence can pass.
+	minLen  int
+	minBits float64
+	danger  string
+	// sources are where it may come from, the ones to prefer first.
+	sources []keySource
+}
 
-// minKey and minKeyBits are what a key has to have to pass without a warning.
-// The bits are an upper bound, from the length and the number of different
-// bytes; a sentence can pass.
-const (
-	minKey     = 16
-	minKeyBits = 56
-	maxKey     = 4096
+var (
+	// The initiator proves that it has the key before the responder does, under
+	// keys agreed with whoever answered; so who answers in the responder's place
+	// can try keys against that proof at leisure.
+	pskKey = &keyKind{
+		"psk", "pre-shared key", 16, 56,
+		"an active attacker who answers the initiator in the responder's place can guess it offline (RFC 7296 section 2.15)",
+		[]keySource{keyFile, keyEnv, keyInline, keyBase64},
+	}
+	// 256 bits are 128 against a quantum computer.
+	ppkKey = &keyKind{
+		"ppk", "post-quantum pre-shared key", 32, 128,
+		"whoever has a quantum computer some day can guess it (RFC 8784 section 6)",
+		[]keySource{keyFile, keyEnv, keyInline, keyBase64},
+	}
 )
+
+const maxKey = 4096
 
 // secret gets the key from where it is. Nothing of an inline key, and nothing
 // that looks like one in the wrong place, is reported.
-func (r *reader) secret(source keySource, text string, at Pos) Secret {
+func (r *reader) secret(kind *keyKind, source keySource, text string, at Pos) Secret {
 	var key []byte
+	ok := true
 	switch source {
 	case keyFile:
-		key = r.keyFromFile(text, at)
+		key, ok = r.keyFromFile(kind, text, at)
 	case keyEnv:
-		key = r.keyFromEnv(text, at)
+		key, ok = r.keyFromEnv(kind, text, at)
+	case keyBase64:
+		key, ok = r.keyFromBase64(kind, text, at)
+		text = ""
 	default:
 		key, text = []byte(text), ""
-		r.checkKey(key, at)
+	}
+	if ok {
+		r.checkKey(kind, key, at)
 	}
 	return Secret{&secret{key: &key, source: source, ref: text}}
 }
 
-func (r *reader) keyFromFile(name string, at Pos) []byte {
+func (r *reader) keyFromBase64(kind *keyKind, text string, at Pos) ([]byte, bool) {
+	key, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		r.error(at, "a key that is plain text goes into "+kind.setting, "%s_base64 is not base64", kind.setting)
+	}
+	return key, err == nil
+}
+
+func (r *reader) keyFromFile(kind *keyKind, name string, at Pos) ([]byte, bool) {
 	if r.lookups.KeyFile == nil {
 		r.error(at, "", "key files are not available here")
-		return nil
+		return nil, false
 	}
 	key, err := r.lookups.KeyFile(name)
 	if err != nil {
-		r.error(at, keyFileHint(name, err), "psk_file: %v", err)
-		return nil
+		r.error(at, keyFileHint(name, err), "%s_file: %v", kind.setting, err)
+		return nil, false
 	}
-	key = trimLineEnd(key)
-	r.checkKey(key, at)
-	return key
+	return trimLineEnd(key), true
 }
 
 func keyFileHint(name string, err error) string {
@@ -66,22 +101,20 @@ func keyFileHint(name string, err error) string {
 var envName = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
 
 // keyFromEnv does not repeat a name that may be the key itself.
-func (r *reader) keyFromEnv(name string, at Pos) []byte {
-	if !envName.MatchString(name) {
-		r.error(at, "write the variable's name; a key itself goes into psk", "psk_env does not name an environment variable (A-Z, 0-9, _)")
-		return nil
-	}
-	if r.lookups.Env == nil {
+func (r *reader) keyFromEnv(kind *keyKind, name string, at Pos) ([]byte, bool) {
+	switch {
+	case !envName.MatchString(name):
+		r.error(at, "write the variable's name; a key itself goes into "+kind.setting, "%s_env does not name an environment variable (A-Z, 0-9, _)", kind.setting)
+		return nil, false
+	case r.lookups.Env == nil:
 		r.error(at, "", "environment variables are not available here")
-		return nil
+		return nil, false
 	}
 	value, ok := r.lookups.Env(name)
 	if !ok {
 		r.error(at, "set it in the environment of the gateway", "environment variable %s is not set", name)
-		return nil
 	}
-	r.checkKey([]byte(value), at)
-	return []byte(value)
+	return []byte(value), ok
 }
 
 // trimLineEnd takes off the end of line that editors and echo leave.
@@ -97,21 +130,17 @@ func trimLineEnd(b []byte) []byte {
 
 const keyHint = "use a random one on both sides, for example from: openssl rand -base64 32"
 
-// checkKey refuses what is no key and warns of a weak one. The initiator
-// proves that it has the key before the responder does, under keys agreed with
-// whoever answered; so who answers in the responder's place can try keys
-// against that proof at leisure (RFC 7296 section 2.15).
-func (r *reader) checkKey(key []byte, at Pos) {
-	const guess = "an active attacker who answers the initiator in the responder's place can guess it offline (RFC 7296 section 2.15)"
+// checkKey refuses what is no key and warns of a weak one.
+func (r *reader) checkKey(kind *keyKind, key []byte, at Pos) {
 	switch {
 	case len(key) == 0:
-		r.error(at, keyHint, "the pre-shared key is empty")
+		r.error(at, keyHint, "the %s is empty", kind.noun)
 	case len(key) > maxKey:
-		r.error(at, keyHint, "the pre-shared key is longer than %d bytes", maxKey)
-	case len(key) < minKey:
-		r.warn(at, keyHint, "the pre-shared key is shorter than %d bytes: %s", minKey, guess)
-	case bitsAtMost(key) < minKeyBits:
-		r.warn(at, keyHint, "the pre-shared key repeats few characters: %s", guess)
+		r.error(at, keyHint, "the %s is longer than %d bytes", kind.noun, maxKey)
+	case len(key) < kind.minLen:
+		r.warn(at, keyHint, "the %s is shorter than %d bytes: %s", kind.noun, kind.minLen, kind.danger)
+	case bitsAtMost(key) < kind.minBits:
+		r.warn(at, keyHint, "the %s repeats few characters: %s", kind.noun, kind.danger)
 	}
 }
 

@@ -29,10 +29,7 @@ func Load(path string) (*Config, error) {
 	return Parse(path, text, Lookups{
 		Env: os.LookupEnv,
 		KeyFile: func(name string) ([]byte, error) {
-			if !filepath.IsAbs(name) {
-				name = filepath.Join(filepath.Dir(path), name)
-			}
-			return ReadKeyFile(name)
+			return ReadKeyFile((&Config{File: path}).Path(name))
 		},
 	})
 }
@@ -48,9 +45,7 @@ type reader struct {
 // Parse reads a configuration, whichever spelling it is in; name is for the
 // positions in reports. The error is an *Error.
 func Parse(name string, text []byte, lookups Lookups) (*Config, error) {
-	r := &reader{file: name, lookups: lookups, cfg: &Config{File: name, Gateway: Gateway{
-		IKEPort: DefaultIKEPort, NATTPort: DefaultNATTPort, Device: DefaultDevice,
-	}}}
+	r := &reader{file: name, lookups: lookups, cfg: &Config{File: name, Gateway: newGateway()}}
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	if r.readable(text) && r.read(text) {
 		validate(r)
@@ -117,11 +112,4 @@ func detect(name string, text []byte) Format {
 		return FormatVyOSTree
 	}
 	return FormatTOML
-}
-
-func newPeer(name string) Peer {
-	return Peer{
-		Name: name, RemoteIKEPort: DefaultIKEPort, RemoteNATTPort: DefaultNATTPort,
-		IKELifetime: DefaultIKELifetime, DPD: DefaultDPD, Keepalive: DefaultKeepalive, Where: Places{},
-	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ type settings map[string]func(*tomlItem)
 func (n native) read(root *tomlTable) {
 	n.each(root, Places{}, settings{
 		"gateway": n.table(n.gateway),
+		"pool":    n.tables(n.pool),
 		"peer":    n.tables(n.peer),
 	})
 }
@@ -45,48 +47,60 @@ func (n native) each(t *tomlTable, where Places, known settings) {
 
 // forgive counts a misspelt setting as given, so that it is not missed too.
 func (p Places) forgive(key string) {
-	if place, ok := p[key]; ok && !strings.HasPrefix(key, "psk") {
+	if place, ok := p[key]; ok && !strings.HasPrefix(key, "psk") && !strings.HasPrefix(key, "ppk") {
 		place.Given = true
 		p[key] = place
 	}
 }
 
 func (n native) gateway(t *tomlTable) {
-	g, where := &n.cfg.Gateway, Places{}
-	n.each(t, where, settings{
-		"local":     text(n, &g.Local, parseLocal),
-		"ike_port":  number(n, &g.IKEPort, parsePort),
-		"natt_port": number(n, &g.NATTPort, parsePort),
-		"device":    text(n, &g.Device, parseDevice),
-		"mtu":       number(n, &g.MTU, parseMTU),
-	})
+	g := &n.cfg.Gateway
+	n.each(t, g.Where, n.gatewaySettings(g))
 	if g.IKEPort == g.NATTPort {
-		n.error(where["ike_port"].Pos, "leave both out for 500 and 4500", "ike_port and natt_port are the same")
+		n.error(g.Where["ike_port"].Pos, "leave both out for 500 and 4500", "ike_port and natt_port are the same")
+	}
+}
+
+func (n native) gatewaySettings(g *Gateway) settings {
+	return settings{
+		"local":                text(n, &g.Local, parseLocal),
+		"ike_port":             number(n, &g.IKEPort, parsePort),
+		"natt_port":            number(n, &g.NATTPort, parsePort),
+		"device":               text(n, &g.Device, parseDevice),
+		"mtu":                  number(n, &g.MTU, parseMTU),
+		"cookie_threshold":     numberOr(n, &g.CookieThreshold, parseLimit, cookieWords),
+		"half_open_limit":      numberOr(n, &g.HalfOpenLimit, parseLimit, limitWords),
+		"half_open_per_source": numberOr(n, &g.HalfOpenPerSource, parseLimit, limitWords),
+		"half_open_lifetime":   text(n, &g.HalfOpenLifetime, parseDuration),
+		"resumption_key_file":  text(n, &g.ResumptionKeyFile, parseFileName),
+	}
+}
+
+func (n native) pool(name *tomlItem, t *tomlTable) {
+	p := Pool{Pool: ikev2.Pool{Name: name.key}, Where: Places{}}
+	n.each(t, p.Where, n.poolSettings(&p))
+	p.Where[""] = Place{Pos: t.pos, Key: "pool." + quoteKey(p.Name), Given: true, format: FormatTOML}
+	n.cfg.Pools = append(n.cfg.Pools, p)
+}
+
+func (n native) poolSettings(p *Pool) settings {
+	return settings{
+		"addresses": text(n, p, func(s string) (Pool, *fault) { return p.with(s) }),
+		"dns":       n.list(func(s string, at Pos) { addParsed(n.reader, &p.DNS, s, at, parseDNS) }),
+		"domains":   n.list(func(s string, at Pos) { addParsed(n.reader, &p.Domains, s, at, parseDomain) }),
+		"subnets":   n.list(func(s string, at Pos) { addParsed(n.reader, &p.Subnets, s, at, parsePrefix) }),
 	}
 }
 
 func (n native) peer(name *tomlItem, t *tomlTable) {
 	p := newPeer(name.key)
-	keys := keySettings{}
-	n.each(t, p.Where, settings{
-		"remote":           text(n, &p.Remote, parseRemote),
-		"local":            text(n, &p.Local, parseLocal),
-		"remote_ike_port":  number(n, &p.RemoteIKEPort, parsePort),
-		"remote_natt_port": number(n, &p.RemoteNATTPort, parsePort),
-		"local_id":         text(n, &p.LocalID, parseIdentity),
-		"remote_id":        text(n, &p.RemoteID, parseIdentity),
-		"psk":              text(n, keys.at(keyInline), anyText),
-		"psk_file":         text(n, keys.at(keyFile), anyText),
-		"psk_env":          text(n, keys.at(keyEnv), anyText),
-		"initiate":         n.flag(&p.Initiate),
-		"ike":              n.ikeProposals(&p.IKE),
-		"ike_lifetime":     text(n, &p.IKELifetime, parseDuration),
-		"dpd":              text(n, &p.DPD, parseInterval),
-		"keepalive":        text(n, &p.Keepalive, parseInterval),
-		"tunnel": n.tables(func(name *tomlItem, t *tomlTable) {
-			p.Tunnels = append(p.Tunnels, n.tunnel(name, t))
-		}),
-	})
+	psk, ppk := keySettings{}, keySettings{}
+	known := n.peerSettings(&p)
+	n.keySettings(known, pskKey, psk)
+	n.keySettings(known, ppkKey, ppk)
+	var tunnels []*tomlItem
+	known["tunnel"] = n.tables(func(name *tomlItem, _ *tomlTable) { tunnels = append(tunnels, name) })
+	n.each(t, p.Where, known)
 	p.Where[""] = Place{Pos: t.pos, Key: "peer." + quoteKey(p.Name), Given: true, format: FormatTOML}
 	if !p.Where["initiate"].Given {
 		p.Initiate = p.Remote != ""
@@ -94,48 +108,116 @@ func (n native) peer(name *tomlItem, t *tomlTable) {
 	if !p.Where["remote"].Given {
 		n.error(t.pos, `write remote = "any" for a peer that calls from anywhere`, "peer %q has no remote", p.Name)
 	}
-	p.PSK = n.readKey(&p, keys)
+	p.PSK = n.readKey(&p, pskKey, psk)
+	p.PPK.Secret = n.readKey(&p, ppkKey, ppk)
+	if p.PSK.secret == nil {
+		n.error(p.Where[""].Pos, `add psk_file = "FILE", psk_env = "VARIABLE" or psk = "KEY"`, "peer %q has no pre-shared key", p.Name)
+	}
+	for _, it := range tunnels { // which start as the peer does
+		p.Tunnels = append(p.Tunnels, n.tunnel(&p, it.key, it.value.(*tomlTable)))
+	}
 	n.cfg.Peers = append(n.cfg.Peers, p)
 }
 
-func (n native) tunnel(name *tomlItem, t *tomlTable) Tunnel {
-	tun := Tunnel{Name: name.key, Lifetime: DefaultLifetime, Where: Places{}}
-	n.each(t, tun.Where, settings{
-		"local":    n.selectors(&tun.Local),
-		"remote":   n.selectors(&tun.Remote),
-		"esp":      n.espProposals(&tun.ESP),
-		"lifetime": text(n, &tun.Lifetime, parseDuration),
-	})
+func (n native) peerSettings(p *Peer) settings {
+	return settings{
+		"remote":               text(n, &p.Remote, parseRemote),
+		"local":                text(n, &p.Local, parseLocal),
+		"remote_ike_port":      number(n, &p.RemoteIKEPort, parsePort),
+		"remote_natt_port":     number(n, &p.RemoteNATTPort, parsePort),
+		"local_id":             text(n, &p.LocalID, parseIdentity),
+		"remote_id":            text(n, &p.RemoteID, parseIdentity),
+		"initiate":             n.flag(&p.Initiate),
+		"ike":                  n.ikeProposals(&p.IKE),
+		"ike_lifetime":         text(n, &p.IKELifetime, parseInterval),
+		"dpd":                  text(n, &p.DPD, parseInterval),
+		"keepalive":            text(n, &p.Keepalive, parseInterval),
+		"retransmit":           text(n, &p.Retransmit, parseWait),
+		"retransmit_max":       text(n, &p.RetransmitMax, parseWait),
+		"retransmit_tries":     number(n, &p.RetransmitTries, parseTries),
+		"initial_tries":        number(n, &p.InitialTries, parseTries),
+		"reconnect":            text(n, &p.Reconnect, parseWait),
+		"reconnect_max":        text(n, &p.ReconnectMax, parseWait),
+		"duplicates":           oneOf(n, &p.Duplicates, duplicatesWords),
+		"fragmentation":        oneOf(n, &p.Fragmentation.Mode, fragmentations),
+		"fragment_size":        number(n, &p.Fragmentation.Size, parseFragmentSize),
+		"mobike":               oneOf(n, &p.MOBIKE, onOff),
+		"redirect":             oneOf(n, &p.Redirect, onOff),
+		"resumption":           oneOf(n, &p.Resumption, onOff),
+		"post_quantum":         oneOf(n, &p.PostQuantum.Mode, postQuantums),
+		"post_quantum_methods": n.list(func(s string, at Pos) { addParsed(n.reader, &p.PostQuantum.Methods, s, at, parseMethod) }),
+		"ppk_id":               text(n, &p.PPK.ID, parsePPKID),
+		"ppk_required":         n.flag(&p.PPK.Required),
+		"pools":                n.list(func(s string, at Pos) { addParsed(n.reader, &p.Address.Pools, s, at, anyText) }),
+		"request_address":      n.list(func(s string, at Pos) { n.requestAddress(&p.Address, s, at) }),
+	}
+}
+
+func (n native) requestAddress(a *ikev2.AddressPolicy, s string, at Pos) {
+	switch s {
+	case "ipv4":
+		a.Request4 = true
+	case "ipv6":
+		a.Request6 = true
+	default:
+		n.error(at, `write "ipv4" or "ipv6"`, "%q is not a family of addresses", s)
+	}
+}
+
+func (n native) tunnel(p *Peer, name string, t *tomlTable) Tunnel {
+	tun := newTunnel(name, p)
+	n.each(t, tun.Where, n.tunnelSettings(&tun))
 	tun.Where[""] = Place{Pos: t.pos, Key: "tunnel." + quoteKey(tun.Name), Given: true, format: FormatTOML}
 	return tun
 }
 
-// keySettings are the settings that give the key, as far as they are there.
-type keySettings map[keySource]*string
-
-func (k keySettings) at(s keySource) *string {
-	k[s] = new(string)
-	return k[s]
+func (n native) tunnelSettings(t *Tunnel) settings {
+	return settings{
+		"local":            n.list(func(s string, at Pos) { n.addNetwork(&t.Local, &t.LocalDynamic, s, at) }),
+		"remote":           n.list(func(s string, at Pos) { n.addNetwork(&t.Remote, &t.RemoteDynamic, s, at) }),
+		"esp":              n.espProposals(&t.ESP),
+		"lifetime":         text(n, &t.Lifetime, parseInterval),
+		"lifetime_bytes":   number(n, &t.LifetimeBytes, parseCount),
+		"lifetime_packets": number(n, &t.LifetimePackets, parseCount),
+		"start":            oneOf(n, &t.Start, startWords),
+		"single_pair":      n.flag(&t.SinglePair),
+	}
 }
 
-// readKey wants exactly one of the settings.
-func (n native) readKey(p *Peer, keys keySettings) Secret {
-	var given []keySource
-	for _, source := range keySources {
-		if p.Where[string(source)].Given {
-			given = append(given, source)
+// keySettings are the settings that give a key, as far as they are there.
+type keySettings map[keySource]string
+
+func (n native) keySettings(known settings, kind *keyKind, keys keySettings) {
+	for _, source := range kind.sources {
+		known[kind.setting+string(source)] = func(it *tomlItem) {
+			if s, ok := want[string](n, it, "a string", "put it in quotes"); ok {
+				keys[source] = s
+			}
 		}
 	}
-	if len(given) == 0 {
-		n.error(p.Where[""].Pos, `add psk_file = "FILE", psk_env = "VARIABLE" or psk = "KEY"`, "peer %q has no pre-shared key", p.Name)
-		return Secret{}
+}
+
+// readKey wants no more than one of the settings. A setting of the wrong type
+// has been reported, and gives a key without bytes.
+func (n native) readKey(p *Peer, kind *keyKind, keys keySettings) (key Secret) {
+	var first keySource
+	for _, source := range kind.sources {
+		place := p.Where[kind.setting+string(source)]
+		switch {
+		case !place.Given:
+		case key.secret != nil:
+			n.error(place.Pos, fmt.Sprintf("keep one of %[1]s, %[1]s_file and %[1]s_env", kind.setting), "peer %q has its %s from %s already", p.Name, kind.noun, kind.setting+string(first))
+		default:
+			first, key = source, Secret{&secret{key: new([]byte)}}
+			if text, ok := keys[source]; ok {
+				key = n.secret(kind, source, text, place.Pos)
+			}
+		}
 	}
-	for _, more := range given[1:] {
-		n.error(p.Where[string(more)].Pos, "keep one of psk, psk_file and psk_env", "peer %q has its pre-shared key from %s already", p.Name, given[0])
+	if key.secret != nil {
+		p.Where[kind.setting] = p.Where[kind.setting+string(first)]
 	}
-	place := p.Where[string(given[0])]
-	p.Where["psk"] = place
-	return n.secret(given[0], *keys[given[0]], place.Pos)
+	return key
 }
 
 func anyText(s string) (string, *fault) { return s, nil }
@@ -192,6 +274,37 @@ func number[T any](n native, dst *T, parse func(int64) (T, *fault)) func(*tomlIt
 	}
 }
 
+// numberOr is for a number that a word can stand for.
+func numberOr(n native, dst *int, parse func(int64) (int, *fault), special words[int]) func(*tomlItem) {
+	return func(it *tomlItem) {
+		if s, isString := it.value.(string); isString {
+			take(&n.reports, s, it.pos, dst, func(s string) (int, *fault) {
+				v, f := special.parse(s)
+				if f != nil {
+					f = faultf("write a number, or "+special.choice(), "%q is not a limit", s)
+				}
+				return v, f
+			})
+			return
+		}
+		number(n, dst, parse)(it)
+	}
+}
+
+// oneOf is for a setting with a few values, strings or true and false.
+func oneOf[T comparable](n native, dst *T, values words[T]) func(*tomlItem) {
+	return func(it *tomlItem) {
+		s, isString := it.value.(string)
+		if v, isBool := it.value.(bool); isBool {
+			s = strconv.FormatBool(v)
+		} else if _, err := strconv.ParseBool(s); !isString || err == nil {
+			n.error(it.pos, "", "%s has to be %s", quoteKey(it.key), values.choice())
+			return
+		}
+		take(&n.reports, s, it.pos, dst, values.parse)
+	}
+}
+
 func (n native) flag(dst *bool) func(*tomlItem) {
 	return func(it *tomlItem) {
 		if v, ok := want[bool](n, it, "true or false", "write it without quotes"); ok {
@@ -238,10 +351,6 @@ func (n native) list(read func(s string, at Pos)) func(*tomlItem) {
 	}
 }
 
-func (n native) selectors(dst *[]wire.Selector) func(*tomlItem) {
-	return n.list(func(s string, at Pos) { n.addSelector(dst, s, at) })
-}
-
 func (n native) ikeProposals(dst *[]ikev2.Proposal) func(*tomlItem) {
 	return n.list(func(s string, at Pos) {
 		var p ikev2.Proposal
@@ -273,6 +382,37 @@ func (r *reader) addProposal(dst *[]ikev2.Proposal, p ikev2.Proposal, at Pos) {
 		r.error(at, "leave it out", "this proposal is there already")
 	default:
 		*dst = append(*dst, p)
+	}
+}
+
+// addNetwork is addSelector but for "dynamic", which stands for an address that
+// is not known yet.
+func (r *reader) addNetwork(dst *[]wire.Selector, dynamic *bool, s string, at Pos) {
+	if s == dynamicNetwork {
+		*dynamic = true
+		return
+	}
+	r.addSelector(dst, s, at)
+}
+
+const dynamicNetwork = "dynamic"
+
+// maxList bounds lists in which nothing else does.
+const maxList = 64
+
+// addParsed appends a value to a list that has it not yet.
+func addParsed[T comparable](r *reader, dst *[]T, s string, at Pos, parse func(string) (T, *fault)) {
+	var v T
+	before := r.errors
+	take(&r.reports, s, at, &v, parse)
+	switch {
+	case r.errors > before:
+	case slices.Contains(*dst, v):
+		r.error(at, "leave it out", "%q is there already", s)
+	case len(*dst) == maxList:
+		r.error(at, "", "more than %d values", maxList)
+	default:
+		*dst = append(*dst, v)
 	}
 }
 

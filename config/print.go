@@ -1,7 +1,11 @@
 package config
 
 import (
+	"cmp"
+	"encoding/base64"
 	"fmt"
+	"net/netip"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -18,6 +22,9 @@ import (
 func (c *Config) TOML() []byte {
 	var w printer
 	w.gateway(c.Gateway)
+	for i := range c.Pools {
+		w.pool(&c.Pools[i])
+	}
 	for i := range c.Peers {
 		w.peer(&c.Peers[i])
 	}
@@ -38,22 +45,37 @@ func setUnless[T comparable](w *printer, key string, value, standard T, format f
 }
 
 func (w *printer) gateway(g Gateway) {
-	standard := Gateway{IKEPort: DefaultIKEPort, NATTPort: DefaultNATTPort, Device: DefaultDevice}
-	if g == standard {
+	standard := newGateway()
+	if g.Where = standard.Where; reflect.DeepEqual(g, standard) {
 		return
 	}
 	w.table("gateway")
 	if g.Local.IsValid() {
 		w.set("local", quoteTOML(g.Local.String()))
 	}
-	setUnless(w, "ike_port", g.IKEPort, DefaultIKEPort, portText)
-	setUnless(w, "natt_port", g.NATTPort, DefaultNATTPort, portText)
-	setUnless(w, "device", g.Device, DefaultDevice, quoteTOML)
-	setUnless(w, "mtu", g.MTU, 0, strconv.Itoa)
+	setUnless(w, "ike_port", g.IKEPort, standard.IKEPort, portText)
+	setUnless(w, "natt_port", g.NATTPort, standard.NATTPort, portText)
+	setUnless(w, "device", g.Device, standard.Device, quoteTOML)
+	setUnless(w, "mtu", g.MTU, standard.MTU, strconv.Itoa)
+	setUnless(w, "cookie_threshold", g.CookieThreshold, standard.CookieThreshold, numberText(cookieWords))
+	setUnless(w, "half_open_limit", g.HalfOpenLimit, standard.HalfOpenLimit, numberText(limitWords))
+	setUnless(w, "half_open_per_source", g.HalfOpenPerSource, standard.HalfOpenPerSource, numberText(limitWords))
+	setUnless(w, "half_open_lifetime", g.HalfOpenLifetime, standard.HalfOpenLifetime, durationText)
+	setUnless(w, "resumption_key_file", g.ResumptionKeyFile, "", quoteTOML)
 }
 
+func (w *printer) pool(p *Pool) {
+	w.table("pool." + quoteKey(p.Name))
+	w.set("addresses", quoteTOML(p.addresses()))
+	setList(w, "dns", p.DNS, netip.Addr.String)
+	setList(w, "domains", p.Domains, plain)
+	setList(w, "subnets", p.Subnets, netip.Prefix.String)
+}
+
+func plain(s string) string { return s }
+
 func (w *printer) peer(p *Peer) {
-	table := "peer." + quoteKey(p.Name)
+	table, standard := "peer."+quoteKey(p.Name), newPeer(p.Name)
 	w.table(table)
 	if p.Remote == "" {
 		w.set("remote", `"any" # the peer calls from any address; its identity says who it is`)
@@ -63,38 +85,84 @@ func (w *printer) peer(p *Peer) {
 	if p.Local.IsValid() {
 		w.set("local", quoteTOML(p.Local.String()))
 	}
-	setUnless(w, "remote_ike_port", p.RemoteIKEPort, DefaultIKEPort, portText)
-	setUnless(w, "remote_natt_port", p.RemoteNATTPort, DefaultNATTPort, portText)
+	setUnless(w, "remote_ike_port", p.RemoteIKEPort, standard.RemoteIKEPort, portText)
+	setUnless(w, "remote_natt_port", p.RemoteNATTPort, standard.RemoteNATTPort, portText)
 	w.set("local_id", quoteTOML(p.LocalID.String()))
 	w.set("remote_id", quoteTOML(p.RemoteID.String()))
-	w.key(p.PSK)
+	w.key(pskKey, p.PSK)
 	w.set("initiate", strconv.FormatBool(p.Initiate))
 	w.proposals("ike", p.IKE)
-	setUnless(w, "ike_lifetime", p.IKELifetime, DefaultIKELifetime, durationText)
-	setUnless(w, "dpd", p.DPD, DefaultDPD, durationText)
-	setUnless(w, "keepalive", p.Keepalive, DefaultKeepalive, durationText)
+	setUnless(w, "ike_lifetime", p.IKELifetime, standard.IKELifetime, durationText)
+	w.timing(p, &standard)
+	w.features(p, &standard)
 	for i := range p.Tunnels {
-		w.tunnel(table, &p.Tunnels[i])
+		w.tunnel(table, p, &p.Tunnels[i])
 	}
 }
 
-func (w *printer) key(s Secret) {
+func (w *printer) timing(p, standard *Peer) {
+	setUnless(w, "dpd", p.DPD, standard.DPD, durationText)
+	setUnless(w, "keepalive", p.Keepalive, standard.Keepalive, durationText)
+	setUnless(w, "retransmit", p.Retransmit, standard.Retransmit, durationText)
+	setUnless(w, "retransmit_max", p.RetransmitMax, standard.RetransmitMax, durationText)
+	setUnless(w, "retransmit_tries", p.RetransmitTries, standard.RetransmitTries, strconv.Itoa)
+	setUnless(w, "initial_tries", p.InitialTries, standard.InitialTries, strconv.Itoa)
+	setUnless(w, "reconnect", p.Reconnect, standard.Reconnect, durationText)
+	setUnless(w, "reconnect_max", p.ReconnectMax, standard.ReconnectMax, durationText)
+}
+
+func (w *printer) features(p, standard *Peer) {
+	setUnless(w, "duplicates", p.Duplicates, standard.Duplicates, duplicatesWords.text)
+	setUnless(w, "fragmentation", p.Fragmentation.Mode, standard.Fragmentation.Mode, fragmentations.text)
+	setUnless(w, "fragment_size", p.Fragmentation.Size, standard.Fragmentation.Size, strconv.Itoa)
+	setUnless(w, "mobike", p.MOBIKE, standard.MOBIKE, onOff.text)
+	setUnless(w, "redirect", p.Redirect, standard.Redirect, onOff.text)
+	setUnless(w, "resumption", p.Resumption, standard.Resumption, onOff.text)
+	setUnless(w, "post_quantum", p.PostQuantum.Mode, standard.PostQuantum.Mode, postQuantums.text)
+	setList(w, "post_quantum_methods", p.PostQuantum.Methods, methodText)
+	setUnless(w, "ppk_id", p.PPK.ID, "", quoteTOML)
+	w.key(ppkKey, p.PPK.Secret)
+	setUnless(w, "ppk_required", p.PPK.Required, false, strconv.FormatBool)
+	setList(w, "pools", p.Address.Pools, plain)
+	setList(w, "request_address", requests(p.Address), plain)
+}
+
+func (w *printer) key(kind *keyKind, s Secret) {
 	if s.secret == nil {
 		return
 	}
 	value := s.ref
-	if s.source == keyInline {
+	switch s.source {
+	case keyInline:
 		value = string(s.Bytes())
+	case keyBase64:
+		value = base64.StdEncoding.EncodeToString(s.Bytes())
 	}
-	w.set(string(s.source), quoteTOML(value))
+	w.set(kind.setting+string(s.source), quoteTOML(value))
 }
 
-func (w *printer) tunnel(peer string, t *Tunnel) {
+func (w *printer) tunnel(peer string, p *Peer, t *Tunnel) {
+	standard := newTunnel(t.Name, p)
 	w.table(peer + ".tunnel." + quoteKey(t.Name))
-	w.set("local", list(t.Local, wire.Selector.String))
-	w.set("remote", list(t.Remote, wire.Selector.String))
+	w.networks("local", t.Local, t.LocalDynamic)
+	w.networks("remote", t.Remote, t.RemoteDynamic)
 	w.proposals("esp", t.ESP)
-	setUnless(w, "lifetime", t.Lifetime, DefaultLifetime, durationText)
+	setUnless(w, "single_pair", t.SinglePair, false, strconv.FormatBool)
+	setUnless(w, "start", t.Start, standard.Start, startWords.text)
+	setUnless(w, "lifetime", t.Lifetime, standard.Lifetime, durationText)
+	setUnless(w, "lifetime_bytes", t.LifetimeBytes, 0, countText)
+	setUnless(w, "lifetime_packets", t.LifetimePackets, 0, countText)
+}
+
+func (w *printer) networks(key string, s []wire.Selector, dynamic bool) {
+	var all []string
+	if dynamic {
+		all = append(all, dynamicNetwork)
+	}
+	for _, one := range s {
+		all = append(all, one.String())
+	}
+	w.set(key, list(all, plain))
 }
 
 func (w *printer) proposals(key string, ps []ikev2.Proposal) {
@@ -103,6 +171,13 @@ func (w *printer) proposals(key string, ps []ikev2.Proposal) {
 		return
 	}
 	w.set(key, list(ps, proposalKeywords))
+}
+
+// setList leaves an empty list out.
+func setList[T any](w *printer, key string, items []T, text func(T) string) {
+	if len(items) > 0 {
+		w.set(key, list(items, text))
+	}
 }
 
 // list is one string, or a list of several.
@@ -118,6 +193,13 @@ func list[T any](items []T, text func(T) string) string {
 }
 
 func portText(p uint16) string { return strconv.Itoa(int(p)) }
+
+func countText(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// numberText is the word for a number where there is one.
+func numberText(special words[int]) func(int) string {
+	return func(n int) string { return cmp.Or(special.text(n), strconv.Itoa(n)) }
+}
 
 // durationText is "4h" where time says "4h0m0s", and "off" for none.
 func durationText(d time.Duration) string {

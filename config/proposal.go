@@ -36,9 +36,16 @@ var keywords = []struct {
 	{[]string{"modp2048"}, transform(wire.TransformKE, wire.GroupMODP2048)},
 	{[]string{"modp3072"}, transform(wire.TransformKE, wire.GroupMODP3072)},
 	{[]string{"modp4096"}, transform(wire.TransformKE, wire.GroupMODP4096)},
+	{[]string{"ke1_mlkem768"}, transform(wire.TransformADDKE1, wire.GroupMLKEM768)},
+	{[]string{"ke1_mlkem1024"}, transform(wire.TransformADDKE1, wire.GroupMLKEM1024)},
+	{[]string{"ke1_mlkem512"}, transform(wire.TransformADDKE1, wire.GroupMLKEM512)},
+	{[]string{"ke1_none"}, transform(wire.TransformADDKE1, noMethod)},
 	{[]string{"esn"}, transform(wire.TransformESN, wire.ESNYes)},
 	{[]string{"noesn"}, transform(wire.TransformESN, wire.ESNNo)},
 }
+
+// additional begins the keyword of an additional key exchange.
+const additional = "ke1_"
 
 func transform(t wire.TransformType, id uint16) wire.Transform {
 	return wire.Transform{Type: t, ID: id}
@@ -66,7 +73,9 @@ var refusals = []struct {
 	{re(`null`), "encrypts nothing", "use aes128gcm16"},
 	{re(`(prf)?(md5|sha1?|sha1_160|md5_128)`), "is out of use (RFC 8221, RFC 8247)", "use sha256 here and at the peer"},
 	{re(`modp(768|1024|1536|1024s160|2048s224|2048s256)|ecp192|ecp224`), "is too weak (RFC 8247)", "use x25519, ecp256 or modp2048 here and at the peer"},
-	{re(`(ke[1-7]_)?(mlkem|kyber)\w*|ke[1-7]_\w+`), "is not supported yet: additional key exchanges (RFC 9370) are still to come", "use x25519"},
+	{re(`mlkem\w*`), "is made beside a classical key exchange", "write it as x25519-ke1_mlkem768"},
+	{re(`(ke[1-7]_)?kyber\w*`), "is a draft of ML-KEM", "use ke1_mlkem768"},
+	{re(`ke[2-7]_\w+`), "is not supported: one additional key exchange is made", "use ke1_mlkem768"},
 	{re(`modp(6144|8192)|ecp\w+bp|curve448|x448|newhope\w*|ntru\w*`), "is not supported", "use x25519, ecp384 or modp4096"},
 	{re(`aes\d*(ctr|ccm\d*|gcm8|gcm12|gcm64|gcm96|gmac)|aes\d*gcm|camellia.*|chacha20poly1305compat`), "is not supported", "use aes128gcm16 or aes256gcm16"},
 	{re(`sha256_96|sha2_256_96`), "is not the truncation of RFC 4868 and not supported", "use sha256 here and at the peer"},
@@ -110,13 +119,14 @@ type protocolUse struct {
 }
 
 var (
-	forIKE = protocolUse{"IKE", []wire.TransformType{wire.TransformEncr, wire.TransformInteg, wire.TransformPRF, wire.TransformKE}}
+	forIKE = protocolUse{"IKE", []wire.TransformType{wire.TransformEncr, wire.TransformInteg, wire.TransformPRF, wire.TransformKE, wire.TransformADDKE1}}
 	forESP = protocolUse{"ESP", []wire.TransformType{wire.TransformEncr, wire.TransformInteg, wire.TransformKE, wire.TransformESN}}
 )
 
 var transformNouns = map[wire.TransformType]string{
-	wire.TransformPRF: "pseudorandom function",
-	wire.TransformESN: "choice of sequence numbers",
+	wire.TransformPRF:    "a pseudorandom function",
+	wire.TransformESN:    "a choice of sequence numbers",
+	wire.TransformADDKE1: "an additional key exchange",
 }
 
 // parseProposal reads keywords joined by '-'. Keywords of one kind are
@@ -129,7 +139,7 @@ func parseProposal(s string, use protocolUse) (ikev2.Proposal, *fault) {
 		switch {
 		case f != nil:
 		case !slices.Contains(use.types, t.Type):
-			f = faultf("leave it out", "%q is a %s, which an %s proposal does not have", word, transformNouns[t.Type], use.name)
+			f = faultf("leave it out", "%q is %s, which an %s proposal does not have", word, transformNouns[t.Type], use.name)
 		case slices.Contains(p, t):
 			f = faultf("write it once", "algorithm %q is in the proposal twice", word)
 		}
@@ -179,7 +189,7 @@ func completeIKE(p ikev2.Proposal, integs ikev2.Proposal, s string) (ikev2.Propo
 	case len(groups) == 0:
 		return nil, faultf("add -x25519", "IKE proposal %q has no key exchange", s)
 	}
-	return slices.Concat(prfs, groups), nil
+	return slices.Concat(prfs, groups, ofType(p, wire.TransformADDKE1)), nil
 }
 
 // completeESP offers both kinds of sequence number where none is asked for.

@@ -22,13 +22,14 @@ type secret struct {
 	ref    string // file name or variable as written
 }
 
-// keySource is the setting that gave the key.
+// keySource is the end of the setting's name that gave the key: psk, psk_file, ...
 type keySource string
 
 const (
-	keyInline keySource = "psk"
-	keyFile   keySource = "psk_file"
-	keyEnv    keySource = "psk_env"
+	keyInline keySource = ""
+	keyBase64 keySource = "_base64"
+	keyFile   keySource = "_file"
+	keyEnv    keySource = "_env"
 )
 
 // Bytes is the key itself, nil for no key. It is not to be changed.

@@ -12,6 +12,7 @@ import (
 // validate judges what no single setting shows. What a reader has complained
 // of already is left alone.
 func validate(r *reader) {
+	settle(r)
 	if len(r.cfg.Peers) == 0 && r.errors == 0 {
 		r.error(Pos{r.file, 1, 1}, "write [peer.NAME] with its settings", "there is no peer")
 	}
@@ -25,6 +26,8 @@ func validate(r *reader) {
 		}
 		validateAddresses(r, p)
 		validateIdentities(r, p)
+		validatePPK(r, p)
+		validateTiming(r, p)
 		for j := range p.Tunnels {
 			validateTunnel(r, p, &p.Tunnels[j])
 		}
@@ -32,6 +35,7 @@ func validate(r *reader) {
 			r.error(p.Where[""].Pos, "name the networks on both sides, as in culvert's examples", "peer %q has no tunnel", p.Name)
 		}
 	}
+	validatePools(r)
 	validatePairs(r)
 	validateOverlaps(r)
 }
@@ -92,8 +96,8 @@ func validatePairs(r *reader) {
 }
 
 func validateTunnel(r *reader, p *Peer, t *Tunnel) {
-	wantNetwork(r, p, t, "local", t.Local)
-	wantNetwork(r, p, t, "remote", t.Remote)
+	wantNetwork(r, p, t, "local", t.Local, t.LocalDynamic)
+	wantNetwork(r, p, t, "remote", t.Remote, t.RemoteDynamic)
 	if len(t.Local) == 0 || len(t.Remote) == 0 {
 		return
 	}
@@ -105,13 +109,13 @@ func validateTunnel(r *reader, p *Peer, t *Tunnel) {
 			validateSides(r, t, l, s, where)
 		}
 	}
-	if !matched {
+	if !matched && !t.LocalDynamic && !t.RemoteDynamic {
 		r.error(where, "give both sides an IPv4 network, or both an IPv6 one", "tunnel %q of peer %q has IPv4 on one side and IPv6 on the other only", t.Name, p.Name)
 	}
 }
 
-func wantNetwork(r *reader, p *Peer, t *Tunnel, setting string, s []wire.Selector) {
-	if where := t.Where[setting]; len(s) == 0 && !where.Given {
+func wantNetwork(r *reader, p *Peer, t *Tunnel, setting string, s []wire.Selector, dynamic bool) {
+	if where := t.Where[setting]; len(s) == 0 && !dynamic && !where.Given {
 		r.error(where.Pos, "add "+where.Setting("10.1.0.0/16"), "tunnel %q of peer %q has no %s network", t.Name, p.Name, setting)
 	}
 }
@@ -169,7 +173,7 @@ type claim struct {
 func validateOverlaps(r *reader) {
 	claims := r.cfg.claims()
 	slices.SortStableFunc(claims, func(a, b claim) int { return a.remote.Start.Compare(b.remote.Start) })
-	seen := map[[2]*Tunnel]bool{}
+	said := map[[2]*Tunnel]bool{}
 	for i, a := range claims {
 		for _, b := range claims[i+1:] {
 			if b.remote.Start.Compare(a.remote.End) > 0 {
@@ -179,15 +183,36 @@ func validateOverlaps(r *reader) {
 			if second.order < first.order {
 				first, second = second, first
 			}
-			pair := [2]*Tunnel{first.tunnel, second.tunnel}
-			if local, both := sameTraffic(first, second); both && !seen[pair] {
-				seen[pair] = true
-				r.error(second.tunnel.Where["remote"].Pos, fmt.Sprintf("the other is on line %d; keep the network in one of them", first.tunnel.Where["remote"].Line),
-					"tunnel %q of peer %q overlaps tunnel %q of peer %q: both take traffic between %v and %v",
-					second.tunnel.Name, second.peer.Name, first.tunnel.Name, first.peer.Name, local, second.remote)
+			if local, both := sameTraffic(first, second); both {
+				overlapping(r, first, second, local, said)
 			}
 		}
 	}
+}
+
+// overlapping speaks of two claims on the same traffic, once for two tunnels.
+// Where one network lies within that of another peer the narrower one has it,
+// as with routes.
+func overlapping(r *reader, first, second claim, local wire.Selector, said map[[2]*Tunnel]bool) {
+	where, hint := second.tunnel.Where["remote"].Pos, fmt.Sprintf("the other is on line %d", first.tunnel.Where["remote"].Line)
+	pair := [2]*Tunnel{first.tunnel, second.tunnel}
+	switch {
+	case first.peer != second.peer && nested(first.remote, second.remote):
+		r.warn(where, hint, "%s and %s are one within the other: the narrower one takes what is in both", second, first)
+	case !said[pair]:
+		said[pair] = true
+		r.error(where, hint+"; keep the network in one of them", "tunnel %q of peer %q overlaps tunnel %q of peer %q: both take traffic between %v and %v",
+			second.tunnel.Name, second.peer.Name, first.tunnel.Name, first.peer.Name, local, second.remote)
+	}
+}
+
+func (c claim) String() string {
+	return fmt.Sprintf("%v of tunnel %q of peer %q", c.remote, c.tunnel.Name, c.peer.Name)
+}
+
+// nested says whether the addresses of one are a part of the other's.
+func nested(a, b wire.Selector) bool {
+	return (holds(a, b) || holds(b, a)) && (a.Start != b.Start || a.End != b.End)
 }
 
 func (c *Config) claims() []claim {

@@ -158,6 +158,84 @@ func parseDuration(s string) (time.Duration, *fault) {
 	return d, nil
 }
 
+// parseWait is a duration of less than a second too.
+func parseWait(s string) (time.Duration, *fault) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 10*time.Millisecond || d > time.Hour {
+		return 0, faultf(`write a number with a unit, such as "500ms", "2s" or "1m"`, "%q is not between 10ms and one hour", s)
+	}
+	return d, nil
+}
+
+// parseFileName reads the name of a file, which is not looked at.
+func parseFileName(s string) (string, *fault) {
+	if s == "" || strings.Contains(s, "\x00") {
+		return "", faultf("write the name of a file", "%q cannot be a file's name", s)
+	}
+	return s, nil
+}
+
+// parseTries reads how often something is sent.
+func parseTries(n int64) (int, *fault) {
+	if n < 1 || n > 100 {
+		return 0, faultf("write a number from 1 to 100", "%d is not a number of tries", n)
+	}
+	return int(n), nil
+}
+
+// parseLimit reads how many half-open IKE SAs there may be.
+func parseLimit(n int64) (int, *fault) {
+	if n < 1 || n > 1_000_000 {
+		return 0, faultf(`write a number from 1 to 1000000, or "off"`, "%d is not a limit", n)
+	}
+	return int(n), nil
+}
+
+// parseCount reads a number of bytes or packets.
+func parseCount(n int64) (uint64, *fault) {
+	if n < 1 {
+		return 0, faultf("write a number from 1 on, or leave it out for no limit", "%d is not a limit", n)
+	}
+	return uint64(n), nil
+}
+
+// parseFragmentSize reads the size of IP packets; 576 is what every IPv4 host
+// takes (RFC 791).
+func parseFragmentSize(n int64) (int, *fault) {
+	if n < 576 || n > 65535 {
+		return 0, faultf("write 576 to 65535 bytes", "%d is not a usable size of packets", n)
+	}
+	return int(n), nil
+}
+
+// parseMethod reads an additional key exchange (RFC 9370).
+func parseMethod(s string) (uint16, *fault) {
+	var known []string
+	for _, k := range keywords {
+		if k.transform.Type != wire.TransformADDKE1 || k.transform.ID == noMethod {
+			continue
+		}
+		known = append(known, strings.TrimPrefix(k.names[0], additional))
+		if s == known[len(known)-1] {
+			return k.transform.ID, nil
+		}
+	}
+	return 0, faultf(didYouMean(s, known), "unknown key exchange %q", s)
+}
+
+// methodText is what parseMethod reads.
+func methodText(id uint16) string {
+	return strings.TrimPrefix(Keyword(transform(wire.TransformADDKE1, id)), additional)
+}
+
+// parsePPKID reads the name of a key, which is any text.
+func parsePPKID(s string) (string, *fault) {
+	if s == "" || len(s) > 255 {
+		return "", faultf("write 1 to 255 characters", "ppk_id is empty or too long")
+	}
+	return s, nil
+}
+
 // parseInterval is a duration that "off" switches off.
 func parseInterval(s string) (time.Duration, *fault) {
 	if s == "off" {

@@ -35,6 +35,9 @@ func (v *vyos) peer(tag *node) {
 	p.identities()
 	p.initiate()
 	p.groups()
+	if n := tag.find("tunnel"); n != nil {
+		p.tunnels(n)
+	}
 	p.PSK = p.key()
 	v.cfg.Peers = append(v.cfg.Peers, made)
 }
@@ -47,7 +50,7 @@ func (p *vyosPeer) rules() rules {
 		"connection-type":         leaf(p.vyos, &p.connect, parseConnectionType),
 		"ike-group":               func(n *node) { p.value(n) },
 		"default-esp-group":       func(n *node) { p.espGroup = p.value(n) },
-		"tunnel":                  p.tunnels,
+		"tunnel":                  nothing, // later: they start as the peer does
 		"vti":                     p.refused("routed tunnels are still to come: write tunnel N with local prefix and remote prefix"),
 		"dhcp-interface":          p.ignored("the address is found by itself; local-address any says the same"),
 		"force-encapsulation":     p.agrees("ESP always goes in UDP", "enable", "disable"),
@@ -211,7 +214,7 @@ func (p *vyosPeer) groupPlace(word string, name *node, otherwise Place) Place {
 func (p *vyosPeer) key() Secret {
 	switch {
 	case p.ownKey != nil:
-		return p.secret(keyInline, p.ownKey.word, p.ownKey.pos)
+		return p.secret(pskKey, keyInline, p.ownKey.word, p.ownKey.pos)
 	case p.tag.get("authentication", "pre-shared-secret") != nil, p.LocalID == (ikev2.Identity{}), p.RemoteID == (ikev2.Identity{}):
 		return Secret{} // something else is wrong, and reported
 	}
@@ -231,7 +234,7 @@ func (p *vyosPeer) key() Secret {
 		return Secret{}
 	}
 	p.Where["psk"] = Place{Pos: best.secret.pos, Key: "secret", Given: true, format: p.cfg.Format}
-	return p.secret(keyInline, best.secret.word, best.secret.pos)
+	return p.secret(pskKey, keyInline, best.secret.word, best.secret.pos)
 }
 
 func (p *vyosPeer) tunnels(n *node) {
@@ -248,12 +251,13 @@ func (p *vyosPeer) tunnels(n *node) {
 }
 
 func (p *vyosPeer) tunnel(tag *node) Tunnel {
-	t := Tunnel{Name: tag.word, Lifetime: DefaultLifetime, Where: Places{
+	t := newTunnel(tag.word, p.Peer)
+	t.Where = Places{
 		"":       p.place(tag, nil),
 		"local":  p.place(tag, []string{"local", "prefix"}),
 		"remote": p.place(tag, []string{"remote", "prefix"}),
 		"esp":    p.place(tag, []string{"esp-group"}),
-	}}
+	}
 	var local, remote vyosSide
 	var protocol uint8
 	group := p.defaultESPGroup()

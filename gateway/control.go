@@ -193,8 +193,8 @@ func (c *control) transmit(o ikev2.Transmit) {
 // last time, and which need new keys for it.
 func (c *control) reportTraffic() {
 	for spi, ch := range c.children {
-		if in, out := ch.moved(); in || out {
-			c.command(ikev2.Traffic{SPI: spi, In: in, Out: out})
+		if t := ch.traffic(); t.In || t.Out {
+			c.command(t)
 		}
 		if ch.wornOut() {
 			c.command(ikev2.Rekey{SPI: spi})

@@ -206,32 +206,6 @@ func (g *Gateway) closeDoors() {
 	}
 }
 
-// engineConfig is the part of the configuration that IKE works from.
-func engineConfig(cfg *config.Config, keyLog bool) ikev2.Config {
-	out := ikev2.Config{IKEPort: cfg.Gateway.IKEPort, NATTPort: cfg.Gateway.NATTPort, KeyLog: keyLog}
-	for _, p := range cfg.Peers {
-		peer := ikev2.Peer{
-			Name: p.Name, LocalID: p.LocalID, RemoteID: p.RemoteID, PSK: p.PSK.Bytes(), IKE: p.IKE, RemoteNATTPort: p.RemoteNATTPort,
-			IKELifetime: offWhenZero(p.IKELifetime),
-			Timing:      ikev2.Timing{Keepalive: offWhenZero(p.Keepalive), DPD: offWhenZero(p.DPD)},
-		}
-		for _, t := range p.Tunnels {
-			peer.Children = append(peer.Children, ikev2.Child{Name: t.Name, Local: t.Local, Remote: t.Remote, ESP: t.ESP, Lifetime: offWhenZero(t.Lifetime)})
-		}
-		out.Peers = append(out.Peers, peer)
-	}
-	return out
-}
-
-// offWhenZero: the configuration has its defaults filled in, so its zero is
-// the user's "off", which the engine writes as a negative interval.
-func offWhenZero(d time.Duration) time.Duration {
-	if d == 0 {
-		return -1
-	}
-	return d
-}
-
 // addRoutes leads every tunnel's remote prefixes into the device from the
 // start, tunnel up or not, so that their traffic never leaves in the clear.
 func (g *Gateway) addRoutes() (added []netip.Prefix) {

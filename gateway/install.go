@@ -20,17 +20,20 @@ type child struct {
 	seenIn, seenOut time.Time
 }
 
-// moved says what the child carried since the last call.
-func (ch *child) moved() (in, out bool) {
+// traffic says what the child carried since the last call, and so far.
+func (ch *child) traffic() ikev2.Traffic {
+	t := ikev2.Traffic{SPI: ch.InboundSPI}
 	if ch.in != nil {
-		last := ch.in.Last()
-		in, ch.seenIn = last.After(ch.seenIn), last
+		last, stats := ch.in.Last(), ch.in.SA.Stats()
+		t.In, ch.seenIn = last.After(ch.seenIn), last
+		t.Bytes, t.Packets = stats.Bytes, stats.Packets
 	}
 	if ch.out != nil {
-		last := ch.out.Last()
-		out, ch.seenOut = last.After(ch.seenOut), last
+		last, stats := ch.out.Last(), ch.out.SA.Stats()
+		t.Out, ch.seenOut = last.After(ch.seenOut), last
+		t.Bytes, t.Packets = max(t.Bytes, stats.Bytes), max(t.Packets, stats.Packets)
 	}
-	return in, out
+	return t
 }
 
 // rekeySequence is how many sequence numbers of 32 bits a child uses before it

@@ -165,7 +165,7 @@ func sentence(e ikev2.Event) string {
 	case ikev2.EventRetrying:
 		return fmt.Sprintf("%s: next attempt in %v", e.Peer, e.Wait.Round(10*time.Millisecond))
 	case ikev2.EventMoved:
-		return fmt.Sprintf("%s: the peer is at %v now", e.Peer, remote)
+		return fmt.Sprintf("%s: goes by %v <-> %v now, before by %v <-> %v", e.Peer, e.Path.Local, remote, e.Former.Local, e.Former.Remote)
 	case ikev2.EventRefused:
 		return fmt.Sprintf("%s at %v is refused: %s", orStranger(e.Peer), remote, reasonText(e.Reason))
 	case ikev2.EventRefusedByPeer:
@@ -207,24 +207,27 @@ func natText(e ikev2.Event) string {
 }
 
 var reasonTexts = [...]string{
-	ikev2.ReasonNone:            "no reason is known",
-	ikev2.ReasonNoProposal:      "the IKE proposals have nothing in common",
-	ikev2.ReasonUnknownIdentity: "nobody is configured for these two identities",
-	ikev2.ReasonWrongKey:        "the pre-shared keys differ",
-	ikev2.ReasonAuthMethod:      "the peer does not authenticate by a pre-shared key",
-	ikev2.ReasonWrongResponder:  "the peer is not the one that is configured",
-	ikev2.ReasonAuthFailed:      "the peer did not accept our authentication",
-	ikev2.ReasonChildProposal:   "the ESP proposals have nothing in common",
-	ikev2.ReasonSelectors:       "the traffic selectors have nothing in common",
-	ikev2.ReasonChildRefused:    "the peer did not make the child SA",
-	ikev2.ReasonMalformed:       "an authenticated message broke the protocol",
-	ikev2.ReasonDeleted:         "the peer deleted it",
-	ikev2.ReasonDisconnect:      "we took it down",
-	ikev2.ReasonDead:            "the peer does not answer",
-	ikev2.ReasonReplaced:        "a newer one took its place",
-	ikev2.ReasonNotify:          "the peer answered with an error",
-	ikev2.ReasonRekeyed:         "one with new keys took its place",
-	ikev2.ReasonExpired:         "its lifetime is over and it was not replaced",
+	ikev2.ReasonNone:             "no reason is known",
+	ikev2.ReasonNoProposal:       "the IKE proposals have nothing in common",
+	ikev2.ReasonUnknownIdentity:  "nobody is configured for these two identities",
+	ikev2.ReasonWrongKey:         "the pre-shared keys differ",
+	ikev2.ReasonAuthMethod:       "the peer does not authenticate by a pre-shared key",
+	ikev2.ReasonWrongResponder:   "the peer is not the one that is configured",
+	ikev2.ReasonAuthFailed:       "the peer did not accept our authentication",
+	ikev2.ReasonChildProposal:    "the ESP proposals have nothing in common",
+	ikev2.ReasonSelectors:        "the traffic selectors have nothing in common",
+	ikev2.ReasonChildRefused:     "the peer did not make the child SA",
+	ikev2.ReasonMalformed:        "an authenticated message broke the protocol",
+	ikev2.ReasonDeleted:          "the peer deleted it",
+	ikev2.ReasonDisconnect:       "we took it down",
+	ikev2.ReasonDead:             "the peer does not answer",
+	ikev2.ReasonReplaced:         "a newer one took its place",
+	ikev2.ReasonNotify:           "the peer answered with an error",
+	ikev2.ReasonRekeyed:          "one with new keys took its place",
+	ikev2.ReasonExpired:          "its lifetime is over and it was not replaced",
+	ikev2.ReasonSelectorConflict: "another peer has the same traffic",
+	ikev2.ReasonSinglePair:       "one pair of traffic selectors to a child SA is allowed, and several were asked for",
+	ikev2.ReasonDuplicate:        "the peer is connected already, and that connection stays",
 }
 
 func reasonText(r ikev2.Reason) string { return reasonTexts[r] }

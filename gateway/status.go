@@ -74,8 +74,11 @@ func (g *Gateway) Status() (Status, bool) {
 	}}
 	ok := g.ask(func(c *control) {
 		s.Drops = c.drops()
+		children := c.childrenByPeer()
 		for _, p := range g.cfg.Peers {
-			s.Peers = append(s.Peers, c.peerStatus(p.Name))
+			peer := c.peers[p.Name].PeerStatus
+			peer.Children = append([]ChildStatus{}, children[p.Name]...) // a list in JSON, empty or not
+			s.Peers = append(s.Peers, peer)
 		}
 	})
 	return s, ok
@@ -93,16 +96,16 @@ func (c *control) drops() map[string]uint64 {
 	return all
 }
 
-func (c *control) peerStatus(name string) PeerStatus {
-	s := c.peers[name].PeerStatus
-	s.Children = []ChildStatus{} // a list in JSON, empty or not
+// childrenByPeer is in the order of inbound SPIs. A child that cannot send is
+// about to take another's place, or has lost its own.
+func (c *control) childrenByPeer() map[string][]ChildStatus {
+	by := map[string][]ChildStatus{}
 	for _, spi := range slices.Sorted(maps.Keys(c.children)) {
-		// One that cannot send is about to take another's place, or has lost its own.
-		if ch := c.children[spi]; ch.Peer == name && ch.out != nil {
-			s.Children = append(s.Children, ch.status())
+		if ch := c.children[spi]; ch.out != nil {
+			by[ch.Peer] = append(by[ch.Peer], ch.status())
 		}
 	}
-	return s
+	return by
 }
 
 func (ch *child) status() ChildStatus {

@@ -3,6 +3,7 @@ package ikev2
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Audit looks for what must never be: a change of state that the table
@@ -32,6 +33,12 @@ func (e *Engine) Audit() error {
 		check(sa.resumed == nil || sa.state <= stateAuth || sa.state >= stateClosing, "IKE SA %v in state %d is still to be resumed", sa.id(), sa.state)
 		check((sa.state == stateHeir) == (sa.heirOf != nil && sa.heirOf.heir == sa), "IKE SA %v in state %d is nobody's heir", sa.id(), sa.state)
 		check(sa.heir == nil || sa.state == stateUp && e.sas[sa.heir.ownSPI()] == sa.heir, "heir of IKE SA %v in state %d", sa.id(), sa.state)
+		sa.auditPath(check)
+	}
+	for p, list := range e.claims {
+		for _, c := range list {
+			check(e.spis.get(c.in) == c && c.state != childGone, "forgotten child %08x claims %v", c.in, p)
+		}
 	}
 	for _, p := range e.peers {
 		p.audit(check)
@@ -53,18 +60,43 @@ func (e *Engine) Audit() error {
 // inbound half still takes late packets.
 func (e *Engine) SAs() (ike, children int) { return len(e.sas), e.spis.used() }
 
+// auditPath: ESP goes another way than IKE only as long as that is being proven.
+func (sa *ikeSA) auditPath(check func(bool, string, ...any)) {
+	check(!sa.espHeld.Encap || sa.state != stateUp || sa.plans(roams), "ESP of IKE SA %v is held back for nothing", sa.id())
+	check(len(sa.others) <= maxOthers, "%d addresses of the peer of IKE SA %v", len(sa.others), sa.id())
+	check(!sa.doubted || sa.state != stateUp || sa.active != nil, "IKE SA %v is doubted, and nothing asks", sa.id())
+}
+
 func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int {
 	all := sa.children
 	if sa.pending != nil {
 		all = append(all[:len(all):len(all)], sa.pending)
 	}
 	check(len(sa.children) == 0 || sa.state == stateUp, "children of IKE SA %v in state %d", sa.id(), sa.state)
+	check(len(sa.wishes) <= (maxParts+1)*max(1, len(sa.peerChildren())), "IKE SA %v has %d wishes", sa.id(), len(sa.wishes))
+	for _, w := range sa.wishes {
+		check(slices.ContainsFunc(sa.peerChildren(), func(c Child) bool { return c.Name == w.cfg.Name }), "IKE SA %v wishes for child %s of another peer", sa.id(), w.cfg.Name)
+	}
+	for _, c := range sa.children {
+		for _, p := range c.remotePrefixes() {
+			check(slices.Contains(e.claims[p], c), "child %08x does not claim %v", c.in, p)
+		}
+		rival := e.claims.rival(c)
+		check(rival == nil || !c.live(), "child %08x carries what is another peer's", c.in)
+	}
 	for _, c := range all {
 		check(c.sa == sa && e.spis.get(c.in) == c, "inbound SPI %08x belongs to another child", c.in)
 		check(c.sending == (c.state == childUp), "child %08x in state %d sends: %v", c.in, c.state, c.sending)
 		check((c == sa.pending) == (c.state == childNew) && c.state != childGone, "child %08x is kept in state %d", c.in, c.state)
 	}
 	return len(all)
+}
+
+func (sa *ikeSA) peerChildren() []Child {
+	if sa.peer == nil {
+		return nil
+	}
+	return sa.peer.Children
 }
 
 func (sa *ikeSA) waitingChildren() (n int) {
@@ -85,5 +117,6 @@ func (p *peer) audit(check func(bool, string, ...any)) {
 	}
 	check(p.ticket == nil || p.wanted && p.attempt == nil, "peer %s keeps a ticket for nothing", p.Name)
 	check(len(p.redirects) <= maxRedirects, "peer %s remembers %d redirects", p.Name, len(p.redirects))
+	check(len(p.acquired) <= len(p.Children), "peer %s keeps %d wishes of packets", p.Name, len(p.acquired))
 	check(!p.wanted || p.up != nil || p.attempt != nil || p.timers.pos >= 0, "peer %s is wanted and nothing is done for it", p.Name)
 }

@@ -20,9 +20,13 @@ func (sa *ikeSA) startAuth() { sa.start(wire.ExchangeIKEAuth, sa.authTasks()...)
 // authTasks: authTask comes first, so that the others see only the answer of a
 // peer that has proven who it is.
 func (sa *ikeSA) authTasks() []task {
+	sa.wishes = sa.standingWishes()
 	tasks := []task{authTask{}}
-	if len(sa.peer.Children) > 0 {
-		tasks = append(tasks, &childTask{cfg: &sa.peer.Children[0]})
+	if sa.peer.MOBIKE != ModeOff {
+		tasks = append(tasks, mobikeTask{})
+	}
+	if w := sa.firstWish(); w != nil {
+		tasks = append(tasks, &childTask{cfg: w.cfg, wish: w})
 	}
 	return append(append(tasks, sa.keepsakes()...), followTask{})
 }
@@ -116,6 +120,13 @@ func answerAuth(sa *ikeSA, req *message, resp *draft) error {
 	}
 	if !sa.yield(p) {
 		return &refusal{notify: wire.NotifyTemporaryFailure, reason: ReasonReplaced}
+	}
+	if p.keepsOut(sa, req) {
+		p.up.contest()
+		ev := sa.event(Event{Kind: EventRefused, Reason: ReasonDuplicate, Notify: wire.NotifyTemporaryFailure, PeerSaid: said})
+		ev.Peer, ev.LocalID, ev.RemoteID = p.Name, p.LocalID, p.RemoteID
+		sa.e.emit(ev)
+		return &refusal{notify: wire.NotifyTemporaryFailure, reason: ReasonDuplicate}
 	}
 	sa.peer = p
 	id := p.LocalID.payload(true)

@@ -52,11 +52,12 @@ type childSA struct {
 	replaces, replaced bool
 	replacedBy         *childSA
 	lowNonce           []byte // the lower nonce of the exchange that made it
+	volume             volume
 	timers             timers
 }
 
 func (sa *ikeSA) newChild(cfg *Child) *childSA {
-	c := &childSA{sa: sa, cfg: cfg}
+	c := &childSA{sa: sa, cfg: cfg, volume: sa.e.volume(cfg)}
 	c.timers = timers{owner: c, pos: -1}
 	return c
 }
@@ -76,14 +77,17 @@ func (c *childSA) live() bool { return c.state == childHeld || c.state == childU
 // exchange of its own, in CREATE_CHILD_SA (RFC 7296 sections 1.2 and 1.3.1).
 type childTask struct {
 	cfg   *Child
+	wish  *wish // nil where a child is replaced
 	child *childSA
 	fresh freshKeys // of CREATE_CHILD_SA
+	rival *childSA  // of another peer, which has the traffic
 }
 
-func (t *childTask) obsolete(sa *ikeSA) bool { return sa.hasChild(t.cfg) }
+func (t *childTask) obsolete(sa *ikeSA) bool { return sa.fulfilled(t.wish) }
 
 func (t *childTask) request(sa *ikeSA, req *draft) error {
-	return t.ask(sa, req, t.cfg.Local, t.cfg.Remote)
+	local, remote := t.wish.selectors()
+	return t.ask(sa, req, local, remote)
 }
 
 func (t *childTask) ask(sa *ikeSA, req *draft, local, remote []wire.Selector) (err error) {
@@ -122,20 +126,45 @@ func (t *childTask) response(sa *ikeSA, m *message) error {
 	reason := t.accept(sa, m)
 	switch {
 	case reason == ReasonNone:
-		delete(sa.refused, t.cfg)
-		t.child.activate()
+		t.granted(sa, m)
 	case t.fresh.again(m.payloads, t.cfg.ESP):
-		sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: t.cfg, fresh: t.fresh})
+		sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: t.cfg, wish: t.wish, fresh: t.fresh})
+	case reason == ReasonSinglePair && sa.divide(t.wish, t.wish.pairs()):
 	default:
-		sa.refused[t.cfg]++
+		sa.putOff(t.wish, reason)
 		t.refused(sa, m, reason)
 	}
 	sa.bringUpChildren()
 	return nil
 }
 
+// granted begins to use the child SA. Where the peer has made the same one
+// meanwhile, the one with the lowest nonce is deleted by its initiator, as where
+// one is replaced (RFC 7296 section 2.8.1).
+func (t *childTask) granted(sa *ikeSA, m *message) {
+	sa.fulfil(t.wish, t.child, wire.FindNotify(m.payloads, wire.NotifyAdditionalTSPossible) != nil)
+	if twin := sa.twin(t.child); twin != nil && bytes.Compare(t.child.lowNonce, twin.lowNonce) < 0 {
+		t.child.close(ReasonRekeyed)
+		return
+	}
+	t.child.activate()
+}
+
+// twin is another child SA for the same traffic.
+func (sa *ikeSA) twin(c *childSA) *childSA {
+	for _, x := range sa.children {
+		if x != c && x.cfg == c.cfg && x.live() && slices.Equal(x.local, c.local) && slices.Equal(x.remote, c.remote) {
+			return x
+		}
+	}
+	return nil
+}
+
 func (t *childTask) refused(sa *ikeSA, m *message, reason Reason) {
 	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.offered(), LocalTS: t.cfg.Local, RemoteTS: t.cfg.Remote}
+	if reason == ReasonSelectorConflict {
+		ev = t.child.conflictWith(t.rival)
+	}
 	if n := errorNotify(m.payloads); n != nil {
 		ev.Notify = n.NotifyType
 	} else if _, ok := wire.Find[*wire.SA](m.payloads); ok {
@@ -145,8 +174,9 @@ func (t *childTask) refused(sa *ikeSA, m *message, reason Reason) {
 }
 
 var childRefusals = map[wire.NotifyType]Reason{
-	wire.NotifyNoProposalChosen: ReasonChildProposal,
-	wire.NotifyTSUnacceptable:   ReasonSelectors,
+	wire.NotifyNoProposalChosen:   ReasonChildProposal,
+	wire.NotifyTSUnacceptable:     ReasonSelectors,
+	wire.NotifySinglePairRequired: ReasonSinglePair,
 }
 
 // accept installs the inbound half of what the answer describes, or gives the
@@ -177,13 +207,19 @@ func (t *childTask) take(sa *ikeSA, m *message) Reason {
 	case !within(tsi, t.child.local) || !within(tsr, t.child.remote):
 		return ReasonSelectors
 	}
+	t.child.local, t.child.remote = tsi, tsr
+	if t.wish != nil && t.wish.packet != nil && !t.wish.packet.carriedBy(t.child) {
+		return ReasonSelectors
+	}
+	if t.rival = sa.e.claims.rival(t.child); t.rival != nil {
+		return ReasonSelectorConflict
+	}
 	s := secrets{ni: sa.ni, nr: sa.nr}
 	if t.fresh.nonce != nil {
 		if s, ok = t.fresh.response(m.payloads, c.group.ID); !ok {
 			return ReasonChildRefused
 		}
 	}
-	t.child.local, t.child.remote = tsi, tsr
 	if t.child.install(c, true, s) != nil {
 		return ReasonChildProposal
 	}
@@ -275,10 +311,15 @@ func (sa *ikeSA) answerChild(req *message, resp *draft) *childAnswer {
 }
 
 // build fails only with a *refusal that ends the IKE SA.
-func (a *childAnswer) build(child *childSA, ours func([]Proposal) []Proposal) error {
+func (a *childAnswer) build(n narrowing, ours func([]Proposal) []Proposal) error {
+	child := n.child
 	if child == nil {
 		tsi, tsr, _ := findTS(a.req.payloads)
-		a.sa.refuseChild(a.resp, wire.NotifyTSUnacceptable, Event{Reason: ReasonSelectors, PeerLocalTS: tsr, PeerRemoteTS: tsi})
+		a.sa.refuseChild(a.resp, n.notify(), Event{Reason: childRefusals[n.notify()], PeerLocalTS: tsr, PeerRemoteTS: tsi})
+		return nil
+	}
+	if rival := a.sa.e.claims.rival(child); rival != nil {
+		a.sa.refuseChild(a.resp, wire.NotifyTSUnacceptable, child.conflictWith(rival))
 		return nil
 	}
 	c, ok := selectProposal(ours(child.cfg.ESP), a.theirs, wire.ProtocolESP, espTypes, groupOf(a.req.payloads))
@@ -300,6 +341,9 @@ func (a *childAnswer) build(child *childSA, ours func([]Proposal) []Proposal) er
 	a.resp.add(&wire.SA{Proposals: []wire.Proposal{{Number: c.number, Protocol: wire.ProtocolESP, SPI: spiBytes(child.in), Transforms: c.transforms(espTypes)}}})
 	a.resp.add(mine.payloads...)
 	a.resp.add(&wire.TS{Selectors: child.remote}, &wire.TS{Responder: true, Selectors: child.local})
+	if n.more {
+		a.resp.notify(wire.NotifyAdditionalTSPossible, nil)
+	}
 	a.child = child
 	return nil
 }
@@ -332,7 +376,7 @@ func (a *childAnswer) notNow(child *childSA, err error) error {
 func (sa *ikeSA) refuseChild(resp *draft, t wire.NotifyType, ev Event) {
 	ev.Kind, ev.Notify = EventRefused, t
 	for _, c := range sa.peer.Children {
-		if ev.Child == "" || ev.Child == c.Name {
+		if ev.Rival == "" && (ev.Child == "" || ev.Child == c.Name) {
 			ev.LocalTS, ev.RemoteTS = append(ev.LocalTS, c.Local...), append(ev.RemoteTS, c.Remote...)
 		}
 	}
@@ -340,21 +384,67 @@ func (sa *ikeSA) refuseChild(resp *draft, t wire.NotifyType, ev Event) {
 	resp.notify(t, nil)
 }
 
-// narrowToPolicy finds the first child whose policy has something in common
-// with what the peer asks for, on both sides, and narrows to that (RFC 7296
-// section 2.9).
-func (sa *ikeSA) narrowToPolicy(req *message) *childSA {
-	for i := range sa.peer.Children {
-		if c := sa.narrowTo(&sa.peer.Children[i], req); c != nil {
-			return c
-		}
-	}
-	return nil
+// narrowing is what our policy leaves of the selectors of a request.
+type narrowing struct {
+	child *childSA // nil: nothing
+	// more: further traffic of the request can have child SAs of its own.
+	more bool
+	// pairs: there would be several pairs of selectors where policy has one to a
+	// child SA.
+	pairs bool
 }
 
-func (sa *ikeSA) narrowTo(cfg *Child, req *message) *childSA {
+func (n narrowing) notify() wire.NotifyType {
+	if n.pairs {
+		return wire.NotifySinglePairRequired
+	}
+	return wire.NotifyTSUnacceptable
+}
+
+// narrowToPolicy finds the child whose policy has something in common with what
+// the peer asks for, on both sides, and narrows to that (RFC 7296 section 2.9):
+// the one that has all of the first selectors, which may be those of a packet,
+// or else the first one.
+func (sa *ikeSA) narrowToPolicy(req *message) narrowing {
+	var fits []*childSA
+	for i := range sa.peer.Children {
+		cfg := &sa.peer.Children[i]
+		if c := sa.narrowTo(cfg, cfg.Local, cfg.Remote, req); c != nil {
+			fits = append(fits, c)
+		}
+	}
+	if len(fits) == 0 {
+		return narrowing{}
+	}
 	remote, local, _ := findTS(req.payloads)
-	l, r := narrow(cfg.Local, local), narrow(cfg.Remote, remote)
+	lead := packet{local[0], remote[0]}
+	n := narrowing{child: fits[max(0, slices.IndexFunc(fits, lead.carriedBy))]}
+	n.more = slices.ContainsFunc(fits, func(c *childSA) bool { return c.cfg != n.child.cfg && !sa.fulfilled(&wish{cfg: c.cfg}) })
+	if n.child.cfg.SinglePair && len(n.child.local)*len(n.child.remote) > 1 {
+		return n.toPair(lead, leads(local) || leads(remote))
+	}
+	return n
+}
+
+// toPair narrows to the pair that a packet lies in. Without one it would be a
+// guess.
+func (n narrowing) toPair(lead packet, specific bool) narrowing {
+	l, r, ok := lead.within(n.child.local, n.child.remote)
+	if !ok || !specific {
+		return narrowing{pairs: true}
+	}
+	n.child.local, n.child.remote, n.more = []wire.Selector{l}, []wire.Selector{r}, true
+	return n
+}
+
+// leads: the first selector lies inside another, as a packet's does.
+func leads(ss []wire.Selector) bool {
+	return slices.ContainsFunc(ss[1:], func(s wire.Selector) bool { return contains(s, ss[0]) })
+}
+
+func (sa *ikeSA) narrowTo(cfg *Child, local, remote []wire.Selector, req *message) *childSA {
+	tsi, tsr, _ := findTS(req.payloads)
+	l, r := narrow(local, tsr), narrow(remote, tsi)
 	if len(l) == 0 || len(r) == 0 {
 		return nil
 	}
@@ -380,6 +470,7 @@ func (c *childSA) install(ch choice, initiator bool, s secrets) error {
 	c.lowNonce = lower(s.ni, s.nr)
 	c.setState(childHeld)
 	c.sa.children = append(c.sa.children, c)
+	c.sa.e.claims.add(c)
 	c.sa.e.lifetime(&c.timers, c.cfg.Lifetime)
 	c.sa.e.setTimer(&c.timers, timerRekey, time.Time{})
 	c.sa.e.emit(InstallInbound{c.facts(), in})
@@ -435,52 +526,6 @@ func (sa *ikeSA) childKeys(suite ESPSuite, s secrets) (toResponder, toInitiator 
 	return ESPKeys{k[:e], k[e:half]}, ESPKeys{k[half : half+e], k[half+e:]}, nil
 }
 
-// bringUpChildren asks for the next configured child that is missing. One that
-// was refused waits, and holds up no other.
-func (sa *ikeSA) bringUpChildren() {
-	cfg := sa.missingChild()
-	switch {
-	case cfg == nil:
-	case sa.refused[cfg] == 0:
-		sa.askForChild()
-	default:
-		t := sa.timing()
-		wait := sa.e.jitter(backoff(t.Reconnect, t.ReconnectMax, sa.refused[cfg]))
-		sa.e.setTimer(&sa.timers, timerChildren, sa.e.now.Add(wait))
-	}
-}
-
-func (sa *ikeSA) askForChild() {
-	if cfg := sa.missingChild(); cfg != nil {
-		sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: cfg})
-	}
-}
-
-// missingChild is the one that was refused least. Only the side that began the
-// connection looks for it, one at a time.
-func (sa *ikeSA) missingChild() (least *Child) {
-	if !sa.dialed || sa.state != stateUp || sa.asksForChild() {
-		return nil
-	}
-	for i := range sa.peer.Children {
-		cfg := &sa.peer.Children[i]
-		if !sa.hasChild(cfg) && (least == nil || sa.refused[cfg] < sa.refused[least]) {
-			least = cfg
-		}
-	}
-	return least
-}
-
-func (sa *ikeSA) hasChild(cfg *Child) bool {
-	return slices.ContainsFunc(sa.children, func(c *childSA) bool { return c.cfg == cfg && c.live() })
-}
-
-func (sa *ikeSA) asksForChild() bool {
-	asks := func(x *exchange) bool { return x.kind == wire.ExchangeCreateChildSA }
-	will := func(x *exchange) bool { return asks(x) && !x.obsolete(sa) }
-	return sa.active != nil && asks(sa.active) || slices.ContainsFunc(sa.queue, will)
-}
-
 func (sa *ikeSA) dropChildren(reason Reason) {
 	for len(sa.children) > 0 {
 		sa.children[0].drop(reason)
@@ -531,12 +576,18 @@ func (c *childSA) leave() {
 }
 
 // deletedByPeer obeys a Delete. A child that is deleted without having been
-// replaced is brought up again, not at once.
+// replaced is brought up again, not at once, if it is wanted at all times.
 func (c *childSA) deletedByPeer() {
-	if c.state == childUp && c.replacedBy == nil {
-		c.sa.refused[c.cfg]++
-	}
+	c.refusedByPeer()
 	c.leave()
+}
+
+func (c *childSA) refusedByPeer() {
+	for _, w := range c.sa.wishes {
+		if c.state == childUp && c.replacedBy == nil && w.fulfilledBy(c) {
+			w.refused++
+		}
+	}
 }
 
 // drop forgets the child at once.
@@ -548,6 +599,7 @@ func (c *childSA) drop(reason Reason) {
 
 func (c *childSA) forget() {
 	c.setState(childGone)
+	c.sa.e.claims.remove(c)
 	c.sa.children = slices.DeleteFunc(c.sa.children, func(x *childSA) bool { return x == c })
 	c.sa.e.stopTimers(&c.timers)
 	c.sa.e.spis.release(c.in)

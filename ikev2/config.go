@@ -41,10 +41,11 @@ type Peer struct {
 	IKELifetime   time.Duration
 	Duplicates    DuplicatePolicy
 	Fragmentation Fragmentation
-	MOBIKE        Mode
-	PostQuantum   PostQuantum
-	PPK           PPK
-	Address       AddressPolicy
+	// MOBIKE is preferred by default; it cannot be required.
+	MOBIKE      Mode
+	PostQuantum PostQuantum
+	PPK         PPK
+	Address     AddressPolicy
 	// Redirect says whether the peer may send us elsewhere (RFC 5685).
 	Redirect Mode
 	// Resumption says whether tickets are asked for and given (RFC 5723).
@@ -68,14 +69,20 @@ const (
 type Child struct {
 	Name          string
 	Local, Remote []wire.Selector
-	ESP           []Proposal
+	// LocalDynamic and RemoteDynamic put the virtual address of that side beside
+	// the selectors, or where there is none its address outside.
+	LocalDynamic, RemoteDynamic bool
+	ESP                         []Proposal
 	// Lifetime is the age at which the child SA is replaced. 0 means 1 h;
 	// negative: never.
 	Lifetime time.Duration
-	// LifeBytes and LifePackets replace the child when it has carried so much
-	// in one direction. 0: no such limit.
+	// LifeBytes and LifePackets are how much the child carries in one direction
+	// before it is replaced (RFC 4301 section 4.4.2.1). 0: no such limit.
 	LifeBytes, LifePackets uint64
 	Start                  StartMode
+	// SinglePair has one pair of selectors to a child SA, several child SAs where
+	// there are more, as some peers demand (RFC 7296 section 2.9).
+	SinglePair bool
 }
 
 // Timing holds a peer's intervals. A zero field means its default; a negative
@@ -88,11 +95,12 @@ type Timing struct {
 	// 7296 section 2.4). Default 30 s; negative: never.
 	DPD time.Duration
 	// Retransmit is the wait before a request is sent again; it doubles up to
-	// RetransmitMax. Default 1 s and 16 s.
+	// RetransmitMax, which is short enough for a path that is back to be found
+	// by it. Default 1 s and 4 s.
 	Retransmit, RetransmitMax time.Duration
 	// Tries is how often a request is sent before the peer is given up.
-	// Default 8: 80 s in all. The first request of an IKE SA is sent
-	// InitialTries times, default 5: 31 s in all.
+	// Default 21: 79 s in all. The first request of an IKE SA is sent
+	// InitialTries times, default 9: 31 s in all.
 	Tries, InitialTries int
 	// Reconnect is the wait before a failed connection is tried again; it
 	// doubles up to ReconnectMax. Default 1 s and 60 s, with 25 % of jitter.
@@ -116,14 +124,14 @@ func (t Timing) withDefaults() Timing {
 	def(&t.Keepalive, 20*time.Second)
 	def(&t.DPD, 30*time.Second)
 	def(&t.Retransmit, time.Second)
-	def(&t.RetransmitMax, 16*time.Second)
+	def(&t.RetransmitMax, 4*time.Second)
 	def(&t.Reconnect, time.Second)
 	def(&t.ReconnectMax, time.Minute)
 	if t.Tries == 0 {
-		t.Tries = 8
+		t.Tries = 21
 	}
 	if t.InitialTries == 0 {
-		t.InitialTries = 5
+		t.InitialTries = 9
 	}
 	return t
 }

@@ -61,7 +61,9 @@
 //	delete.go     Delete, failures after the fact   RFC 7296 1.4.1, 2.21
 //	liveness.go   dead peers, NAT keepalives        RFC 7296 2.4, RFC 3948 4
 //	exchange.go   windows, retransmission           RFC 7296 2.1-2.3
-//	sa.go         one IKE SA's state and path       RFC 7296 2.23
+//	sa.go         one IKE SA's state
+//	path.go       where it goes, roaming            RFC 7296 2.23
+//	mobike.go     changing addresses in words       RFC 4555
 //	peer.go       a configured peer: reconnection, duplicates
 //	spi.go        inbound ESP SPIs                  RFC 4303 2.1
 //	audit.go      what must never be, for tests

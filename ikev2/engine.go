@@ -1,6 +1,7 @@
 package ikev2
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -24,12 +25,13 @@ type Engine struct {
 	byRemoteID map[Identity][]*peer
 	accepted   []Proposal // every peer's IKE proposals, each once
 
-	sas   map[wire.SPI]*ikeSA // by our own SPI
-	inits map[initKey]*ikeSA  // as responder, by what identifies an IKE_SA_INIT
-	spis  spiTable
-	heap  timerHeap
-	out   []Output
-	drops [numDrops]uint64
+	sas    map[wire.SPI]*ikeSA // by our own SPI
+	inits  map[initKey]*ikeSA  // as responder, by what identifies an IKE_SA_INIT
+	claims claims              // child SAs by what they protect
+	spis   spiTable
+	heap   timerHeap
+	out    []Output
+	drops  [numDrops]uint64
 	// halfOpen counts responder SAs that are not authenticated.
 	halfOpen int
 	// badTransitions counts changes of state that the table forbids: a bug.
@@ -67,7 +69,7 @@ func New(cfg Config, rand io.Reader) *Engine {
 	}
 	e := &Engine{
 		cfg: cfg, rand: rand,
-		byName: map[string]*peer{}, byRemoteID: map[Identity][]*peer{}, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{},
+		byName: map[string]*peer{}, byRemoteID: map[Identity][]*peer{}, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{},
 		spent: map[ticketSalt]time.Time{},
 	}
 	seen := map[string]bool{}
@@ -136,20 +138,26 @@ func (e *Engine) dispatch(h wire.Header, d Datagram) {
 }
 
 // Command carries out what the operator or the data path asks for. The error
-// names a peer that is not configured.
+// names a peer or a child that is not configured.
 func (e *Engine) Command(now time.Time, c Command) error {
 	e.now = now
 	switch c := c.(type) {
 	case Connect:
-		return e.withPeer(c.Peer, func(p *peer) { p.connectTo(c.Path) })
+		return e.withPeer(c.Peer, func(p *peer) { p.connectTo(c) })
+	case Acquire:
+		var refused error
+		err := e.withPeer(c.Peer, func(p *peer) { refused = p.acquire(c) })
+		return cmp.Or(err, refused)
 	case Disconnect:
 		return e.withPeer(c.Peer, (*peer).disconnect)
 	case Shutdown:
 		e.shutdown()
 	case Moved:
 		if child := e.spis.get(c.SPI); child != nil {
-			child.sa.followPath(c.Path)
+			child.sa.follow(c.Path)
 		}
+	case Roam:
+		return e.withPeer(c.Peer, func(p *peer) { p.roam(c) })
 	case Traffic:
 		if child := e.spis.get(c.SPI); child != nil {
 			child.traffic(c, now)

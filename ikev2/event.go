@@ -26,7 +26,7 @@ const (
 	EventRefusedByPeer                         // the peer refused us, protected; Reason, Notify
 	EventGaveUp                                // no answer to Exchange after Attempt tries in Wait
 	EventRetrying                              // the next attempt comes after Wait
-	EventMoved                                 // the peer is at another address or port: Path
+	EventMoved                                 // we or the peer are at another address or port: Path, Former
 	EventRekeyed                               // an IKE SA has taken the place of Replaced, with all its children
 	EventTicketRefused                         // the responder does not resume the SA; a full exchange follows
 	EventRedirected                            // the peer sends us to Gateway, and we go
@@ -48,27 +48,30 @@ type Reason uint8
 
 // The reasons.
 const (
-	ReasonNone            Reason = iota
-	ReasonNoProposal             // IKE proposals have nothing in common
-	ReasonUnknownIdentity        // nobody is configured for the pair of identities
-	ReasonWrongKey               // the identities are known, the AUTH value does not fit
-	ReasonAuthMethod             // the peer authenticates otherwise than by a pre-shared key
-	ReasonWrongResponder         // the responder is not the one we configured
-	ReasonAuthFailed             // the peer says AUTHENTICATION_FAILED
-	ReasonChildProposal          // ESP proposals have nothing in common
-	ReasonSelectors              // the traffic selectors have nothing in common
-	ReasonChildRefused           // the peer refused the child otherwise; Notify
-	ReasonMalformed              // an authenticated message broke the protocol
-	ReasonDeleted                // the peer deleted it
-	ReasonDisconnect             // we were told to
-	ReasonDead                   // the peer no longer answers
-	ReasonReplaced               // a newer SA of the same identities took over
-	ReasonNotify                 // another protected error notify
-	ReasonRekeyed                // a child SA with new keys takes over, or has
-	ReasonExpired                // its lifetime is over and nothing replaced it
-	ReasonRestarted              // the peer has proven that it has lost the SA
-	ReasonTicket                 // the ticket is not ours, spent, expired, or of a peer that is no longer configured so
-	ReasonRedirects              // the peer sends us on too often
+	ReasonNone             Reason = iota
+	ReasonNoProposal              // IKE proposals have nothing in common
+	ReasonUnknownIdentity         // nobody is configured for the pair of identities
+	ReasonWrongKey                // the identities are known, the AUTH value does not fit
+	ReasonAuthMethod              // the peer authenticates otherwise than by a pre-shared key
+	ReasonWrongResponder          // the responder is not the one we configured
+	ReasonAuthFailed              // the peer says AUTHENTICATION_FAILED
+	ReasonChildProposal           // ESP proposals have nothing in common
+	ReasonSelectors               // the traffic selectors have nothing in common
+	ReasonChildRefused            // the peer refused the child otherwise; Notify
+	ReasonMalformed               // an authenticated message broke the protocol
+	ReasonDeleted                 // the peer deleted it
+	ReasonDisconnect              // we were told to
+	ReasonDead                    // the peer no longer answers
+	ReasonReplaced                // a newer SA of the same identities took over
+	ReasonNotify                  // another protected error notify
+	ReasonRekeyed                 // a child SA with new keys takes over, or has
+	ReasonExpired                 // its lifetime is over and nothing replaced it
+	ReasonSelectorConflict        // another peer's child SA has the same traffic; Rival
+	ReasonSinglePair              // one pair of selectors to a child SA is allowed
+	ReasonDuplicate               // the peer has an IKE SA, and its policy is to keep that
+	ReasonRestarted               // the peer has proven that it has lost the SA
+	ReasonTicket                  // the ticket is not ours, spent, expired, or of a peer that is no longer configured so
+	ReasonRedirects               // the peer sends us on too often
 )
 
 var reasonNames = [...]string{
@@ -76,7 +79,9 @@ var reasonNames = [...]string{
 	ReasonAuthMethod: "auth_method", ReasonWrongResponder: "wrong_responder", ReasonAuthFailed: "authentication_failed",
 	ReasonChildProposal: "child_proposal", ReasonSelectors: "selectors", ReasonChildRefused: "child_refused", ReasonMalformed: "malformed",
 	ReasonDeleted: "deleted_by_peer", ReasonDisconnect: "disconnect", ReasonDead: "dead_peer", ReasonReplaced: "replaced", ReasonNotify: "error_notify",
-	ReasonRekeyed: "rekeyed", ReasonExpired: "expired", ReasonRestarted: "restarted", ReasonTicket: "ticket", ReasonRedirects: "redirects",
+	ReasonRekeyed: "rekeyed", ReasonExpired: "expired",
+	ReasonSelectorConflict: "selector_conflict", ReasonSinglePair: "single_pair_required", ReasonDuplicate: "duplicate",
+	ReasonRestarted: "restarted", ReasonTicket: "ticket", ReasonRedirects: "redirects",
 }
 
 // String is the reason's name in logs and scripts.
@@ -113,6 +118,7 @@ type Event struct {
 	// Replaced is the IKE SA whose place IKE has taken.
 	Replaced SAID
 	Path     Path
+	Former   Path // before the move
 	NAT      NAT
 	// Initiator says whether we started the IKE SA, Resumed whether it is made
 	// from a ticket.
@@ -138,6 +144,10 @@ type Event struct {
 	// PeerLocalTS and PeerRemoteTS what the peer proposed for our side and its.
 	LocalTS, RemoteTS         []wire.Selector
 	PeerLocalTS, PeerRemoteTS []wire.Selector
-	Attempt                   int
-	Wait                      time.Duration
+	// Rival and RivalChild name the peer that has the traffic already, with
+	// ReasonSelectorConflict; RivalTS are the addresses on its side.
+	Rival, RivalChild string
+	RivalTS           []wire.Selector
+	Attempt           int
+	Wait              time.Duration
 }

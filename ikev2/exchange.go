@@ -3,7 +3,6 @@ package ikev2
 import (
 	"crypto/sha256"
 	"errors"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -31,9 +30,9 @@ type answerer func(sa *ikeSA, req *message, resp *draft) error
 var answerers = map[wire.ExchangeType][]answerer{
 	wire.ExchangeIKESAInit:        {answerNATDetection, answerChildless, answerRedirectable},
 	wire.ExchangeIKESessionResume: {answerNATDetection, answerChildless, answerRedirectable},
-	wire.ExchangeIKEAuth:          {answerAuth, answerFirstChild, answerTicket, answerToken},
+	wire.ExchangeIKEAuth:          {answerAuth, answerMOBIKE, answerFirstChild, answerTicket, answerToken},
 	wire.ExchangeCreateChildSA:    {answerCreateChildSA},
-	wire.ExchangeInformational:    {answerPeerFailure, answerTicket, answerToken, answerInvalidSPI, answerRedirect, answerDelete},
+	wire.ExchangeInformational:    {answerPeerFailure, answerRoaming, answerTicket, answerToken, answerInvalidSPI, answerRedirect, answerDelete},
 }
 
 // message is a received message that passed integrity, format and legality.
@@ -42,6 +41,7 @@ type message struct {
 	path     Path
 	raw      []byte
 	payloads []wire.Payload
+	detoured bool // of a response: the request went to several addresses
 }
 
 // draft is a message of ours being written. What then holds is done after it
@@ -67,6 +67,7 @@ type exchange struct {
 	then     []func()
 	tries    int
 	started  time.Time
+	detoured bool // the path has changed since it was first sent
 }
 
 // refusal is a local decision against the peer: the answer carries Notify
@@ -173,6 +174,9 @@ func (sa *ikeSA) resend(x *exchange) {
 	sa.send(sa.path, x.datagram)
 	t := sa.timing()
 	sa.e.setTimer(&sa.timers, timerRetransmit, sa.e.now.Add(backoff(t.Retransmit, t.RetransmitMax, x.tries)))
+	if sa.doubted && sa.state == stateUp && x.tries == doubtTries && sa.peer.attempt == nil {
+		sa.peer.reconnect()
+	}
 }
 
 func (sa *ikeSA) retransmit() {
@@ -185,6 +189,11 @@ func (sa *ikeSA) retransmit() {
 		tries = sa.timing().InitialTries
 	case sa.state == stateClosing:
 		tries = min(tries, 3)
+	case sa.contested.After(sa.heard):
+		tries = min(tries, contestedTries)
+	}
+	if sa.espHeld.Encap && x.tries == provingTries {
+		sa.goBack()
 	}
 	if x.tries < tries {
 		sa.resend(x)
@@ -217,7 +226,7 @@ func (sa *ikeSA) handleRequest(h wire.Header, d Datagram) {
 	if errors.Is(err, errIgnore) {
 		return
 	}
-	sa.followPath(d.Path)
+	sa.hear(d.Path)
 	var resp draft
 	if err == nil {
 		err = sa.work(m, &resp)
@@ -316,14 +325,16 @@ func (sa *ikeSA) handleResponse(h wire.Header, d Datagram) {
 	if errors.Is(err, errIgnore) {
 		return
 	}
-	sa.followPath(d.Path)
+	sa.hear(d.Path)
 	sa.completed()
+	sa.answered()
 	if err != nil {
 		sa.e.drop(dropMalformed)
 		sa.report(Event{Kind: EventRefused, Reason: ReasonMalformed})
 		sa.breakOff()
 		return
 	}
+	m.detoured = x.detoured
 	sa.conclude(x, m)
 }
 
@@ -429,5 +440,3 @@ func (sa *ikeSA) useKeys(keys keymat.IKEKeys) (err error) {
 	}
 	return nil
 }
-
-func addrPort(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }

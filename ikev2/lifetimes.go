@@ -1,6 +1,9 @@
 package ikev2
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 const (
 	// defaultIKELifetime and defaultChildLifetime are those of strongSwan's
@@ -35,6 +38,9 @@ func (e *Engine) lifetime(t *timers, life time.Duration) {
 
 // part is a random part of d.
 func (e *Engine) part(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
 	b, err := e.random(2)
 	if err != nil {
 		return 0
@@ -45,6 +51,44 @@ func (e *Engine) part(d time.Duration) time.Duration {
 // rekeyLater asks for the replacement again in 6 to 15 s.
 func (e *Engine) rekeyLater(t *timers) {
 	e.setTimer(t, timerRekey, e.now.Add(retryTime-e.part(retryJitter)))
+}
+
+// volume is how much a child may carry: replaced when a limit is reached, and
+// ended when it was exceeded by so much that the replacement does not succeed.
+type volume struct {
+	bytes, packets uint64
+	worn           bool // reached, and the replacement has begun
+}
+
+// volume takes up to a tenth off the limits, as time does.
+func (e *Engine) volume(cfg *Child) volume {
+	return volume{bytes: e.shortened(cfg.LifeBytes), packets: e.shortened(cfg.LifePackets)}
+}
+
+func (e *Engine) shortened(limit uint64) uint64 {
+	return limit - uint64(e.part(time.Duration(min(limit, math.MaxInt64)/10)))
+}
+
+// hardVolume is how many times its limit a child may carry: the data path says
+// how much it was now and then only, and a fast one carries a lot between.
+const hardVolume = 2
+
+func (v volume) reached(t Traffic, times uint64) bool {
+	over := func(n, limit uint64) bool { return limit != 0 && n/times >= limit }
+	return over(t.Bytes, v.bytes) || over(t.Packets, v.packets)
+}
+
+// spend replaces a child that has carried what it may. Later tries are those of
+// the timer.
+func (c *childSA) spend(t Traffic) {
+	switch {
+	case c.state != childUp:
+	case c.volume.reached(t, hardVolume):
+		c.close(ReasonExpired)
+	case c.volume.reached(t, 1) && !c.volume.worn:
+		c.volume.worn = true
+		c.rekey()
+	}
 }
 
 func (sa *ikeSA) armLifetime() { sa.e.lifetime(&sa.timers, sa.peer.IKELifetime) }

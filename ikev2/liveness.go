@@ -11,8 +11,19 @@ import (
 // noted where it is received.
 type livenessTask struct{}
 
-func (livenessTask) request(*ikeSA, *draft) error    { return nil }
-func (livenessTask) response(*ikeSA, *message) error { return nil }
+func (livenessTask) request(sa *ikeSA, req *draft) error {
+	if sa.watchesNAT() {
+		addNATDetection(req, sa.id(), sa.path, true)
+	}
+	return nil
+}
+
+func (livenessTask) response(sa *ikeSA, m *message) error {
+	if sa.state == stateUp && sa.watchesNAT() && sa.seenOtherwise(m) {
+		sa.startRoaming(&updateTask{})
+	}
+	return nil
+}
 
 func (sa *ikeSA) armDPD() {
 	if d := sa.timing().DPD; d > 0 {
@@ -65,4 +76,5 @@ func (c *childSA) traffic(t Traffic, now time.Time) {
 	if t.In && c.state == childHeld {
 		c.activate()
 	}
+	c.spend(t)
 }

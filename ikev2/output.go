@@ -31,6 +31,9 @@ type Command interface{ command() }
 type Connect struct {
 	Peer string
 	Path Path
+	// Once has it tried once only, for what Acquire wants: not again when it
+	// fails or the IKE SA ends, and not soon after it failed.
+	Once bool
 }
 
 // Disconnect takes a peer down, telling it so, and stops trying.
@@ -42,10 +45,13 @@ type Shutdown struct{}
 
 // Traffic says that authenticated ESP arrived, or ESP left, on the child with
 // this inbound SPI since the last time. It counts as life of the peer (RFC
-// 7296 section 2.4) and silences the keepalive (RFC 3948 section 4).
+// 7296 section 2.4) and silences the keepalive (RFC 3948 section 4). Bytes and
+// Packets are what the child has carried so far, in the direction that carried
+// more.
 type Traffic struct {
-	SPI     uint32
-	In, Out bool
+	SPI            uint32
+	In, Out        bool
+	Bytes, Packets uint64
 }
 
 // Moved says that an authentic ESP packet of the child with this inbound SPI

@@ -16,7 +16,11 @@ type peer struct {
 	attempt *ikeSA // our own IKE SA on its way up
 	up      *ikeSA
 	failed  int // attempts since the peer was last up
-	timers  timers
+	// acquired are wishes of packets for when there is an IKE SA; again is when
+	// they may have it tried for.
+	acquired []*wish
+	again    time.Time
+	timers   timers
 
 	ticket    *ticket     // of an SA that was lost, for the next attempt
 	redirects []time.Time // when the peer sent us elsewhere
@@ -49,9 +53,13 @@ func newPeer(e *Engine, cfg Peer) *peer {
 	return p
 }
 
-func (p *peer) connectTo(path Path) {
+func (p *peer) connectTo(c Connect) {
+	if c.Once {
+		p.connectOnce(c.Path)
+		return
+	}
 	was := p.wanted
-	p.path, p.wanted = path, true
+	p.path, p.wanted = c.Path, true
 	if !was && p.up == nil && p.attempt == nil {
 		p.connect()
 	}
@@ -92,6 +100,9 @@ func (p *peer) lost(sa *ikeSA) {
 		p.attempt = nil
 		p.failed++
 		p.detour = Path{}
+		if !p.wanted {
+			p.rest()
+		}
 	case p.up:
 		p.up = nil
 	default:

@@ -198,7 +198,7 @@ func answerInvalidSPI(sa *ikeSA, req *message, resp *draft) error {
 	if c := sa.childByOutbound(n.Data); c != nil && c.state == childUp {
 		resp.after(func() {
 			if c.state == childUp && sa.state == stateUp {
-				sa.refused[c.cfg]++
+				c.refusedByPeer()
 				c.close(ReasonDeleted)
 			}
 		})

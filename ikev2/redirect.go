@@ -161,7 +161,7 @@ func (followTask) response(sa *ikeSA, m *message) error {
 func (sa *ikeSA) redirected(ps []wire.Payload) {
 	if n := wire.FindNotify(ps, wire.NotifyRedirect); n != nil && sa.state == stateUp {
 		if host, _, ok := parseGateway(n.Data); ok {
-			sa.follow(host)
+			sa.leaveFor(host)
 		}
 	}
 }
@@ -175,13 +175,11 @@ func (sa *ikeSA) redirectedInit(ps []wire.Payload) bool {
 		return false
 	}
 	host, nonce, ok := parseGateway(n.Data)
-	if !ok || !bytes.Equal(nonce, sa.ni) || !sa.follow(host) {
+	if !ok || !bytes.Equal(nonce, sa.ni) || !sa.leaveFor(host) {
 		return false
 	}
-	p := sa.peer
-	p.attempt = nil
-	sa.end(ReasonNone)
-	p.retry() // in case that no way is found
+	sa.peer.abandon()
+	sa.peer.retry() // in case that no way is found
 	return true
 }
 
@@ -193,10 +191,10 @@ const (
 
 func (p *peer) followsRedirects() bool { return p.Redirect == ModePrefer || p.Redirect == ModeRequire }
 
-// follow asks for the way to where this SA's peer sends us.
-func (sa *ikeSA) follow(host string) bool {
+// leaveFor asks for the way to where this SA's peer sends us.
+func (sa *ikeSA) leaveFor(host string) bool {
 	p := sa.peer
-	if !p.followsRedirects() {
+	if !p.followsRedirects() || !p.wanted {
 		return false
 	}
 	p.redirects = slices.DeleteFunc(p.redirects, func(at time.Time) bool { return sa.e.now.Sub(at) >= redirectPeriod })
@@ -218,10 +216,7 @@ func (p *peer) goTo(path Path) {
 		return
 	}
 	p.awaited, p.detour = false, path
-	if a := p.attempt; a != nil {
-		p.attempt = nil
-		a.end(ReasonNone)
-	}
+	p.abandon()
 	if p.up != nil {
 		p.ticket, p.up.ticket = p.up.ticket, nil
 	}

@@ -2,6 +2,7 @@ package ikev2
 
 import (
 	"bytes"
+	"slices"
 
 	"culvert/ikev2/wire"
 )
@@ -93,8 +94,11 @@ func (t *rekeyChildTask) failed(sa *ikeSA, m *message, reason Reason) {
 // startOver: what the peer does not have any more is no use to us, and is asked
 // for anew (RFC 7296 section 2.25).
 func (t *rekeyChildTask) startOver(sa *ikeSA) {
+	standing := slices.ContainsFunc(sa.wishes, func(w *wish) bool { return w.fulfilledBy(t.old) })
+	if !standing && t.cfg.Start != StartPeer {
+		sa.want(&wish{cfg: t.cfg, local: t.old.local, remote: t.old.remote, once: true})
+	}
 	t.old.drop(ReasonDeleted)
-	sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: t.cfg})
 }
 
 // answerRekeyChild makes the peer's replacement of a child (RFC 7296 section
@@ -112,7 +116,7 @@ func answerRekeyChild(sa *ikeSA, req *message, resp *draft, n *wire.Notify) erro
 		return nil
 	}
 	a := sa.answerChild(req, resp)
-	if err := a.build(sa.narrowTo(old.cfg, req), asTheyAre); err != nil || a.child == nil {
+	if err := a.build(narrowing{child: sa.narrowAgain(old, req)}, asTheyAre); err != nil || a.child == nil {
 		return err
 	}
 	if old.state == childHeld {
@@ -120,4 +124,14 @@ func answerRekeyChild(sa *ikeSA, req *message, resp *draft, n *wire.Notify) erro
 	}
 	a.child.replaces, old.replacedBy = true, a.child
 	return nil
+}
+
+// narrowAgain narrows to policy; where that has one pair of selectors to a child
+// SA, to the old one's.
+func (sa *ikeSA) narrowAgain(old *childSA, req *message) *childSA {
+	local, remote := old.cfg.Local, old.cfg.Remote
+	if old.cfg.SinglePair {
+		local, remote = old.local, old.remote
+	}
+	return sa.narrowTo(old.cfg, local, remote, req)
 }

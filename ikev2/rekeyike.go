@@ -113,13 +113,15 @@ func (t *rekeyIKETask) failed(sa *ikeSA, m *message) {
 			sa.report(Event{Kind: EventRefusedByPeer, Reason: ReasonNotify, Notify: n.NotifyType})
 		}
 		sa.e.rekeyLater(&sa.timers)
+		sa.bringUpChildren() // which waited for the answer
 	}
 }
 
 // answerRekeyIKE makes the peer's replacement of the IKE SA, but not while one
-// of our requests changes a child of the old one (RFC 7296 section 2.25.2).
+// of our requests changes a child of the old one, or its path (RFC 7296 section
+// 2.25.2).
 func answerRekeyIKE(sa *ikeSA, req *message, resp *draft) error {
-	if sa.busyWith(changesChild) || sa.heir != nil {
+	if sa.busyWith(changesChild) || sa.busyWith(roams) || sa.heir != nil {
 		resp.notify(wire.NotifyTemporaryFailure, nil)
 		return nil
 	}
@@ -223,10 +225,12 @@ func (sa *ikeSA) handOver(to *ikeSA) {
 		c.sa = to
 	}
 	to.queue, sa.queue = sa.queue, nil
-	to.refused = sa.refused
+	to.wishes, sa.wishes = sa.wishes, nil
 	to.born, to.proven, to.dialed, to.rank = sa.born, sa.proven, sa.dialed, sa.rank
 	to.heard, to.sent = sa.e.now, sa.sent
-	to.childless, to.redirectable = sa.childless, sa.redirectable
+	to.redirectable = sa.redirectable
+	to.path, to.espHeld, to.nat = sa.path, sa.espHeld, sa.nat
+	to.mobike, to.others = sa.mobike, sa.others
 	if sa.peer.up == sa {
 		sa.peer.up = to
 	}

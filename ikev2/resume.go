@@ -278,8 +278,7 @@ func (sa *ikeSA) ticketRefused(x *exchange, ps []wire.Payload) bool {
 	}
 	sa.report(Event{Kind: EventTicketRefused})
 	p := sa.peer
-	p.attempt = nil
-	sa.end(ReasonNone)
+	p.abandon()
 	p.connect()
 	return true
 }

@@ -2,6 +2,7 @@ package ikev2
 
 import (
 	"crypto/sha256"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -57,9 +58,13 @@ type ikeSA struct {
 	initiator bool  // of this SA: by IKE_SA_INIT, or of the rekey that made it
 	state     state
 	path      Path
-	initKey   initKey // of a responder
-	spii      wire.SPI
-	spir      wire.SPI
+	// espHeld is where the children's ESP goes on going until the peer has
+	// proven that it is at path (RFC 4555 section 3.7); zero where both go the
+	// same way.
+	espHeld Path
+	initKey initKey // of a responder
+	spii    wire.SPI
+	spir    wire.SPI
 	// born and proven order what happened to the engine's SAs: the first
 	// message, authentication. dialed says that we began the connection, rank is
 	// the initiator's SPI then. An SA that replaces another inherits them.
@@ -82,6 +87,14 @@ type ikeSA struct {
 	// 2.15), gone when the SA is up.
 	initReq, initResp []byte
 	nat               NAT
+	// mobike: both sides speak MOBIKE. seenAs is the hash of our address as the
+	// peer last saw it, doubted says that the way to the peer has changed and
+	// nothing has been answered since, and others are the addresses that the
+	// peer says it has beside the one in use.
+	mobike  bool
+	seenAs  []byte
+	doubted bool
+	others  []netip.Addr
 
 	nextID   uint32 // of our next request
 	active   *exchange
@@ -91,10 +104,12 @@ type ikeSA struct {
 	answer   []byte            // our answer to it
 
 	children  []*childSA
-	pending   *childSA       // asked for by active, its inbound SPI reserved
-	refused   map[*Child]int // how often in a row a child SA came to nothing
-	heard     time.Time      // authenticated traffic of the peer, IKE or ESP
-	sent      time.Time      // anything of ours on path
+	pending   *childSA  // asked for by active, its inbound SPI reserved
+	wishes    []*wish   // child SAs to ask for
+	childless bool      // the peer takes an IKE_AUTH without a child (RFC 6023)
+	heard     time.Time // authenticated traffic of the peer, IKE or ESP
+	contested time.Time // when another SA last wanted this one's place
+	sent      time.Time // anything of ours on path
 	timers    timers
 	complaint wire.NotifyType // an unprotected error was reported
 	hinted    time.Time       // a liveness check was last made for an unprotected hint
@@ -103,12 +118,11 @@ type ikeSA struct {
 	ticket       *ticket // that the responder gave us
 	ticketed     bool    // we gave the initiator one
 	token        []byte  // that proves the peer's loss of the SA
-	childless    bool    // the responder takes an IKE_AUTH without a child
 	redirectable bool    // the initiator goes where we send it
 }
 
 func (e *Engine) newSA(p *peer, initiator bool, path Path, first state) *ikeSA {
-	sa := &ikeSA{e: e, peer: p, initiator: initiator, path: path, born: e.tick(), refused: map[*Child]int{}}
+	sa := &ikeSA{e: e, peer: p, initiator: initiator, path: path, born: e.tick()}
 	sa.timers = timers{owner: sa, pos: -1}
 	sa.setState(first)
 	return sa
@@ -187,6 +201,7 @@ func (sa *ikeSA) establish(initialContact bool) {
 	sa.e.setTimer(&sa.timers, timerLifetime, time.Time{})
 	sa.heard = sa.e.now
 	sa.report(Event{Kind: EventEstablished, Suite: sa.suite, Resumed: resumed})
+	sa.adopt()
 	sa.peer.established(sa, initialContact)
 	sa.armTimers()
 }
@@ -278,58 +293,5 @@ func (sa *ikeSA) expire(k timerKind) {
 		sa.keepalive()
 	case timerChildren:
 		sa.askForChild()
-	}
-}
-
-// followPath moves the SA to where an authenticated message came from.
-func (sa *ikeSA) followPath(p Path) {
-	sa.heard = sa.e.now
-	if !sa.mayMove(p) {
-		return
-	}
-	was := sa.espPath()
-	sa.path = p
-	if sa.state != stateUp || sa.espPath() == was {
-		return
-	}
-	for _, c := range sa.children {
-		sa.e.emit(MovePeer{c.in, sa.espPath()})
-	}
-	sa.report(Event{Kind: EventMoved})
-}
-
-// mayMove: a responder goes to the port for NAT traversal with its peer. Later
-// only a NAT in front of the peer can have moved it, and a side that is itself
-// behind one stays where it is (RFC 7296 section 2.23). What comes by port 500
-// after that is old.
-func (sa *ikeSA) mayMove(p Path) bool {
-	switch {
-	case p == sa.path || sa.path.Encap && !p.Encap:
-		return false
-	case sa.state == stateAuth:
-		return !sa.initiator
-	}
-	return !sa.nat.Local && (sa.nat.Remote || !sa.nat.Known)
-}
-
-// espPath is the path of the children's ESP: always inside UDP on the ports
-// for NAT traversal, whichever way IKE goes.
-func (sa *ikeSA) espPath() Path {
-	p := sa.path
-	if !p.Encap {
-		p = sa.floated()
-	}
-	return p
-}
-
-func (sa *ikeSA) floated() Path {
-	port := uint16(4500)
-	if sa.peer != nil {
-		port = sa.peer.RemoteNATTPort
-	}
-	return Path{
-		Local:  addrPort(sa.path.Local.Addr(), sa.e.cfg.NATTPort),
-		Remote: addrPort(sa.path.Remote.Addr(), port),
-		Encap:  true,
 	}
 }

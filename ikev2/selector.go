@@ -38,6 +38,34 @@ func narrow(policy, request []wire.Selector) []wire.Selector {
 
 const maxSelectors = 255
 
+// without is what of ss lies outside cut. Selectors are cut by their addresses;
+// one of whose ports or protocols cut has some only stays as it is.
+func without(ss, cut []wire.Selector) []wire.Selector {
+	for _, c := range cut {
+		var rest []wire.Selector
+		for _, s := range ss {
+			rest = append(rest, cutOut(s, c)...)
+		}
+		ss = rest
+	}
+	return ss[:min(len(ss), maxSelectors)]
+}
+
+func cutOut(s, c wire.Selector) (rest []wire.Selector) {
+	common, meet := intersect(s, c)
+	if common.Start, common.End = s.Start, s.End; !meet || common != s {
+		return []wire.Selector{s}
+	}
+	before, after := s, s
+	if before.End = c.Start.Prev(); s.Start.Less(c.Start) {
+		rest = append(rest, before)
+	}
+	if after.Start = c.End.Next(); c.End.Less(s.End) {
+		rest = append(rest, after)
+	}
+	return rest
+}
+
 // within says that every selector lies inside one of the policy's.
 func within(ss, policy []wire.Selector) bool {
 	return !slices.ContainsFunc(ss, func(s wire.Selector) bool {

@@ -53,10 +53,13 @@ func withGroups(groups ...uint16) []ikev2.Proposal {
 }
 
 // joined is the situation after a connection, with these ESP proposals.
-func joined(t *testing.T, seed uint64, espA, espB []ikev2.Proposal) (n *Net, a, b *Host) {
+func joined(t *testing.T, seed uint64, espA, espB []ikev2.Proposal, change ...func(cfgA, cfgB *ikev2.Config)) (n *Net, a, b *Host) {
 	t.Helper()
 	cfgA, cfgB := Configs()
 	cfgA.Peers[0].Children[0].ESP, cfgB.Peers[0].Children[0].ESP = espA, espB
+	for _, f := range change {
+		f(&cfgA, &cfgB)
+	}
 	n = New()
 	n.NAT = natOfB
 	a, b = n.Add("A", AddrA, cfgA, 2*seed), n.Add("B", AddrB, cfgB, 2*seed+1)

@@ -13,6 +13,7 @@ var sample = map[string]Payload{
 	"N(COOKIE)":              &Notify{NotifyType: NotifyCookie},
 	"N(NO_PROPOSAL_CHOSEN)":  &Notify{NotifyType: NotifyNoProposalChosen},
 	"N(AUTHENTICATION_FAIL)": &Notify{NotifyType: NotifyAuthenticationFailed},
+	"N(TICKET_NACK)":         &Notify{NotifyType: NotifyTicketNACK},
 	"N(TS_UNACCEPTABLE)":     &Notify{NotifyType: NotifyTSUnacceptable},
 }
 
