@@ -59,7 +59,7 @@ type Gateway struct {
 	// HalfOpenLifetime is how long a peer has for authenticating itself.
 	HalfOpenLifetime time.Duration
 	// ResumptionKeyFile holds the key that seals our tickets (RFC 5723), or will;
-	// "" is none: no tickets are given. Config.Path finds it.
+	// "" is none: tickets are good until a restart. Config.Path finds it.
 	ResumptionKeyFile string
 	// Where has the settings by their native names; "" is nothing.
 	Where Places

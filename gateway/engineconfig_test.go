@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"culvert/config"
+	"culvert/ikev2"
 )
 
 // everything has a value other than the engine's default for every setting
@@ -51,6 +52,7 @@ func TestEngineGetsEverything(t *testing.T) {
 	}
 	got := engineConfig(cfg, true)
 	got.Resume.Key, got.Resume.Lifetime = []byte{1}, 1 // which a file has
+	got.Leases = []ikev2.Lease{{Pool: "a", LocalID: got.Peers[0].LocalID, RemoteID: got.Peers[0].RemoteID, Addr: got.Pools[0].First, InUse: true}}
 	wantSet(t, "Config", reflect.ValueOf(got))
 }
 

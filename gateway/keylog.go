@@ -82,12 +82,15 @@ var ikeIntegrity = map[uint16]string{
 	wire.IntegHMACSHA2512256: "HMAC_SHA2_512_256 [RFC4868]",
 }
 
+// ike leaves out an SA whose cipher Wireshark has no name for, as it has none for
+// ChaCha20-Poly1305: it would not read the table.
 func (k *keyLog) ike(o ikev2.IKEKeys) {
-	if k == nil {
+	cipher, known := ikeCiphers[[2]uint16{o.Suite.Encr, o.Suite.KeyBits}]
+	if k == nil || !known {
 		return
 	}
 	_, _ = fmt.Fprintf(k.ikeFile, "%x,%x,%x,%x,%q,%x,%x,%q\n", o.ID.Initiator[:], o.ID.Responder[:],
-		o.Keys.SKei, o.Keys.SKer, ikeCiphers[[2]uint16{o.Suite.Encr, o.Suite.KeyBits}],
+		o.Keys.SKei, o.Keys.SKer, cipher,
 		o.Keys.SKai, o.Keys.SKar, ikeIntegrity[o.Suite.Integ])
 }
 

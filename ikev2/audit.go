@@ -35,6 +35,7 @@ func (e *Engine) Audit() error {
 		check(sa.heir == nil || sa.state == stateUp && e.sas[sa.heir.ownSPI()] == sa.heir, "heir of IKE SA %v in state %d", sa.id(), sa.state)
 		sa.auditPath(check)
 	}
+	e.auditLeases(check)
 	for p, list := range e.claims {
 		for _, c := range list {
 			check(e.spis.get(c.in) == c && c.state != childGone, "forgotten child %08x claims %v", c.in, p)
@@ -90,6 +91,23 @@ func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int 
 		check((c == sa.pending) == (c.state == childNew) && c.state != childGone, "child %08x is kept in state %d", c.in, c.state)
 	}
 	return len(all)
+}
+
+func (e *Engine) auditLeases(check func(bool, string, ...any)) {
+	held := 0
+	for addr, l := range e.leases.byAddr {
+		check(l.addr == addr && e.leases.byOwner[l.owner] == l, "lease of %v belongs to nobody", addr)
+		if l.holder != nil {
+			held++
+			check(slices.Contains(l.holder.leases, l), "lease of %v is held by IKE SA %v, which has not got it", addr, l.holder.id())
+		}
+	}
+	check(len(e.leases.byAddr) == len(e.leases.byOwner), "%d addresses leased to %d peers", len(e.leases.byAddr), len(e.leases.byOwner))
+	for _, sa := range e.sas {
+		check(len(sa.leases)+len(sa.virtual) == 0 || sa.state == stateUp, "IKE SA %v has addresses in state %d", sa.id(), sa.state)
+		held -= len(sa.leases)
+	}
+	check(held == 0, "%d more leases held than SAs have", held)
 }
 
 func (sa *ikeSA) peerChildren() []Child {

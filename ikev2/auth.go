@@ -27,6 +27,8 @@ func (sa *ikeSA) authTasks() []task {
 	}
 	if w := sa.firstWish(); w != nil {
 		tasks = append(tasks, &childTask{cfg: w.cfg, wish: w})
+	} else {
+		tasks = append(tasks, &configTask{})
 	}
 	return append(append(tasks, sa.keepsakes()...), followTask{})
 }

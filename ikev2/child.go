@@ -76,17 +76,21 @@ func (c *childSA) live() bool { return c.state == childHeld || c.state == childU
 // childTask asks for a child SA, in IKE_AUTH or, with nonces and mostly a key
 // exchange of its own, in CREATE_CHILD_SA (RFC 7296 sections 1.2 and 1.3.1).
 type childTask struct {
-	cfg   *Child
-	wish  *wish // nil where a child is replaced
-	child *childSA
-	fresh freshKeys // of CREATE_CHILD_SA
-	rival *childSA  // of another peer, which has the traffic
+	cfg    *Child
+	wish   *wish // nil where a child is replaced
+	child  *childSA
+	config configTask
+	fresh  freshKeys // of CREATE_CHILD_SA
+	rival  *childSA  // of another peer, which has the traffic
 }
 
 func (t *childTask) obsolete(sa *ikeSA) bool { return sa.fulfilled(t.wish) }
 
 func (t *childTask) request(sa *ikeSA, req *draft) error {
-	local, remote := t.wish.selectors()
+	if err := t.config.request(sa, req); err != nil {
+		return err
+	}
+	local, remote := t.wish.selectors(sa)
 	return t.ask(sa, req, local, remote)
 }
 
@@ -123,13 +127,19 @@ func (t *childTask) response(sa *ikeSA, m *message) error {
 	if sa.state != stateUp {
 		return nil
 	}
+	if err := t.config.response(sa, m); err != nil {
+		return err
+	}
+	if t.cfg.LocalDynamic {
+		t.child.local = narrow(sa.localTS(t.cfg), t.child.local) // now that the address is known
+	}
 	reason := t.accept(sa, m)
 	switch {
 	case reason == ReasonNone:
 		t.granted(sa, m)
 	case t.fresh.again(m.payloads, t.cfg.ESP):
 		sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: t.cfg, wish: t.wish, fresh: t.fresh})
-	case reason == ReasonSinglePair && sa.divide(t.wish, t.wish.pairs()):
+	case reason == ReasonSinglePair && sa.divide(t.wish, t.wish.pairs(sa)):
 	default:
 		sa.putOff(t.wish, reason)
 		t.refused(sa, m, reason)
@@ -161,7 +171,7 @@ func (sa *ikeSA) twin(c *childSA) *childSA {
 }
 
 func (t *childTask) refused(sa *ikeSA, m *message, reason Reason) {
-	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.offered(), LocalTS: t.cfg.Local, RemoteTS: t.cfg.Remote}
+	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.offered(), LocalTS: sa.wantedTS(t.cfg), RemoteTS: sa.remoteTS(t.cfg)}
 	if reason == ReasonSelectorConflict {
 		ev = t.child.conflictWith(t.rival)
 	}
@@ -170,13 +180,16 @@ func (t *childTask) refused(sa *ikeSA, m *message, reason Reason) {
 	} else if _, ok := wire.Find[*wire.SA](m.payloads); ok {
 		sa.start(wire.ExchangeInformational, &deleteChildTask{in: t.child.in})
 	}
-	sa.report(ev)
+	if reason != ReasonNoAddress { // which is said already
+		sa.report(ev)
+	}
 }
 
 var childRefusals = map[wire.NotifyType]Reason{
 	wire.NotifyNoProposalChosen:   ReasonChildProposal,
 	wire.NotifyTSUnacceptable:     ReasonSelectors,
 	wire.NotifySinglePairRequired: ReasonSinglePair,
+	wire.NotifyFailedCPRequired:   ReasonAddressRequired,
 }
 
 // accept installs the inbound half of what the answer describes, or gives the
@@ -193,6 +206,9 @@ func (t *childTask) accept(sa *ikeSA, m *message) Reason {
 
 func (t *childTask) take(sa *ikeSA, m *message) Reason {
 	theirs, ok := wire.Find[*wire.SA](m.payloads)
+	if len(t.child.local) == 0 {
+		return ReasonNoAddress
+	}
 	if !ok {
 		if n := errorNotify(m.payloads); n != nil && childRefusals[n.NotifyType] != ReasonNone {
 			return childRefusals[n.NotifyType]
@@ -231,7 +247,7 @@ func (t *childTask) take(sa *ikeSA, m *message) Reason {
 // their proposals, where none can be made.
 func answerFirstChild(sa *ikeSA, req *message, resp *draft) error {
 	theirs, ok := wire.Find[*wire.SA](req.payloads)
-	if !ok {
+	if !sa.configure(req, resp) || !ok {
 		return nil
 	}
 	a := childAnswer{sa: sa, req: req, resp: resp, theirs: slices.Clone(theirs.Proposals), secrets: secrets{ni: sa.ni, nr: sa.nr}}
@@ -281,6 +297,9 @@ func answerCreateChildSA(sa *ikeSA, req *message, resp *draft) error {
 
 // answerNewChild is CREATE_CHILD_SA for a further child.
 func answerNewChild(sa *ikeSA, req *message, resp *draft) error {
+	if !sa.configure(req, resp) {
+		return nil
+	}
 	a := sa.answerChild(req, resp)
 	if err := a.build(sa.narrowToPolicy(req), asTheyAre); err != nil {
 		return err
@@ -314,8 +333,7 @@ func (sa *ikeSA) answerChild(req *message, resp *draft) *childAnswer {
 func (a *childAnswer) build(n narrowing, ours func([]Proposal) []Proposal) error {
 	child := n.child
 	if child == nil {
-		tsi, tsr, _ := findTS(a.req.payloads)
-		a.sa.refuseChild(a.resp, n.notify(), Event{Reason: childRefusals[n.notify()], PeerLocalTS: tsr, PeerRemoteTS: tsi})
+		a.noTraffic(n)
 		return nil
 	}
 	if rival := a.sa.e.claims.rival(child); rival != nil {
@@ -348,6 +366,19 @@ func (a *childAnswer) build(n narrowing, ours func([]Proposal) []Proposal) error
 	return nil
 }
 
+// noTraffic refuses selectors that no child's policy has anything in common
+// with, perhaps because the peer has no address for them yet (RFC 7296 section
+// 3.10.1).
+func (a *childAnswer) noTraffic(n narrowing) {
+	tsi, tsr, _ := findTS(a.req.payloads)
+	notify := n.notify()
+	ev := Event{Reason: childRefusals[notify], PeerLocalTS: tsr, PeerRemoteTS: tsi}
+	if a.sa.mustAsk() {
+		notify, ev.Reason = wire.NotifyFailedCPRequired, ReasonAddressNotAsked
+	}
+	a.sa.refuseChild(a.resp, notify, ev)
+}
+
 func (a *childAnswer) install(child *childSA, c choice) (err error) {
 	if child.in, err = a.sa.e.spis.alloc(a.sa.e, child); err != nil {
 		return err
@@ -375,9 +406,9 @@ func (a *childAnswer) notNow(child *childSA, err error) error {
 
 func (sa *ikeSA) refuseChild(resp *draft, t wire.NotifyType, ev Event) {
 	ev.Kind, ev.Notify = EventRefused, t
-	for _, c := range sa.peer.Children {
-		if ev.Rival == "" && (ev.Child == "" || ev.Child == c.Name) {
-			ev.LocalTS, ev.RemoteTS = append(ev.LocalTS, c.Local...), append(ev.RemoteTS, c.Remote...)
+	for i := range sa.peer.Children {
+		if c := &sa.peer.Children[i]; ev.Rival == "" && (ev.Child == "" || ev.Child == c.Name) {
+			ev.LocalTS, ev.RemoteTS = append(ev.LocalTS, sa.localTS(c)...), append(ev.RemoteTS, sa.remoteTS(c)...)
 		}
 	}
 	sa.report(ev)
@@ -409,7 +440,7 @@ func (sa *ikeSA) narrowToPolicy(req *message) narrowing {
 	var fits []*childSA
 	for i := range sa.peer.Children {
 		cfg := &sa.peer.Children[i]
-		if c := sa.narrowTo(cfg, cfg.Local, cfg.Remote, req); c != nil {
+		if c := sa.narrowTo(cfg, sa.localTS(cfg), sa.remoteTS(cfg), req); c != nil {
 			fits = append(fits, c)
 		}
 	}

@@ -16,6 +16,8 @@ type Config struct {
 	KeyLog bool
 	Limits Limits
 	Pools  []Pool
+	// Leases are those of an earlier run, as Engine.Leases gave them.
+	Leases []Lease
 	Resume ResumePolicy
 }
 
@@ -69,8 +71,9 @@ const (
 type Child struct {
 	Name          string
 	Local, Remote []wire.Selector
-	// LocalDynamic and RemoteDynamic put the virtual address of that side beside
-	// the selectors, or where there is none its address outside.
+	// LocalDynamic adds to Local the addresses that the peer assigns to us, or
+	// where none are asked for, our end of the IKE SA. RemoteDynamic adds to
+	// Remote those that we lease to the peer, or where it has no pools, its end.
 	LocalDynamic, RemoteDynamic bool
 	ESP                         []Proposal
 	// Lifetime is the age at which the child SA is replaced. 0 means 1 h;

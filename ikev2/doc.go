@@ -8,7 +8,8 @@
 //	                              |
 //	                           Poll()
 //	   Transmit  InstallInbound  InstallOutbound  RemoveOutbound
-//	   RemoveInbound  MovePeer  IKEKeys  Event
+//	   RemoveInbound  MovePeer  AssignAddresses  RemoveAddresses
+//	   IKEKeys  Event
 //
 // An IKE SA lives through these states; setState is the only way from one to
 // another:
@@ -53,6 +54,8 @@
 //	natd.go       NAT detection                     RFC 7296 2.23
 //	auth.go       identities, pre-shared keys       RFC 7296 2.15, 2.21.2
 //	child.go      child SAs                         RFC 7296 1.2, 1.3.1, 2.17
+//	address.go    configuration payload             RFC 7296 2.19, 3.15, RFC 8598
+//	lease.go      who has which address of a pool
 //	selector.go   narrowing of selectors            RFC 7296 2.9
 //	freshkeys.go  nonces, PFS in CREATE_CHILD_SA    RFC 7296 1.3, 2.17
 //	rekeychild.go replacing a child SA              RFC 7296 1.3.3, 2.8, 2.25.1

@@ -29,6 +29,8 @@ type Engine struct {
 	inits  map[initKey]*ikeSA  // as responder, by what identifies an IKE_SA_INIT
 	claims claims              // child SAs by what they protect
 	spis   spiTable
+	// leases are the addresses of our pools that peers have or had.
+	leases leaseTable
 	heap   timerHeap
 	out    []Output
 	drops  [numDrops]uint64
@@ -72,6 +74,7 @@ func New(cfg Config, rand io.Reader) *Engine {
 		byName: map[string]*peer{}, byRemoteID: map[Identity][]*peer{}, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{},
 		spent: map[ticketSalt]time.Time{},
 	}
+	e.leases.seed(e, cfg.Leases)
 	seen := map[string]bool{}
 	for i := range cfg.Peers {
 		p := newPeer(e, cfg.Peers[i])
@@ -318,13 +321,14 @@ const (
 	dropRandom                    // the source of random bytes failed
 	dropRefused                   // an IKE_SA_INIT that was answered with a refusal
 	dropUnprotected               // an unprotected answer that only a forger or a refusing peer sends
+	dropConfiguration             // a configuration payload, or an attribute, that has no place or makes no sense
 	numDrops
 )
 
 var dropNames = [numDrops]string{
 	"ike_bad_header", "ike_version", "ike_unknown_sa", "ike_message_id", "ike_state", "ike_integrity",
 	"ike_malformed", "ike_reflected", "ike_unexpected_response", "ike_retransmission", "ike_half_open_limit", "ike_no_random",
-	"ike_init_refused", "ike_unprotected_notify",
+	"ike_init_refused", "ike_unprotected_notify", "ike_configuration",
 }
 
 func (e *Engine) drop(d drop) { e.drops[d]++ }

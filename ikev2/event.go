@@ -1,6 +1,7 @@
 package ikev2
 
 import (
+	"net/netip"
 	"time"
 
 	"culvert/ikev2/keymat"
@@ -28,6 +29,8 @@ const (
 	EventRetrying                              // the next attempt comes after Wait
 	EventMoved                                 // we or the peer are at another address or port: Path, Former
 	EventRekeyed                               // an IKE SA has taken the place of Replaced, with all its children
+	EventLeased                                // the peer has Addresses of our pools
+	EventAssigned                              // we have Addresses of the peer's
 	EventTicketRefused                         // the responder does not resume the SA; a full exchange follows
 	EventRedirected                            // the peer sends us to Gateway, and we go
 )
@@ -37,7 +40,8 @@ var eventNames = [...]string{
 	EventUnprotectedError: "unprotected_error", EventInit: "init", EventFloat: "float", EventEstablished: "established",
 	EventChildUp: "child_up", EventChildDown: "child_down", EventDown: "down", EventRefused: "refused",
 	EventRefusedByPeer: "refused_by_peer", EventGaveUp: "gave_up", EventRetrying: "retrying", EventMoved: "moved",
-	EventRekeyed: "rekeyed", EventTicketRefused: "ticket_refused", EventRedirected: "redirected",
+	EventRekeyed: "rekeyed", EventLeased: "leased", EventAssigned: "assigned",
+	EventTicketRefused: "ticket_refused", EventRedirected: "redirected",
 }
 
 // String is the kind's name in logs and scripts.
@@ -69,6 +73,10 @@ const (
 	ReasonSelectorConflict        // another peer's child SA has the same traffic; Rival
 	ReasonSinglePair              // one pair of selectors to a child SA is allowed
 	ReasonDuplicate               // the peer has an IKE SA, and its policy is to keep that
+	ReasonPoolExhausted           // no address of Pools is free for the peer
+	ReasonAddressNotAsked         // the peer has to ask for an address and did not
+	ReasonNoAddress               // the peer assigned us none that we can use
+	ReasonAddressRequired         // the peer wants us to ask it for an address
 	ReasonRestarted               // the peer has proven that it has lost the SA
 	ReasonTicket                  // the ticket is not ours, spent, expired, or of a peer that is no longer configured so
 	ReasonRedirects               // the peer sends us on too often
@@ -81,7 +89,9 @@ var reasonNames = [...]string{
 	ReasonDeleted: "deleted_by_peer", ReasonDisconnect: "disconnect", ReasonDead: "dead_peer", ReasonReplaced: "replaced", ReasonNotify: "error_notify",
 	ReasonRekeyed: "rekeyed", ReasonExpired: "expired",
 	ReasonSelectorConflict: "selector_conflict", ReasonSinglePair: "single_pair_required", ReasonDuplicate: "duplicate",
-	ReasonRestarted: "restarted", ReasonTicket: "ticket", ReasonRedirects: "redirects",
+	ReasonPoolExhausted: "pool_exhausted", ReasonAddressNotAsked: "address_not_asked", ReasonNoAddress: "no_address",
+	ReasonAddressRequired: "address_required",
+	ReasonRestarted:       "restarted", ReasonTicket: "ticket", ReasonRedirects: "redirects",
 }
 
 // String is the reason's name in logs and scripts.
@@ -148,6 +158,10 @@ type Event struct {
 	// ReasonSelectorConflict; RivalTS are the addresses on its side.
 	Rival, RivalChild string
 	RivalTS           []wire.Selector
-	Attempt           int
-	Wait              time.Duration
+	// Addresses are virtual ones, Pools the names of those that they are from or
+	// could not be from.
+	Addresses []netip.Addr
+	Pools     []string
+	Attempt   int
+	Wait      time.Duration
 }

@@ -162,6 +162,23 @@ type MovePeer struct {
 	Path       Path
 }
 
+// AssignAddresses gives the gateway the addresses that a peer assigned to it
+// (RFC 7296 section 2.19), each a whole prefix of one address. It comes before
+// the installs of the children that use them. The rest is what the peer says of
+// the networks behind it: name servers, the domains they are for (RFC 8598; none
+// means all), and prefixes.
+type AssignAddresses struct {
+	Peer    string
+	Addrs   []netip.Prefix
+	DNS     []netip.Addr
+	Domains []string
+	Subnets []netip.Prefix
+}
+
+// RemoveAddresses takes back what AssignAddresses gave, after the children that
+// used it are gone.
+type RemoveAddresses struct{ Peer string }
+
 // IKEKeys are the secrets of an IKE SA, emitted only with Config.KeyLog.
 type IKEKeys struct {
 	ID    SAID
@@ -179,5 +196,7 @@ func (InstallOutbound) output() {}
 func (RemoveInbound) output()   {}
 func (RemoveOutbound) output()  {}
 func (MovePeer) output()        {}
+func (AssignAddresses) output() {}
+func (RemoveAddresses) output() {}
 func (IKEKeys) output()         {}
 func (Event) output()           {}

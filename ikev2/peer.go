@@ -15,7 +15,8 @@ type peer struct {
 	path    Path   // where Connect sends IKE_SA_INIT
 	attempt *ikeSA // our own IKE SA on its way up
 	up      *ikeSA
-	failed  int // attempts since the peer was last up
+	virtual []netip.Addr // what the peer assigned us last
+	failed  int          // attempts since the peer was last up
 	// acquired are wishes of packets for when there is an IKE SA; again is when
 	// they may have it tried for.
 	acquired []*wish

@@ -129,7 +129,7 @@ func answerRekeyChild(sa *ikeSA, req *message, resp *draft, n *wire.Notify) erro
 // narrowAgain narrows to policy; where that has one pair of selectors to a child
 // SA, to the old one's.
 func (sa *ikeSA) narrowAgain(old *childSA, req *message) *childSA {
-	local, remote := old.cfg.Local, old.cfg.Remote
+	local, remote := sa.localTS(old.cfg), sa.remoteTS(old.cfg)
 	if old.cfg.SinglePair {
 		local, remote = old.local, old.remote
 	}

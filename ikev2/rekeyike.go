@@ -224,6 +224,8 @@ func (sa *ikeSA) handOver(to *ikeSA) {
 	for _, c := range to.children {
 		c.sa = to
 	}
+	to.virtual, sa.virtual = sa.virtual, nil
+	sa.e.leases.handOver(sa, to)
 	to.queue, sa.queue = sa.queue, nil
 	to.wishes, sa.wishes = sa.wishes, nil
 	to.born, to.proven, to.dialed, to.rank = sa.born, sa.proven, sa.dialed, sa.rank

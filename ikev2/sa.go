@@ -104,12 +104,14 @@ type ikeSA struct {
 	answer   []byte            // our answer to it
 
 	children  []*childSA
-	pending   *childSA  // asked for by active, its inbound SPI reserved
-	wishes    []*wish   // child SAs to ask for
-	childless bool      // the peer takes an IKE_AUTH without a child (RFC 6023)
-	heard     time.Time // authenticated traffic of the peer, IKE or ESP
-	contested time.Time // when another SA last wanted this one's place
-	sent      time.Time // anything of ours on path
+	virtual   []netip.Addr // the peer assigned them to us
+	leases    []*lease     // we lease them to the peer
+	pending   *childSA     // asked for by active, its inbound SPI reserved
+	wishes    []*wish      // child SAs to ask for
+	childless bool         // the peer takes an IKE_AUTH without a child (RFC 6023)
+	heard     time.Time    // authenticated traffic of the peer, IKE or ESP
+	contested time.Time    // when another SA last wanted this one's place
+	sent      time.Time    // anything of ours on path
 	timers    timers
 	complaint wire.NotifyType // an unprotected error was reported
 	hinted    time.Time       // a liveness check was last made for an unprotected hint
@@ -274,6 +276,7 @@ func (sa *ikeSA) linger(reason Reason) {
 }
 
 func (sa *ikeSA) leavePeer() {
+	sa.returnAddresses()
 	if sa.peer != nil {
 		sa.peer.lost(sa)
 	}

@@ -68,11 +68,15 @@ func (p *peer) acquire(a Acquire) error {
 		return fmt.Errorf("peer %q has no child named %q", p.Name, a.Child)
 	}
 	w := &wish{cfg: &p.Children[i], packet: &packet{a.Local, a.Remote}, once: true}
-	if _, _, ok := w.packet.within(w.scope()); !ok {
+	sa := p.up
+	if sa == nil {
+		sa = &ikeSA{e: p.e, peer: p, path: p.path} // the one that there will be
+	}
+	if _, _, ok := w.packet.within(w.scope(sa)); !ok {
 		return fmt.Errorf("child %q of peer %q does not cover %v to %v", a.Child, a.Peer, a.Local, a.Remote)
 	}
 	if w.cfg.SinglePair {
-		w = w.pairs()[0]
+		w = w.pairs(sa)[0]
 	}
 	switch {
 	case p.up == nil:

@@ -30,17 +30,17 @@ type wish struct {
 }
 
 // scope is what the wish asks for.
-func (w *wish) scope() (local, remote []wire.Selector) {
+func (w *wish) scope(sa *ikeSA) (local, remote []wire.Selector) {
 	if local, remote = w.local, w.remote; local == nil {
-		local, remote = w.cfg.Local, w.cfg.Remote
+		local, remote = sa.wantedTS(w.cfg), sa.remoteTS(w.cfg)
 	}
 	return local, remote
 }
 
 // selectors are the scope as a request words it: a packet's own come first (RFC
 // 7296 section 2.9).
-func (w *wish) selectors() (local, remote []wire.Selector) {
-	local, remote = w.scope()
+func (w *wish) selectors(sa *ikeSA) (local, remote []wire.Selector) {
+	local, remote = w.scope(sa)
 	if w.packet != nil && w.local == nil {
 		local, remote = w.packet.first(local, remote)
 	}
@@ -66,15 +66,15 @@ func (sa *ikeSA) fulfilled(w *wish) bool { return slices.ContainsFunc(sa.childre
 func (sa *ikeSA) standingWishes() (ws []*wish) {
 	for i := range sa.peer.Children {
 		if c := &sa.peer.Children[i]; sa.dialed && c.Start == StartNow {
-			ws = append(ws, newWishes(c)...)
+			ws = append(ws, sa.newWishes(c)...)
 		}
 	}
 	return ws
 }
 
-func newWishes(cfg *Child) []*wish {
+func (sa *ikeSA) newWishes(cfg *Child) []*wish {
 	w := &wish{cfg: cfg}
-	if parts := w.pairs(); cfg.SinglePair && len(parts) > 0 {
+	if parts := w.pairs(sa); cfg.SinglePair && len(parts) > 0 {
 		return parts
 	}
 	return []*wish{w}
@@ -199,8 +199,8 @@ func (sa *ikeSA) divide(w *wish, parts []*wish) bool {
 
 // pairs are what to ask for where a child SA may have one pair of selectors
 // only (RFC 7296 section 2.9); none where that has been asked for.
-func (w *wish) pairs() (parts []*wish) {
-	local, remote := w.scope()
+func (w *wish) pairs(sa *ikeSA) (parts []*wish) {
+	local, remote := w.scope(sa)
 	if w.packet != nil {
 		return w.pairOfPacket(local, remote)
 	}
@@ -245,7 +245,7 @@ func oneAddress(of, s wire.Selector) wire.Selector {
 // rest of our side to all of the peer's, and of the peer's to what has been
 // granted of ours.
 func (w *wish) remainder(c *childSA) []*wish {
-	local, remote := w.scope()
+	local, remote := w.scope(c.sa)
 	parts := []*wish{{cfg: w.cfg, local: c.local, remote: c.remote}}
 	for _, rest := range []wish{{local: without(local, c.local), remote: remote}, {local: c.local, remote: without(remote, c.remote)}} {
 		if len(rest.local) > 0 && len(rest.remote) > 0 {

@@ -22,6 +22,8 @@ type Host struct {
 	Out map[uint32]ikev2.InstallOutbound
 	// Moved are the children whose path changed.
 	Moved []ikev2.MovePeer
+	// Assigned are the addresses that peers have assigned, by peer.
+	Assigned map[string]ikev2.AssignAddresses
 	// Keepalives counts the NAT keepalives sent.
 	Keepalives int
 	// Sent are the IKE messages sent, in order.
@@ -48,6 +50,7 @@ func (h *Host) start(seed uint64) {
 	cfg.KeyLog = true
 	h.Engine = ikev2.New(cfg, Random(seed))
 	h.In, h.Out, h.used = map[uint32]ikev2.InstallInbound{}, map[uint32]ikev2.InstallOutbound{}, map[uint32]bool{}
+	h.Assigned = map[string]ikev2.AssignAddresses{}
 	h.sending, h.got = map[string][]uint32{}, map[uint32]bool{}
 }
 
@@ -105,6 +108,18 @@ func (h *Host) take(o ikev2.Output) {
 	case ikev2.MovePeer:
 		h.Moved = append(h.Moved, o)
 		n.note("%s: move peer to %v", h.Name, o.Path.Remote)
+	case ikev2.AssignAddresses:
+		if _, again := h.Assigned[o.Peer]; again || len(o.Addrs) == 0 {
+			n.fault("%s: assign %v beside %v", h.Name, o.Addrs, h.Assigned[o.Peer].Addrs)
+		}
+		h.Assigned[o.Peer] = o
+		n.note("%s: assign %v", h.Name, o.Addrs)
+	case ikev2.RemoveAddresses:
+		if _, there := h.Assigned[o.Peer]; !there {
+			n.fault("%s: remove addresses that are not there", h.Name)
+		}
+		delete(h.Assigned, o.Peer)
+		n.note("%s: remove addresses", h.Name)
 	case ikev2.Redial:
 		h.redial(o)
 	case ikev2.IKEKeys:

@@ -36,6 +36,7 @@ type puppet struct {
 	sentBy    ikev2.Path // of the engine's latest message
 	installed map[uint32]ikev2.InstallInbound
 	outbound  map[uint32]uint32 // the puppet's SPIs by the engine's
+	assigned  ikev2.AssignAddresses
 	events    []ikev2.Event
 }
 
@@ -128,6 +129,8 @@ func (p *puppet) poll() (sent [][]byte) {
 			p.installed[o.InboundSPI], p.outbound[o.InboundSPI] = o, o.OutboundSPI
 		case ikev2.RemoveInbound:
 			delete(p.installed, o.InboundSPI)
+		case ikev2.AssignAddresses:
+			p.assigned = o
 		case ikev2.Event:
 			p.events = append(p.events, o)
 		}

@@ -93,8 +93,11 @@ func names(ps []wire.Payload) string {
 	var ss []string
 	for _, p := range ps {
 		s := p.Type().String()
-		if n, ok := p.(*wire.Notify); ok {
-			s = n.NotifyType.String()
+		switch p := p.(type) {
+		case *wire.Notify:
+			s = p.NotifyType.String()
+		case *wire.Config:
+			s = p.CFGType.String()
 		}
 		ss = append(ss, s)
 	}
@@ -120,6 +123,8 @@ func (e happening) String() string {
 		s += fmt.Sprintf(", attempt %d", e.Attempt)
 	case ikev2.EventInit:
 		s += ", NAT: " + e.NAT.String()
+	case ikev2.EventLeased, ikev2.EventAssigned:
+		s += fmt.Sprintf(" %v", e.Addresses)
 	case ikev2.EventChildUp:
 		s += fmt.Sprintf(" %v <-> %v", e.LocalTS, e.RemoteTS)
 	case ikev2.EventGaveUp:
