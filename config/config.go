@@ -164,24 +164,24 @@ type Tunnel struct {
 // Defaults of what a configuration leaves out. docs/configuration.md has them
 // beside strongSwan's.
 const (
-	DefaultIKEPort            = 500
-	DefaultNATTPort           = 4500
-	DefaultDevice             = "culvert0"
-	DefaultCookieThreshold    = 30
-	DefaultHalfOpenLimit      = 4096
-	DefaultHalfOpenPerSource  = 64 // peers may come back together from behind one NAT
-	DefaultHalfOpenLifetime   = 30 * time.Second
-	DefaultIKELifetime        = 4 * time.Hour
-	DefaultLifetime           = time.Hour
-	DefaultDPD                = 30 * time.Second
-	DefaultKeepalive          = 20 * time.Second // RFC 3948 section 4
-	DefaultRetransmit         = time.Second
-	DefaultRetransmitMax      = 4 * time.Second
-	DefaultRetransmitTries    = 21
-	DefaultInitialTries       = 9
-	DefaultReconnect          = time.Second
-	DefaultReconnectMax       = time.Minute
-	DefaultFragmentSize       = 1280 // the least MTU of IPv6 (RFC 8200 section 5)
+	DefaultIKEPort           = 500
+	DefaultNATTPort          = 4500
+	DefaultDevice            = "culvert0"
+	DefaultCookieThreshold   = 30
+	DefaultHalfOpenLimit     = 4096
+	DefaultHalfOpenPerSource = 64 // peers may come back together from behind one NAT
+	DefaultHalfOpenLifetime  = 30 * time.Second
+	DefaultIKELifetime       = 4 * time.Hour
+	DefaultLifetime          = time.Hour
+	DefaultDPD               = 30 * time.Second
+	DefaultKeepalive         = 20 * time.Second // RFC 3948 section 4
+	DefaultRetransmit        = time.Second
+	DefaultRetransmitMax     = 4 * time.Second
+	DefaultRetransmitTries   = 21
+	DefaultInitialTries      = 9
+	DefaultReconnect         = time.Second
+	DefaultReconnectMax      = time.Minute
+	DefaultFragmentSize      = 1280 // the least MTU of IPv6 (RFC 8200 section 5)
 )
 
 func newGateway() Gateway {

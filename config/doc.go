@@ -26,7 +26,7 @@
 //	natt_port = 4500
 //	device    = "culvert0"
 //	mtu       = 1400          # of inner packets; left out: from the path
-//	cookie_threshold     = 30 # half-open IKE SAs above which cookies are asked for; "always", "off"
+//	cookie_threshold     = 30 # half-open IKE SA from which on cookies are asked for; "always", "off"
 //	half_open_limit      = 4096 # or "off"
 //	half_open_per_source = 64   # or "off"
 //	half_open_lifetime   = "30s"

@@ -295,7 +295,7 @@ func TestIKEFlood(t *testing.T) {
 // hide nobody's refusal by other records.
 func TestStrangersLog(t *testing.T) {
 	inWorld(t, nattest.Config{}, func(w *world) {
-		a := w.start(w.net.A, "a", textA)
+		a := w.start(w.net.A, "a", "gateway = { cookie_threshold = \"off\", half_open_per_source = \"off\" }\n"+textA)
 		// What a real initiator sends first, over and over with other SPIs.
 		b := w.start(w.net.B, "b", with(textB, "local_id", `"@unknown"`))
 		w.until("refusal", time.Second, func() bool { return len(a.log.of("refused")) == 1 })

@@ -3,6 +3,8 @@ package ikev2
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 )
 
@@ -18,12 +20,13 @@ func (e *Engine) Audit() error {
 		}
 	}
 	check(e.badTransitions == 0, "%d forbidden changes of state", e.badTransitions)
-	halfOpen, reserved, waiting := 0, 0, 0
+	halfOpen, reserved, waiting := crowd{by: map[netip.Addr]int{}}, 0, 0
 	for spi, sa := range e.sas {
 		check(sa.ownSPI() == spi && sa.state != stateGone, "IKE SA %v is kept in state %d", sa.id(), sa.state)
-		if !sa.initiator && sa.state == stateAuth {
-			halfOpen++
+		if sa.claimant.IsValid() {
+			halfOpen.add(sa.claimant, 1)
 		}
+		sa.auditProtection(check)
 		if sa.timers.pos >= 0 {
 			waiting++
 		}
@@ -51,7 +54,7 @@ func (e *Engine) Audit() error {
 		check(e.sas[sa.ownSPI()] == sa, "IKE_SA_INIT of forgotten IKE SA %v", sa.id())
 	}
 	check(len(e.spent) <= maxSpent, "%d spent tickets", len(e.spent))
-	check(halfOpen == e.halfOpen, "%d half-open, counted %d", halfOpen, e.halfOpen)
+	check(halfOpen.total == e.halfOpen.total && maps.Equal(halfOpen.by, e.halfOpen.by), "half-open: %v, counted %v", halfOpen, e.halfOpen)
 	check(reserved == e.spis.used(), "%d inbound SPIs have an owner, %d are in use", reserved, e.spis.used())
 	check(waiting == len(e.heap), "%d timers have an owner, %d are waiting", waiting, len(e.heap))
 	return errors.Join(errs...)

@@ -110,13 +110,9 @@ type Timing struct {
 	Reconnect, ReconnectMax time.Duration
 }
 
-const (
-	// halfOpenLifetime is how long a responder waits for a valid IKE_AUTH.
-	halfOpenLifetime = 30 * time.Second
-	// lingerTime is how long an SA that failed still answers retransmissions
-	// of the request that it failed on.
-	lingerTime = 10 * time.Second
-)
+// lingerTime is how long an SA that failed still answers retransmissions of the
+// request that it failed on.
+const lingerTime = 10 * time.Second
 
 func (t Timing) withDefaults() Timing {
 	def := func(d *time.Duration, v time.Duration) {

@@ -50,7 +50,7 @@
 // any stage is counted and leaves the SA as it was. A task is one elementary
 // operation, and a file:
 //
-//	init.go       IKE_SA_INIT, cookies, groups      RFC 7296 1.2, 2.6, 2.7
+//	init.go       IKE_SA_INIT, groups               RFC 7296 1.2, 2.6, 2.7
 //	natd.go       NAT detection                     RFC 7296 2.23
 //	auth.go       identities, pre-shared keys       RFC 7296 2.15, 2.21.2
 //	child.go      child SAs                         RFC 7296 1.2, 1.3.1, 2.17
@@ -64,6 +64,9 @@
 //	delete.go     Delete, failures after the fact   RFC 7296 1.4.1, 2.21
 //	liveness.go   dead peers, NAT keepalives        RFC 7296 2.4, RFC 3948 4
 //	exchange.go   windows, retransmission           RFC 7296 2.1-2.3
+//	fragment.go   fragments, smaller packets        RFC 7383
+//	cookie.go     stateless cookies                 RFC 7296 2.6
+//	limits.go     half-open SAs, unprotected replies  RFC 8019 4
 //	sa.go         one IKE SA's state
 //	path.go       where it goes, roaming            RFC 7296 2.23
 //	mobike.go     changing addresses in words       RFC 4555

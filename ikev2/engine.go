@@ -34,8 +34,11 @@ type Engine struct {
 	heap   timerHeap
 	out    []Output
 	drops  [numDrops]uint64
-	// halfOpen counts responder SAs that are not authenticated.
-	halfOpen int
+	// halfOpen counts the SAs of initiators that have not authenticated, limits
+	// bounds them, and cookies thin them out.
+	halfOpen crowd
+	limits   Limits
+	cookies  cookies
 	// badTransitions counts changes of state that the table forbids: a bug.
 	badTransitions int
 
@@ -45,10 +48,10 @@ type Engine struct {
 	shut, draining bool
 	drainTo        string
 	// spent are the tickets that have been used, and when they expire.
-	spent     map[ticketSalt]time.Time
-	strangers sourceBudget
+	spent map[ticketSalt]time.Time
 
-	versionReplies replyBudget
+	replies budget // of unprotected messages
+	hints   budget // that an SA is lost
 }
 
 // initKey finds the SA of a retransmitted IKE_SA_INIT request: by the whole
@@ -70,9 +73,10 @@ func New(cfg Config, rand io.Reader) *Engine {
 		cfg.NATTPort = 4500
 	}
 	e := &Engine{
-		cfg: cfg, rand: rand,
+		cfg: cfg, rand: rand, limits: cfg.Limits.withDefaults(), halfOpen: crowd{by: map[netip.Addr]int{}},
 		byName: map[string]*peer{}, byRemoteID: map[Identity][]*peer{}, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{},
-		spent: map[ticketSalt]time.Time{},
+		spent:   map[ticketSalt]time.Time{},
+		replies: budget{total: repliesPerSecond, each: repliesToSource}, hints: budget{total: hintsPerSecond, each: hintsOfSource},
 	}
 	e.leases.seed(e, cfg.Leases)
 	seen := map[string]bool{}
@@ -105,7 +109,7 @@ func (e *Engine) HandleDatagram(now time.Time, d Datagram) {
 	case h.InitiatorSPI == (wire.SPI{}):
 		e.drop(dropHeader)
 	case h.Major != 2:
-		e.refuseVersion(h, d.Path)
+		e.refuseVersion(h, d)
 	case opens(h.Exchange) && h.Flags&wire.FlagResponse == 0:
 		e.answerInit(h, d)
 	default:
@@ -269,66 +273,50 @@ func (e *Engine) jitter(d time.Duration) time.Duration {
 }
 
 // refuseVersion answers a request of a later major version with what we speak
-// (RFC 7296 section 2.5), unprotected and few times a second. IKEv1 gets no
-// answer: its header has other meanings.
-func (e *Engine) refuseVersion(h wire.Header, p Path) {
+// (RFC 7296 section 2.5), unprotected. IKEv1 gets no answer: its header has other
+// meanings.
+func (e *Engine) refuseVersion(h wire.Header, d Datagram) {
 	e.drop(dropVersion)
-	if h.Major < 2 || h.Flags&wire.FlagResponse != 0 || !e.versionReplies.take(e.now) {
+	if h.Major < 2 || h.Flags&wire.FlagResponse != 0 {
 		return
 	}
 	h.Flags ^= wire.FlagResponse | wire.FlagInitiator
-	e.replyClear(h, p, &wire.Notify{NotifyType: wire.NotifyInvalidMajorVersion})
-}
-
-// replyClear sends one unprotected payload back under the request's SPIs.
-func (e *Engine) replyClear(h wire.Header, p Path, payload wire.Payload) {
-	m := wire.Message{Header: h, Payloads: []wire.Payload{payload}}
-	m.Major, m.Minor = 2, 0
-	e.transmit(p, m.Append(nil))
-}
-
-// replyBudget allows a few unprotected replies a second.
-type replyBudget struct {
-	second time.Time
-	used   int
-}
-
-const repliesPerSecond = 10
-
-func (b *replyBudget) take(now time.Time) bool {
-	if s := now.Truncate(time.Second); !s.Equal(b.second) {
-		*b = replyBudget{second: s}
-	}
-	b.used++
-	return b.used <= repliesPerSecond
+	e.replyClear(h, d, &wire.Notify{NotifyType: wire.NotifyInvalidMajorVersion})
 }
 
 // drop is a reason for which a datagram, or a part of one, had no effect.
 type drop uint8
 
 const (
-	dropHeader        drop = iota // shorter than a header, length wrong, initiator SPI zero
-	dropVersion                   // another major version
-	dropUnknownSA                 // no SA has these SPIs in this role
-	dropMessageID                 // outside the window of one
-	dropState                     // an exchange that has no place in this state
-	dropIntegrity                 // the checksum is wrong
-	dropMalformed                 // a message that breaks the format or the rules
-	dropReflected                 // our own IKE_SA_INIT came back
-	dropUnexpected                // a response nobody waits for
-	dropRetransmitted             // answered from the cache
-	dropHalfOpen                  // too many unauthenticated SAs
-	dropRandom                    // the source of random bytes failed
-	dropRefused                   // an IKE_SA_INIT that was answered with a refusal
-	dropUnprotected               // an unprotected answer that only a forger or a refusing peer sends
-	dropConfiguration             // a configuration payload, or an attribute, that has no place or makes no sense
+	dropHeader             drop = iota // shorter than a header, length wrong, initiator SPI zero
+	dropVersion                        // another major version
+	dropUnknownSA                      // no SA has these SPIs in this role
+	dropMessageID                      // outside the window of one
+	dropState                          // an exchange that has no place in this state
+	dropIntegrity                      // the checksum is wrong
+	dropMalformed                      // a message that breaks the format or the rules
+	dropReflected                      // our own IKE_SA_INIT came back
+	dropUnexpected                     // a response nobody waits for
+	dropRetransmitted                  // answered from the cache
+	dropHalfOpen                       // too many unauthenticated SAs
+	dropRandom                         // the source of random bytes failed
+	dropRefused                        // an IKE_SA_INIT that was answered with a refusal
+	dropUnprotected                    // an unprotected answer that only a forger or a refusing peer sends
+	dropHalfOpenSource                 // too many unauthenticated SAs of one source
+	dropCookie                         // an IKE_SA_INIT without the cookie that it needs; it was asked for it
+	dropReply                          // an unprotected reply that was not sent: too many, or longer than what it answers
+	dropFragment                       // a fragment that is there already, or of an older division of its message
+	dropFragmentLimit                  // fragments that are too many or too large
+	dropFragmentIncomplete             // a message of which not all fragments came
+	dropConfiguration                  // a configuration payload, or an attribute, that has no place or makes no sense
 	numDrops
 )
 
 var dropNames = [numDrops]string{
 	"ike_bad_header", "ike_version", "ike_unknown_sa", "ike_message_id", "ike_state", "ike_integrity",
 	"ike_malformed", "ike_reflected", "ike_unexpected_response", "ike_retransmission", "ike_half_open_limit", "ike_no_random",
-	"ike_init_refused", "ike_unprotected_notify", "ike_configuration",
+	"ike_init_refused", "ike_unprotected_notify", "ike_half_open_source_limit", "ike_cookie_asked", "ike_reply_limit",
+	"ike_fragment_duplicate", "ike_fragment_limit", "ike_fragment_incomplete", "ike_configuration",
 }
 
 func (e *Engine) drop(d drop) { e.drops[d]++ }

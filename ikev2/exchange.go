@@ -28,18 +28,22 @@ type answerer func(sa *ikeSA, req *message, resp *draft) error
 // of a first exchange add to the answer what is beside proposal, key exchange and
 // nonce, and cannot fail.
 var answerers = map[wire.ExchangeType][]answerer{
-	wire.ExchangeIKESAInit:        {answerNATDetection, answerChildless, answerRedirectable},
-	wire.ExchangeIKESessionResume: {answerNATDetection, answerChildless, answerRedirectable},
+	wire.ExchangeIKESAInit:        {answerNATDetection, answerFragmentation, answerChildless, answerRedirectable},
+	wire.ExchangeIKESessionResume: {answerNATDetection, answerFragmentation, answerChildless, answerRedirectable},
 	wire.ExchangeIKEAuth:          {answerAuth, answerMOBIKE, answerFirstChild, answerTicket, answerToken},
 	wire.ExchangeCreateChildSA:    {answerCreateChildSA},
 	wire.ExchangeInformational:    {answerPeerFailure, answerRoaming, answerTicket, answerToken, answerInvalidSPI, answerRedirect, answerDelete},
 }
 
-// message is a received message that passed integrity, format and legality.
+// message is a received message that passed integrity, format and legality. raw
+// is the datagram of an unprotected one; of a protected one, inner is the
+// decrypted chain of payloads and first the type of the first of them.
 type message struct {
 	header   wire.Header
 	path     Path
 	raw      []byte
+	first    wire.PayloadType
+	inner    []byte
 	payloads []wire.Payload
 	detoured bool // of a response: the request went to several addresses
 }
@@ -63,7 +67,7 @@ func (d *draft) after(f func()) { d.then = append(d.then, f) }
 type exchange struct {
 	kind     wire.ExchangeType
 	tasks    []task
-	datagram []byte
+	parcel   *parcel
 	then     []func()
 	tries    int
 	started  time.Time
@@ -126,7 +130,7 @@ func (sa *ikeSA) busyWith(like func(task) bool) bool {
 	return sa.active != nil && slices.ContainsFunc(sa.active.tasks, like)
 }
 
-// write builds the active request's datagram from its tasks.
+// write builds the active request's message from its tasks.
 func (sa *ikeSA) write(x *exchange) error {
 	var d draft
 	for _, t := range x.tasks {
@@ -136,11 +140,13 @@ func (sa *ikeSA) write(x *exchange) error {
 	}
 	var err error
 	x.then = d.then
-	x.datagram, err = sa.encode(x.kind, 0, sa.nextID, d.payloads)
-	if opens(x.kind) {
-		sa.initReq = x.datagram
+	if x.parcel, err = sa.encode(x.kind, 0, sa.nextID, d.payloads); err != nil {
+		return err
 	}
-	return err
+	if opens(x.kind) {
+		sa.initReq = x.parcel.datagrams[0]
+	}
+	return nil
 }
 
 // opens says that an exchange is the first of an IKE SA, in the clear.
@@ -149,18 +155,18 @@ func opens(x wire.ExchangeType) bool {
 }
 
 // encode writes a message, protected but for the first.
-func (sa *ikeSA) encode(kind wire.ExchangeType, flags wire.Flags, id uint32, ps []wire.Payload) ([]byte, error) {
+func (sa *ikeSA) encode(kind wire.ExchangeType, flags wire.Flags, id uint32, ps []wire.Payload) (*parcel, error) {
 	if sa.initiator {
 		flags |= wire.FlagInitiator
 	}
 	h := wire.Header{InitiatorSPI: sa.spii, ResponderSPI: sa.spir, Major: 2, Exchange: kind, Flags: flags, MessageID: id}
 	if opens(kind) {
 		m := wire.Message{Header: h, Payloads: ps}
-		return m.Append(nil), nil
+		return &parcel{header: h, datagrams: [][]byte{m.Append(nil)}}, nil
 	}
-	first, inner := wire.AppendPayloads(nil, ps)
-	prefix := wire.AppendProtected(nil, h, first, sa.out.BodyLen(len(inner)))
-	return sa.out.Seal(prefix, inner, sa.e.rand)
+	m := &parcel{header: h}
+	m.first, m.inner = wire.AppendPayloads(nil, ps)
+	return m, sa.seal(m)
 }
 
 func (sa *ikeSA) send(p Path, b []byte) {
@@ -171,7 +177,7 @@ func (sa *ikeSA) send(p Path, b []byte) {
 // resend transmits the active request and sets the time for the next try.
 func (sa *ikeSA) resend(x *exchange) {
 	x.tries++
-	sa.send(sa.path, x.datagram)
+	sa.post(sa.path, x.parcel)
 	t := sa.timing()
 	sa.e.setTimer(&sa.timers, timerRetransmit, sa.e.now.Add(backoff(t.Retransmit, t.RetransmitMax, x.tries)))
 	if sa.doubted && sa.state == stateUp && x.tries == doubtTries && sa.peer.attempt == nil {
@@ -211,9 +217,9 @@ func (sa *ikeSA) retransmit() {
 func (sa *ikeSA) handleRequest(h wire.Header, d Datagram) {
 	digest := sha256.Sum256(d.Payload)
 	switch {
-	case h.MessageID == sa.expectID-1 && digest == sa.last && sa.answer != nil:
+	case h.MessageID == sa.expectID-1 && sa.repeats(h, d, digest):
 		sa.e.drop(dropRetransmitted)
-		sa.send(d.Path, sa.answer)
+		sa.post(d.Path, sa.answer)
 		return
 	case h.MessageID != sa.expectID:
 		sa.e.drop(dropMessageID)
@@ -241,7 +247,7 @@ func (sa *ikeSA) handleRequest(h wire.Header, d Datagram) {
 		return
 	}
 	sa.expectID, sa.last, sa.answer = sa.expectID+1, digest, answer
-	sa.send(d.Path, answer)
+	sa.post(d.Path, answer)
 	for _, f := range resp.then {
 		f()
 	}
@@ -280,34 +286,48 @@ func (sa *ikeSA) refuse(err error, resp *draft) {
 // open decrypts, parses and checks a protected message. errIgnore says that
 // it is not the peer's; any other error is a *wire.Error of the peer's.
 func (sa *ikeSA) open(h wire.Header, d Datagram) (*message, error) {
-	outer, err := wire.Parse(d.Payload)
-	if err != nil {
-		sa.e.drop(dropMalformed)
-		return nil, errIgnore
-	}
-	sk, ok := wire.Find[*wire.Encrypted](outer.Payloads)
+	first, inner, ok := sa.decrypt(h, d)
 	if !ok {
-		sa.e.drop(dropMalformed)
 		return nil, errIgnore
 	}
-	if sa.in == nil && sa.agree() != nil {
-		sa.e.drop(dropMalformed)
-		sa.end(ReasonMalformed) // its key exchange value can never work
-		return nil, errIgnore
-	}
-	inner, err := sa.in.Open(d.Payload, sk.BodyOffset)
-	if err != nil {
-		sa.e.drop(dropIntegrity)
-		return nil, errIgnore
-	}
-	ps, err := wire.ParsePayloads(sk.First, inner)
+	ps, err := wire.ParsePayloads(first, inner)
 	if err == nil {
 		err = wire.Check(h.Exchange, h.Flags&wire.FlagResponse != 0, ps)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &message{header: h, path: d.Path, raw: d.Payload, payloads: ps}, nil
+	return &message{header: h, path: d.Path, first: first, inner: inner, payloads: ps}, nil
+}
+
+// decrypt gives the chain of payloads inside a datagram, or inside the fragments
+// that it makes complete. What is not the peer's is counted.
+func (sa *ikeSA) decrypt(h wire.Header, d Datagram) (first wire.PayloadType, inner []byte, ok bool) {
+	outer, err := wire.Parse(d.Payload)
+	if err != nil {
+		sa.e.drop(dropMalformed)
+		return 0, nil, false
+	}
+	sk, whole := wire.Find[*wire.Encrypted](outer.Payloads)
+	skf, part := wire.Find[*wire.EncryptedFragment](outer.Payloads)
+	if !whole && !(part && sa.fragments) {
+		sa.e.drop(dropMalformed)
+		return 0, nil, false
+	}
+	if sa.in == nil && sa.agree() != nil {
+		sa.e.drop(dropMalformed)
+		sa.end(ReasonMalformed) // its key exchange value can never work
+		return 0, nil, false
+	}
+	if part {
+		return sa.reassemble(h, d, skf)
+	}
+	if inner, err = sa.in.Open(d.Payload, sk.BodyOffset); err != nil {
+		sa.e.drop(dropIntegrity)
+		return 0, nil, false
+	}
+	*sa.partial(h) = assembly{}
+	return sk.First, inner, true
 }
 
 // handleResponse is the initiator's half of the window.

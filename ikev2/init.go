@@ -15,8 +15,6 @@ const (
 	// maxInitRounds bounds how often a responder may send us back for a cookie
 	// or another group.
 	maxInitRounds = 4
-	// maxHalfOpen bounds the memory that unauthenticated peers can claim.
-	maxHalfOpen = 4096
 )
 
 // initTask is IKE_SA_INIT: proposals, key exchange, nonce (RFC 7296 section
@@ -72,7 +70,7 @@ func (t *initTask) response(*ikeSA, *message) error { return nil }
 // initTasks are a connection's first request. initTask comes first; the others
 // see the answer when initTask has taken it.
 func initTasks() []task {
-	return []task{&initTask{}, natdTask{}, childlessTask{}, redirectableTask{}}
+	return []task{&initTask{}, natdTask{}, fragmentationTask{}, childlessTask{}, redirectableTask{}}
 }
 
 func (sa *ikeSA) offerGroup(group uint16) (err error) {
@@ -242,20 +240,23 @@ func (e *Engine) answerInit(h wire.Header, d Datagram) {
 		sa.repeatInit(d)
 		return
 	}
+	if h.ResponderSPI != (wire.SPI{}) || h.MessageID != 0 || h.Flags&wire.FlagInitiator == 0 {
+		e.drop(dropMalformed)
+		return
+	}
+	if !e.admit(h, d) {
+		return
+	}
 	m, err := wire.Parse(d.Payload)
 	if err == nil {
 		err = wire.Check(h.Exchange, false, m.Payloads)
 	}
-	if err != nil || h.ResponderSPI != (wire.SPI{}) || h.MessageID != 0 || h.Flags&wire.FlagInitiator == 0 {
+	if err != nil {
 		e.drop(dropMalformed)
 		return
 	}
 	if e.draining {
 		e.turnAway(m, d)
-		return
-	}
-	if e.halfOpen >= maxHalfOpen {
-		e.drop(dropHalfOpen)
 		return
 	}
 	answer := e.answerProposal
@@ -269,7 +270,7 @@ func (e *Engine) answerInit(h wire.Header, d Datagram) {
 
 // answerProposal is the responder's IKE_SA_INIT.
 func (e *Engine) answerProposal(m *wire.Message, d Datagram, key initKey) error {
-	c, ok := e.chooseIKE(m, d.Path)
+	c, ok := e.chooseIKE(m, d)
 	if !ok {
 		return nil
 	}
@@ -284,23 +285,23 @@ func (sa *ikeSA) repeatInit(d Datagram) {
 		return
 	}
 	sa.e.drop(dropRetransmitted)
-	sa.e.transmit(d.Path, sa.answer)
+	sa.post(d.Path, sa.answer)
 }
 
 // chooseIKE picks a proposal out of all that any peer allows, for the identity
 // is not known yet, or sends the refusal.
-func (e *Engine) chooseIKE(m *wire.Message, p Path) (choice, bool) {
+func (e *Engine) chooseIKE(m *wire.Message, d Datagram) (choice, bool) {
 	theirs, _ := wire.Find[*wire.SA](m.Payloads)
 	ke, _ := wire.Find[*wire.KE](m.Payloads)
 	nonce, _ := wire.Find[*wire.Nonce](m.Payloads)
 	c, ok := selectProposal(e.accepted, theirs.Proposals, wire.ProtocolIKE, ikeTypes, ke.Group)
 	switch {
 	case !ok:
-		e.emit(Event{Kind: EventRefused, Reason: ReasonNoProposal, Path: p, IKE: SAID{Initiator: m.InitiatorSPI},
+		e.emit(Event{Kind: EventRefused, Reason: ReasonNoProposal, Path: d.Path, IKE: SAID{Initiator: m.InitiatorSPI},
 			OwnProposals: e.accepted, PeerProposals: proposalsOf(theirs.Proposals)})
-		e.refuseInit(m.Header, p, wire.NotifyNoProposalChosen, nil)
+		e.refuseInit(m.Header, d, wire.NotifyNoProposalChosen, nil)
 	case c.group.ID != ke.Group:
-		e.refuseInit(m.Header, p, wire.NotifyInvalidKEPayload, binary.BigEndian.AppendUint16(nil, c.group.ID))
+		e.refuseInit(m.Header, d, wire.NotifyInvalidKEPayload, binary.BigEndian.AppendUint16(nil, c.group.ID))
 		ok = false
 	case len(ke.Data) != keymat.PublicLen(ke.Group) || !nonceFits(nonce, c):
 		e.drop(dropMalformed)
@@ -317,10 +318,10 @@ func proposalsOf(theirs []wire.Proposal) []Proposal {
 	return ps
 }
 
-func (e *Engine) refuseInit(h wire.Header, p Path, t wire.NotifyType, data []byte) {
+func (e *Engine) refuseInit(h wire.Header, d Datagram, t wire.NotifyType, data []byte) {
 	e.drop(dropRefused)
 	h.Flags = wire.FlagResponse
-	e.replyClear(h, p, &wire.Notify{NotifyType: t, Data: data})
+	e.replyClear(h, d, &wire.Notify{NotifyType: t, Data: data})
 }
 
 func (e *Engine) acceptInit(m *wire.Message, d Datagram, c choice, key initKey) error {
@@ -370,10 +371,10 @@ func (sa *ikeSA) answerFirst(m *wire.Message, d Datagram, key initKey, resp *dra
 	if err != nil {
 		return err
 	}
-	sa.initResp, sa.last, sa.expectID = sa.answer, key.digest, 1
+	sa.initResp, sa.last, sa.expectID = sa.answer.datagrams[0], key.digest, 1
 	e.sas[sa.spir], e.inits[key] = sa, sa
-	e.setTimer(&sa.timers, timerLifetime, e.now.Add(halfOpenLifetime))
+	e.setTimer(&sa.timers, timerLifetime, e.now.Add(e.limits.HalfOpenLifetime))
 	sa.report(Event{Kind: EventInit, Suite: sa.suite})
-	sa.send(d.Path, sa.answer)
+	sa.post(d.Path, sa.answer)
 	return nil
 }

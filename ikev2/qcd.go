@@ -26,6 +26,10 @@ const (
 	tokenLen     = 16
 	maxTokenLen  = 128
 	hintInterval = 10 * time.Second
+	// hintsPerSecond bounds the work that a flood of hints makes, in all and for
+	// a source: each costs a look at every peer.
+	hintsPerSecond = 100
+	hintsOfSource  = 5
 )
 
 func (e *Engine) makesTokens() bool { return len(e.cfg.Resume.Key) > 0 }
@@ -82,26 +86,21 @@ func answerToken(sa *ikeSA, req *message, resp *draft) error {
 // than the request; where both notifications do not fit, the token says it all.
 func (e *Engine) answerUnknownSA(h wire.Header, d Datagram) {
 	protected := h.NextPayload == wire.PayloadSK || h.NextPayload == wire.PayloadSKF
-	if !protected || h.Flags&wire.FlagResponse != 0 || h.ResponderSPI == (wire.SPI{}) || !e.makesTokens() || !e.strangers.take(e.now, d.Path.Remote.Addr()) {
+	if !protected || h.Flags&wire.FlagResponse != 0 || h.ResponderSPI == (wire.SPI{}) || !e.makesTokens() {
 		return
 	}
 	byInitiator := h.Flags&wire.FlagInitiator != 0
 	token := e.makeToken(SAID{h.InitiatorSPI, h.ResponderSPI}, !byInitiator, d.Path.Local.Addr())
 	h.Flags ^= wire.FlagResponse | wire.FlagInitiator
-	m := wire.Message{Header: h, Payloads: []wire.Payload{
-		&wire.Notify{NotifyType: wire.NotifyQuickCrashDetection, Data: token},
-		&wire.Notify{NotifyType: wire.NotifyInvalidIKESPI},
-	}}
-	m.Major, m.Minor = 2, 0
-	b := m.Append(nil)
-	if len(b) > len(d.Payload) {
-		m.Payloads = m.Payloads[:1]
-		b = m.Append(nil)
+	ps := []wire.Payload{&wire.Notify{NotifyType: wire.NotifyQuickCrashDetection, Data: token}, &wire.Notify{NotifyType: wire.NotifyInvalidIKESPI}}
+	if len(d.Payload) < wire.HeaderLen+2*notifyHeadLen+tokenLen {
+		ps = ps[:1]
 	}
-	if len(b) <= len(d.Payload) {
-		e.transmit(d.Path, b)
-	}
+	e.replyClear(h, d, ps...)
 }
+
+// notifyHeadLen is what a notification takes beside its data.
+const notifyHeadLen = 8
 
 // inTheClear says that a message that should be protected is notifications in
 // the clear.
@@ -157,7 +156,7 @@ func (UnknownSPI) command() {}
 // unknownSPI tells the sender, over the IKE SA with it if there is one and in
 // the clear if there is none, and few times a second (RFC 7296 section 1.5).
 func (e *Engine) unknownSPI(c UnknownSPI) {
-	if e.shut || e.spis.get(c.SPI) != nil || !e.strangers.take(e.now, c.Path.Remote.Addr()) {
+	if e.shut || e.spis.get(c.SPI) != nil || !e.hints.take(e.now, sourceOf(c.Path.Remote)) {
 		return
 	}
 	for _, p := range e.peers {
@@ -211,7 +210,7 @@ func answerInvalidSPI(sa *ikeSA, req *message, resp *draft) error {
 func (e *Engine) unprotectedSPI(d Datagram) {
 	e.drop(dropUnprotected)
 	m, err := wire.Parse(d.Payload)
-	if err != nil || !e.strangers.take(e.now, d.Path.Remote.Addr()) {
+	if err != nil || !e.hints.take(e.now, sourceOf(d.Path.Remote)) {
 		return
 	}
 	n := wire.FindNotify(m.Payloads, wire.NotifyInvalidSPI)
@@ -233,30 +232,4 @@ func (sa *ikeSA) sendsWith(spi uint32) bool {
 		}
 	}
 	return false
-}
-
-// sourceBudget bounds what is done a second for messages that anybody can
-// write, for one source and in all.
-type sourceBudget struct {
-	second time.Time
-	used   map[netip.Addr]int
-	total  int
-}
-
-const (
-	hintsPerSource = 5
-	hintsPerSecond = 500
-)
-
-func (b *sourceBudget) take(now time.Time, source netip.Addr) bool {
-	if s := now.Truncate(time.Second); !s.Equal(b.second) {
-		b.second, b.total = s, 0
-		b.used = map[netip.Addr]int{}
-	}
-	if b.total >= hintsPerSecond || b.used[source] >= hintsPerSource {
-		return false
-	}
-	b.total++
-	b.used[source]++
-	return true
 }

@@ -122,11 +122,11 @@ func (e *Engine) drain(c Drain) error {
 // turnAway answers a new peer while the gateway drains.
 func (e *Engine) turnAway(m *wire.Message, d Datagram) {
 	if e.drainTo == "" || !redirectable(m.Payloads) {
-		e.refuseInit(m.Header, d.Path, wire.NotifyTemporaryFailure, nil)
+		e.refuseInit(m.Header, d, wire.NotifyTemporaryFailure, nil)
 		return
 	}
 	nonce, _ := wire.Find[*wire.Nonce](m.Payloads)
-	e.refuseInit(m.Header, d.Path, wire.NotifyRedirect, append(gatewayOctets(e.drainTo), nonce.Data...))
+	e.refuseInit(m.Header, d, wire.NotifyRedirect, append(gatewayOctets(e.drainTo), nonce.Data...))
 }
 
 // redirectTask sends a peer that is up elsewhere (RFC 5685 section 5). It is

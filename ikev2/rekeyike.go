@@ -182,6 +182,7 @@ func (sa *ikeSA) successor(initiator bool, c choice, id SAID, s secrets) (*ikeSA
 	made := sa.e.newSA(sa.peer, initiator, sa.path, stateHeir)
 	made.spii, made.spir, made.suite = id.Initiator, id.Responder, c.ikeSuite()
 	made.lowNonce, made.nat = lower(s.ni, s.nr), sa.nat
+	made.fragments, made.narrow = sa.fragments, sa.narrow
 	return made, made.useKeys(keys)
 }
 

@@ -241,7 +241,7 @@ type resumeTask struct {
 
 // resumeTasks are initTasks for a connection that begins with a ticket.
 func resumeTasks(t *ticket) []task {
-	return []task{&resumeTask{ticket: t}, natdTask{}, childlessTask{}, redirectableTask{}}
+	return []task{&resumeTask{ticket: t}, natdTask{}, fragmentationTask{}, childlessTask{}, redirectableTask{}}
 }
 
 func (t *resumeTask) request(sa *ikeSA, req *draft) error {
@@ -293,7 +293,7 @@ func (e *Engine) answerResume(m *wire.Message, d Datagram, key initKey) error {
 	}
 	if t == nil {
 		e.emit(Event{Kind: EventRefused, Reason: ReasonTicket, Path: d.Path, IKE: SAID{Initiator: m.InitiatorSPI}})
-		e.refuseInit(m.Header, d.Path, wire.NotifyTicketNACK, nil)
+		e.refuseInit(m.Header, d, wire.NotifyTicketNACK, nil)
 		return nil
 	}
 	spir, err := e.newSPI()

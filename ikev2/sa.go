@@ -65,6 +65,9 @@ type ikeSA struct {
 	initKey initKey // of a responder
 	spii    wire.SPI
 	spir    wire.SPI
+	// claimant is the source that this SA counts for as half-open, as long as it
+	// does.
+	claimant netip.Addr
 	// born and proven order what happened to the engine's SAs: the first
 	// message, authentication. dialed says that we began the connection, rank is
 	// the initiator's SPI then. An SA that replaces another inherits them.
@@ -101,7 +104,12 @@ type ikeSA struct {
 	queue    []*exchange
 	expectID uint32            // of the peer's next request
 	last     [sha256.Size]byte // digest of the peer's latest request
-	answer   []byte            // our answer to it
+	answer   *parcel           // our answer to it
+
+	// fragments: both sides take them. narrow: the larger ones seem not to get
+	// through. partials are the peer's request and response on their way.
+	fragments, narrow bool
+	partials          [2]assembly
 
 	children  []*childSA
 	virtual   []netip.Addr // the peer assigned them to us
@@ -166,12 +174,7 @@ func (sa *ikeSA) setState(to state) {
 	if !allowed {
 		sa.e.badTransitions++
 	}
-	if !sa.initiator && to == stateAuth {
-		sa.e.halfOpen++
-	}
-	if !sa.initiator && sa.state == stateAuth {
-		sa.e.halfOpen--
-	}
+	sa.countHalfOpen(to)
 	sa.state = to
 }
 
@@ -268,7 +271,7 @@ func (sa *ikeSA) linger(reason Reason) {
 	}
 	sa.setState(stateLinger)
 	sa.dropChildren(reason)
-	sa.active, sa.queue, sa.ticket = nil, nil, nil
+	sa.active, sa.queue, sa.ticket, sa.partials = nil, nil, nil, [2]assembly{}
 	sa.e.stopTimers(&sa.timers)
 	sa.e.setTimer(&sa.timers, timerLifetime, sa.e.now.Add(lingerTime))
 	sa.disinherit(func(heir *ikeSA) { heir.end(reason) })
@@ -296,5 +299,7 @@ func (sa *ikeSA) expire(k timerKind) {
 		sa.keepalive()
 	case timerChildren:
 		sa.askForChild()
+	case timerFragments:
+		sa.dropPartials()
 	}
 }

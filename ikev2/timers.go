@@ -16,6 +16,7 @@ const (
 	timerKeepalive                   // our NAT's mapping wants a packet
 	timerChildren                    // a child SA that is wanted is missing
 	timerReconnect                   // the next attempt is due
+	timerFragments                   // a message whose fragments do not come is given up
 	numTimers
 )
 

@@ -193,7 +193,7 @@ func TestRepeatedInit(t *testing.T) {
 	}
 }
 
-// Another major version is told ours, a few times a second, and IKEv1 nothing.
+// Another major version is told ours, not too often, and IKEv1 nothing.
 func TestOtherMajorVersions(t *testing.T) {
 	p := newPuppet(t, true, nil)
 	p.prepare()
@@ -204,7 +204,7 @@ func TestOtherMajorVersions(t *testing.T) {
 	}
 	b[17] = 0x30
 	answers := 0
-	for range 100 {
+	for range 300 {
 		for _, a := range p.send(b) {
 			answers++
 			m, err := wire.Parse(a)
@@ -213,8 +213,8 @@ func TestOtherMajorVersions(t *testing.T) {
 			}
 		}
 	}
-	if answers == 0 || answers > 10 {
-		t.Errorf("%d answers to a hundred", answers)
+	if answers != 100 {
+		t.Errorf("%d answers in a second", answers)
 	}
 	b[19] |= 0x20
 	p.now = p.now.Add(time.Second)

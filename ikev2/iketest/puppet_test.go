@@ -56,6 +56,14 @@ var cbc = keymat.IKESuite{Encr: wire.EncrAESCBC, KeyBits: 256, PRF: wire.PRFHMAC
 // newPuppet plays B of the situation towards A's engine, or, as a responder,
 // A towards B's.
 func newPuppet(t testing.TB, initiator bool, change func(*ikev2.Peer)) *puppet {
+	return newPuppetWith(t, initiator, func(c *ikev2.Config) {
+		if change != nil {
+			change(&c.Peers[0])
+		}
+	})
+}
+
+func newPuppetWith(t testing.TB, initiator bool, change func(*ikev2.Config)) *puppet {
 	cfg, cfgB := Configs()
 	p := &puppet{t: t, initiator: initiator, suite: gcm, random: &randomReader{}, now: New().Now,
 		path:      ikev2.Path{Local: ToB.Local, Remote: ToB.Remote},
@@ -64,16 +72,16 @@ func newPuppet(t testing.TB, initiator bool, change func(*ikev2.Peer)) *puppet {
 	if !initiator {
 		cfg, p.path = cfgB, ToA
 	}
-	if change != nil {
-		change(&cfg.Peers[0])
-	}
+	change(&cfg)
 	p.engine = ikev2.New(cfg, Random(7))
 	return p
 }
 
 // connected is a puppet whose IKE SA and first child are up.
-func connected(t testing.TB) *puppet {
-	p := newPuppet(t, true, nil)
+func connected(t testing.TB) *puppet { return connectedWith(t, func(*ikev2.Config) {}) }
+
+func connectedWith(t testing.TB, change func(*ikev2.Config)) *puppet {
+	p := newPuppetWith(t, true, change)
 	p.hello()
 	p.send(p.request(wire.ExchangeIKEAuth, p.authPayloads()...))
 	if len(p.installed) != 1 {

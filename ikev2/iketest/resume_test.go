@@ -429,6 +429,7 @@ func TestTicketForged(t *testing.T) {
 	forged = append(forged, append(slices.Clone(good), 0), make([]byte, 4000))
 	for i, f := range forged {
 		p := presenting(t, n, a, f)
+		p.now = n.Now.Add(time.Duration(i) * 20 * time.Millisecond) // few answers a second go to one source
 		if !refusedTicket(t, p.send(p.initReq)) {
 			t.Fatalf("forgery %d is taken", i)
 		}
@@ -586,6 +587,20 @@ func (p *puppet) untilOther() []byte {
 	}
 	p.t.Fatal("no other attempt")
 	return nil
+}
+
+// Under load a ticket is looked at only for who returns a cookie.
+func TestResumptionWantsCookie(t *testing.T) {
+	n, a, b := resumable(func(a, _ *ikev2.Config) { a.Limits.CookieThreshold = 1 })
+	connectFor(time.Second)(n, a, b)
+	n.Restart(a, 3)
+	n.ESP(b, "lan", time.Millisecond)
+	n.Run(time.Second)
+	agreed(t, n, a, b)
+	resumed(t, n, true, a, b)
+	if b.Has(ikev2.EventRetryCookie) != 2 {
+		t.Errorf("%d cookies", b.Has(ikev2.EventRetryCookie))
+	}
 }
 
 // A draining gateway that stops says nothing to whom it gave a ticket: its

@@ -66,6 +66,9 @@ func (n *Net) headline(b []byte) string {
 }
 
 func (n *Net) contents(m *wire.Message, b []byte) string {
+	if f, ok := wire.Find[*wire.EncryptedFragment](m.Payloads); ok {
+		return fmt.Sprintf("SKF %d/%d, %d bytes", f.Number, f.Total, len(b))
+	}
 	sk, ok := wire.Find[*wire.Encrypted](m.Payloads)
 	if !ok {
 		return names(m.Payloads)

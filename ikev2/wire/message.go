@@ -162,11 +162,36 @@ func typeOfFirst(ps []Payload) PayloadType {
 // payload inside. In an AEAD the result is the associated data (RFC 5282
 // section 5.1).
 func AppendProtected(b []byte, h Header, first PayloadType, bodyLen int) []byte {
-	h.NextPayload, h.Length = PayloadSK, uint32(HeaderLen+blockHeadLen+bodyLen)
+	return appendProtected(b, h, PayloadSK, first, bodyLen).BytesOrPanic()
+}
+
+// AppendFragment is AppendProtected for fragment number of total: an SKF
+// payload with its two numbers, of which only the first says what is inside (RFC
+// 7383 section 2.5).
+func AppendFragment(b []byte, h Header, first PayloadType, number, total uint16, bodyLen int) []byte {
+	if number > 1 {
+		first = PayloadNone
+	}
+	out := appendProtected(b, h, PayloadSKF, first, fragmentHeadLen+bodyLen)
+	out.AddUint16(number)
+	out.AddUint16(total)
+	return out.BytesOrPanic()
+}
+
+func appendProtected(b []byte, h Header, kind, first PayloadType, bodyLen int) *cryptobyte.Builder {
+	h.NextPayload, h.Length = kind, uint32(HeaderLen+blockHeadLen+bodyLen)
 	out := cryptobyte.NewBuilder(b)
 	h.add(out)
 	out.AddUint8(uint8(first))
 	addReserved(out, 1)
 	out.AddUint16(uint16(blockHeadLen + bodyLen))
-	return out.BytesOrPanic()
+	return out
 }
+
+// The lengths in bytes of a datagram before the body of its SK or SKF payload.
+const (
+	ProtectedHeadLen = HeaderLen + blockHeadLen
+	FragmentHeadLen  = ProtectedHeadLen + fragmentHeadLen
+
+	fragmentHeadLen = 4
+)
