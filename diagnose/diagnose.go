@@ -10,6 +10,8 @@
 //	WrongKey          both        the identities fit, the keys do not
 //	RefusedByPeer     initiator   the peer said AUTHENTICATION_FAILED
 //	NoProposal        both        no algorithms in common
+//	NoPostQuantum     both        an additional key exchange is required and not to be had
+//	NoPPK             both        a post-quantum pre-shared key is required and not shared
 //	NoSelectors       both        no traffic in common
 //	NoAnswer          initiator   nothing came back, or there was no address to send to
 //

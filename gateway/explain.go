@@ -19,7 +19,10 @@ func (c *control) explain(e ikev2.Event) diagnose.Report {
 	case ikev2.EventRefusedByPeer:
 		return f.refusedByPeer()
 	case ikev2.EventUnprotectedError:
-		if e.Notify == wire.NotifyNoProposalChosen {
+		switch {
+		case e.Reason == ikev2.ReasonPostQuantum:
+			return f.noPostQuantum()
+		case e.Notify == wire.NotifyNoProposalChosen:
 			return f.noProposal("IKE", "ike")
 		}
 	case ikev2.EventGaveUp:
@@ -49,6 +52,10 @@ func (f facts) refused() diagnose.Report {
 		return f.noProposal("ESP", "esp")
 	case ikev2.ReasonSelectors:
 		return f.noSelectors()
+	case ikev2.ReasonPostQuantum:
+		return f.noPostQuantum()
+	case ikev2.ReasonPPK:
+		return f.noPPK()
 	}
 	return diagnose.Report{}
 }
@@ -148,8 +155,25 @@ func (f facts) noProposal(what, key string) diagnose.Report {
 	return r.Report()
 }
 
+func (f facts) noPostQuantum() diagnose.Report {
+	r := diagnose.NoPostQuantum{Peer: f.peer(), Connection: f.connection(), Guess: f.e.Kind == ikev2.EventUnprotectedError}
+	if p := f.configured(); p != nil {
+		r.At = f.at(p.Where, "post_quantum")
+	}
+	return r.Report()
+}
+
+func (f facts) noPPK() diagnose.Report {
+	r := diagnose.NoPPK{Peer: f.peer(), Connection: f.connection(), Named: f.e.PeerPPK}
+	if p := f.configured(); p != nil {
+		r.Required, r.ID, r.At = p.PPK.Required, p.PPK.ID, f.at(p.Where, "ppk_id")
+	}
+	return r.Report()
+}
+
 var transformWords = map[wire.TransformType]string{
 	wire.TransformEncr: "encryption", wire.TransformPRF: "PRF", wire.TransformInteg: "integrity", wire.TransformKE: "key exchange", wire.TransformESN: "sequence numbers",
+	wire.TransformADDKE1: "additional key exchange",
 }
 
 func proposals(ps []ikev2.Proposal) []diagnose.Proposal {

@@ -82,8 +82,10 @@ var ikeIntegrity = map[uint16]string{
 	wire.IntegHMACSHA2512256: "HMAC_SHA2_512_256 [RFC4868]",
 }
 
-// ike leaves out an SA whose cipher Wireshark has no name for, as it has none for
-// ChaCha20-Poly1305: it would not read the table.
+// ike writes the keys of an IKE SA, and once more after each additional key
+// exchange (RFC 9370): Wireshark goes by the last row. It leaves out an SA whose cipher
+// Wireshark has no name for, as it has none for ChaCha20-Poly1305: it would not
+// read the table.
 func (k *keyLog) ike(o ikev2.IKEKeys) {
 	cipher, known := ikeCiphers[[2]uint16{o.Suite.Encr, o.Suite.KeyBits}]
 	if k == nil || !known {

@@ -103,15 +103,15 @@ func (p *peerStatus) note(e ikev2.Event, text string) {
 	case ikev2.EventEstablished:
 		p.State, p.Since, p.Attempt, p.Problem = "up", time.Now(), 0, ""
 		p.InitiatorSPI, p.ResponderSPI = hex8(e.IKE.Initiator), hex8(e.IKE.Responder)
-		p.Initiator, p.NAT, p.Suite, p.Resumed = e.Initiator, e.NAT.String(), suiteText(e), e.Resumed
+		p.Initiator, p.NAT, p.Suite, p.PostQuantum, p.Resumed = e.Initiator, e.NAT.String(), suiteText(e), postQuantum(e), e.Resumed
 	case ikev2.EventRekeyed:
 		p.InitiatorSPI, p.ResponderSPI = hex8(e.IKE.Initiator), hex8(e.IKE.Responder)
-		p.Initiator, p.Suite = e.Initiator, suiteText(e)
+		p.Initiator, p.Suite, p.PostQuantum = e.Initiator, suiteText(e), postQuantum(e)
 	case ikev2.EventChildUp:
 		p.Problem = ""
 	case ikev2.EventDown:
 		p.State, p.Since = "down", time.Now()
-		p.InitiatorSPI, p.ResponderSPI, p.Suite = "", "", ""
+		p.InitiatorSPI, p.ResponderSPI, p.Suite, p.PostQuantum = "", "", "", false
 	}
 	if troubles[e.Kind] || e.Kind == ikev2.EventDown {
 		p.Problem = text
@@ -134,8 +134,21 @@ func suiteText(e ikev2.Event) string {
 	if e.Suite.Integ != 0 {
 		p = append(p, wire.Transform{Type: wire.TransformInteg, ID: e.Suite.Integ})
 	}
-	return append(p, wire.Transform{Type: wire.TransformKE, ID: e.Suite.Group}).String()
+	p = append(p, wire.Transform{Type: wire.TransformKE, ID: e.Suite.Group})
+	for i, id := range e.Suite.AddKE {
+		if id != 0 {
+			p = append(p, wire.Transform{Type: wire.TransformADDKE1 + wire.TransformType(i), ID: id})
+		}
+	}
+	if e.PPK {
+		return p.String() + "/PPK"
+	}
+	return p.String()
 }
+
+// postQuantum says that no quantum computer gets the keys out of what is recorded
+// today.
+func postQuantum(e ikev2.Event) bool { return e.PPK || e.Suite.AddKE != [7]uint16{} }
 
 func groupText(id uint16) string { return wire.Transform{Type: wire.TransformKE, ID: id}.String() }
 
@@ -158,7 +171,7 @@ func sentence(e ikev2.Event) string {
 		if e.Resumed {
 			how = "resumed the session with"
 		}
-		return fmt.Sprintf("%s: %s %v (%s) at %v; we are %v", e.Peer, how, e.RemoteID, e.RemoteID.TypeName(), remote, e.LocalID)
+		return fmt.Sprintf("%s: %s %v (%s) at %v; we are %v; %s", e.Peer, how, e.RemoteID, e.RemoteID.TypeName(), remote, e.LocalID, suiteText(e))
 	case ikev2.EventChildUp:
 		return fmt.Sprintf("%s: tunnel %s is up, %v <-> %v, %v, SPIs %08x in, %08x out", e.Peer, e.Child, list(e.LocalTS), list(e.RemoteTS), e.ESP, e.InboundSPI, e.OutboundSPI)
 	case ikev2.EventRekeyed:
@@ -248,6 +261,8 @@ var reasonTexts = [...]string{
 	ikev2.ReasonAddressNotAsked:  "its tunnel is for an address that we assign, and it asks for none",
 	ikev2.ReasonNoAddress:        "it assigned us no address that we can use",
 	ikev2.ReasonAddressRequired:  "it wants us to ask it for an address",
+	ikev2.ReasonPostQuantum:      "a post-quantum key exchange is required, and one side makes none",
+	ikev2.ReasonPPK:              "a post-quantum pre-shared key is required, and not shared",
 }
 
 func reasonText(r ikev2.Reason) string { return reasonTexts[r] }

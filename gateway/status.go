@@ -43,6 +43,7 @@ type PeerStatus struct {
 	InitiatorSPI  string         `json:"initiator_spi,omitempty"`
 	ResponderSPI  string         `json:"responder_spi,omitempty"`
 	Suite         string         `json:"suite,omitempty"`
+	PostQuantum   bool           `json:"post_quantum"`
 	Attempt       int            `json:"attempt,omitempty"`
 	Problem       string         `json:"problem,omitempty"`
 	Children      []ChildStatus  `json:"children"`

@@ -72,10 +72,15 @@ func (sa *ikeSA) auditPath(check func(bool, string, ...any)) {
 }
 
 func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int {
-	all := sa.children
+	var beginning []*childSA
 	if sa.pending != nil {
-		all = append(all[:len(all):len(all)], sa.pending)
+		beginning = append(beginning, sa.pending)
 	}
+	if sa.making != nil && sa.making.child != nil {
+		beginning = append(beginning, sa.making.child)
+	}
+	all := slices.Concat(sa.children, beginning)
+	check(sa.making == nil || sa.state == stateUp, "IKE SA %v in state %d waits for key exchanges", sa.id(), sa.state)
 	check(len(sa.children) == 0 || sa.state == stateUp, "children of IKE SA %v in state %d", sa.id(), sa.state)
 	check(len(sa.wishes) <= (maxParts+1)*max(1, len(sa.peerChildren())), "IKE SA %v has %d wishes", sa.id(), len(sa.wishes))
 	for _, w := range sa.wishes {
@@ -91,7 +96,7 @@ func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int 
 	for _, c := range all {
 		check(c.sa == sa && e.spis.get(c.in) == c, "inbound SPI %08x belongs to another child", c.in)
 		check(c.sending == (c.state == childUp), "child %08x in state %d sends: %v", c.in, c.state, c.sending)
-		check((c == sa.pending) == (c.state == childNew) && c.state != childGone, "child %08x is kept in state %d", c.in, c.state)
+		check(slices.Contains(beginning, c) == (c.state == childNew) && c.state != childGone, "child %08x is kept in state %d", c.in, c.state)
 	}
 	return len(all)
 }

@@ -13,9 +13,16 @@ import (
 // sections 1.2 and 2.15).
 type authTask struct{}
 
-// startAuth sends IKE_AUTH with the first child; the others follow when the
-// IKE SA is up.
-func (sa *ikeSA) startAuth() { sa.start(wire.ExchangeIKEAuth, sa.authTasks()...) }
+// startAuth sends what comes next when IKE_SA_INIT is done: the additional key
+// exchanges, each in an IKE_INTERMEDIATE of its own, and then IKE_AUTH with the
+// first child; the others follow when the IKE SA is up.
+func (sa *ikeSA) startAuth() {
+	if sa.nextMethod() != 0 {
+		sa.start(wire.ExchangeIKEIntermediate, &intermediateTask{})
+		return
+	}
+	sa.start(wire.ExchangeIKEAuth, sa.authTasks()...)
+}
 
 // authTasks: authTask comes first, so that the others see only the answer of a
 // peer that has proven who it is.
@@ -36,7 +43,8 @@ func (sa *ikeSA) authTasks() []task {
 func (authTask) request(sa *ikeSA, req *draft) error {
 	id := sa.peer.LocalID.payload(false)
 	req.add(id, sa.peer.RemoteID.payload(true),
-		&wire.Auth{Method: wire.AuthSharedKey, Data: sa.authValue(sa.initiator, sa.peer.PSK, id.Body())})
+		&wire.Auth{Method: wire.AuthSharedKey, Data: sa.authValue(sa.offeredKeys(), sa.initiator, sa.peer.PSK, id.Body())})
+	sa.offerPPK(req, id.Body())
 	if sa.peer.up == nil {
 		req.notify(wire.NotifyInitialContact, nil)
 	}
@@ -52,13 +60,14 @@ func (authTask) response(sa *ikeSA, m *message) error {
 		return sa.refusedByPeer(m.payloads)
 	}
 	said := identityOf(idr)
-	reason := ReasonNone
+	reason := sa.takePPK(m.payloads)
 	switch {
+	case reason != ReasonNone:
 	case said != sa.peer.RemoteID:
 		reason = ReasonWrongResponder
 	case auth.Method != wire.AuthSharedKey:
 		reason = ReasonAuthMethod
-	case len(sa.peer.PSK) == 0 || !hmac.Equal(auth.Data, sa.authValue(!sa.initiator, sa.peer.PSK, idr.Body())):
+	case len(sa.peer.PSK) == 0 || !hmac.Equal(auth.Data, sa.authValue(sa.keys, !sa.initiator, sa.peer.PSK, idr.Body())):
 		reason = ReasonWrongKey
 	}
 	if reason != ReasonNone {
@@ -84,17 +93,18 @@ func (sa *ikeSA) refusedByPeer(ps []wire.Payload) error {
 }
 
 // authValue is the AUTH payload of one of the two sides (RFC 7296 section
-// 2.15): over its own first message, the other's nonce and its identity. In a
-// resumed SA the key that it had has done its part (RFC 5723 section 5.1).
-func (sa *ikeSA) authValue(initiator bool, psk, idBody []byte) []byte {
-	first, nonce, skp := sa.initResp, sa.ni, sa.keys.SKpr
+// 2.15): over its own first message, the other's nonce, its identity and what
+// both have said in between. In a resumed SA the key that it had has done its
+// part (RFC 5723 section 5.1).
+func (sa *ikeSA) authValue(keys keymat.IKEKeys, initiator bool, psk, idBody []byte) []byte {
+	first, nonce, skp := sa.initResp, sa.ni, keys.SKpr
 	if initiator {
-		first, nonce, skp = sa.initReq, sa.nr, sa.keys.SKpi
+		first, nonce, skp = sa.initReq, sa.nr, keys.SKpi
 	}
 	if sa.resumed != nil {
 		return keymat.ResumeAuth(sa.prf, first, nonce, skp, idBody)
 	}
-	return keymat.PSKAuth(sa.prf, psk, first, nonce, skp, idBody)
+	return keymat.PSKAuth(sa.prf, psk, first, nonce, skp, idBody, sa.intermediate.octets())
 }
 
 // noPSK stands for the key of an identity that nobody knows, so that it takes
@@ -112,10 +122,10 @@ func answerAuth(sa *ikeSA, req *message, resp *draft) error {
 	p := sa.e.findPeer(said, wanted)
 	reason := sa.judge(p, idi, req)
 	if reason != ReasonNone {
-		ev := sa.event(Event{Kind: EventRefused, Reason: reason, PeerSaid: said, PeerWanted: wanted})
+		ev := sa.event(Event{Kind: EventRefused, Reason: reason, PeerSaid: said, PeerWanted: wanted, PeerPPK: peerPPK(req.payloads)})
 		if p != nil {
 			ev.Peer, ev.LocalID, ev.RemoteID = p.Name, p.LocalID, p.RemoteID
-			ev.OwnProposals = p.IKE
+			ev.OwnProposals = mostlyClassical(p.IKE)
 		}
 		sa.e.emit(ev)
 		return &refusal{notify: wire.NotifyAuthenticationFailed, reason: reason}
@@ -132,7 +142,8 @@ func answerAuth(sa *ikeSA, req *message, resp *draft) error {
 	}
 	sa.peer = p
 	id := p.LocalID.payload(true)
-	resp.add(id, &wire.Auth{Method: wire.AuthSharedKey, Data: sa.authValue(sa.initiator, p.PSK, id.Body())})
+	sa.answerPPK(p, req.payloads, resp)
+	resp.add(id, &wire.Auth{Method: wire.AuthSharedKey, Data: sa.authValue(sa.keys, sa.initiator, p.PSK, id.Body())})
 	// Who resumes has forgotten the SA before (RFC 5723 section 4.3.1).
 	forgotten := sa.resumed != nil
 	if forgotten {
@@ -148,14 +159,19 @@ func (sa *ikeSA) judge(p *peer, idi *wire.ID, req *message) Reason {
 		psk = p.PSK
 	}
 	auth, ok := wire.Find[*wire.Auth](req.payloads)
-	fits := ok && hmac.Equal(auth.Data, sa.authValue(!sa.initiator, psk, idi.Body()))
+	keys, value, usable := sa.keysOf(p, req.payloads)
+	fits := ok && hmac.Equal(value, sa.authValue(keys, !sa.initiator, psk, idi.Body()))
 	switch {
 	case p == nil, sa.resumed != nil && sa.resumed.peer != p: // RFC 5723 section 5.1: the identities of the ticket
 		return ReasonUnknownIdentity
 	case !ok || auth.Method != wire.AuthSharedKey:
 		return ReasonAuthMethod
+	case !usable:
+		return ReasonPPK
 	case !fits || len(psk) == 0:
 		return ReasonWrongKey
+	case p.PostQuantum.Mode == ModeRequire && len(addKEMethods(sa.suite)) == 0:
+		return ReasonPostQuantum
 	case !allowsSuite(p.IKE, sa.suite):
 		return ReasonNoProposal
 	}
@@ -166,7 +182,7 @@ func (sa *ikeSA) judge(p *peer, idi *wire.ID, req *message) Reason {
 func allowsSuite(ps []Proposal, s keymat.IKESuite) bool {
 	return slices.ContainsFunc(ps, func(p Proposal) bool {
 		return slices.Contains(p, encr(s.Encr, s.KeyBits)) && slices.Contains(p, prf(s.PRF)) && slices.Contains(p, group(s.Group)) &&
-			(s.Integ == 0 || slices.Contains(p, integ(s.Integ)))
+			(s.Integ == 0 || slices.Contains(p, integ(s.Integ))) && p.allowsAddKE(s.AddKE)
 	})
 }
 

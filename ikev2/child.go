@@ -81,6 +81,7 @@ type childTask struct {
 	child  *childSA
 	config configTask
 	fresh  freshKeys // of CREATE_CHILD_SA
+	choice choice    // the responder's
 	rival  *childSA  // of another peer, which has the traffic
 }
 
@@ -121,8 +122,7 @@ func (t *childTask) offered() []Proposal {
 	return t.cfg.ESP
 }
 
-// response installs what the responder chose. An answer that is not within
-// what we asked for is a child that we do not want: it is deleted.
+// response takes what the responder chose.
 func (t *childTask) response(sa *ikeSA, m *message) error {
 	if sa.state != stateUp {
 		return nil
@@ -133,19 +133,39 @@ func (t *childTask) response(sa *ikeSA, m *message) error {
 	if t.cfg.LocalDynamic {
 		t.child.local = narrow(sa.localTS(t.cfg), t.child.local) // now that the address is known
 	}
-	reason := t.accept(sa, m)
+	s, reason := t.take(sa, m)
+	sa.followUp(t, m, s, reason)
+	return nil
+}
+
+func (t *childTask) chosen() *choice { return &t.choice }
+
+func (t *childTask) rivalNonce(*ikeSA) []byte { return nil }
+
+func (t *childTask) begun(m *making) bool {
+	return m.child != nil && m.old == nil && t.child.like(m.child)
+}
+
+// finish installs what the responder chose. An answer that is not within what we
+// asked for is a child that we do not want: it is deleted.
+func (t *childTask) finish(sa *ikeSA, m *message, s secrets, reason Reason) {
+	if sa.state != stateUp {
+		return
+	}
+	reason = t.accept(sa, s, reason)
 	switch {
 	case reason == ReasonNone:
 		t.granted(sa, m)
 	case t.fresh.again(m.payloads, t.cfg.ESP):
 		sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: t.cfg, wish: t.wish, fresh: t.fresh})
+	case reason == ReasonRekeyed: // the peer makes the same one
+		sa.putOff(t.wish, reason)
 	case reason == ReasonSinglePair && sa.divide(t.wish, t.wish.pairs(sa)):
 	default:
 		sa.putOff(t.wish, reason)
 		t.refused(sa, m, reason)
 	}
 	sa.bringUpChildren()
-	return nil
 }
 
 // granted begins to use the child SA. Where the peer has made the same one
@@ -163,21 +183,32 @@ func (t *childTask) granted(sa *ikeSA, m *message) {
 // twin is another child SA for the same traffic.
 func (sa *ikeSA) twin(c *childSA) *childSA {
 	for _, x := range sa.children {
-		if x != c && x.cfg == c.cfg && x.live() && slices.Equal(x.local, c.local) && slices.Equal(x.remote, c.remote) {
+		if x != c && x.live() && x.like(c) {
 			return x
 		}
 	}
 	return nil
 }
 
+func (c *childSA) like(x *childSA) bool {
+	return x.cfg == c.cfg && slices.Equal(x.local, c.local) && slices.Equal(x.remote, c.remote)
+}
+
+// asksFor finds a request for a child SA like this one.
+func asksFor(c *childSA) func(task) bool {
+	return func(t task) bool { x, is := t.(*childTask); return is && x.child.like(c) }
+}
+
 func (t *childTask) refused(sa *ikeSA, m *message, reason Reason) {
+	_, chose := wire.Find[*wire.SA](m.payloads)
+	_, followed := wire.Find[*wire.KE](m.payloads)
 	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.offered(), LocalTS: sa.wantedTS(t.cfg), RemoteTS: sa.remoteTS(t.cfg)}
 	if reason == ReasonSelectorConflict {
 		ev = t.child.conflictWith(t.rival)
 	}
 	if n := errorNotify(m.payloads); n != nil {
 		ev.Notify = n.NotifyType
-	} else if _, ok := wire.Find[*wire.SA](m.payloads); ok {
+	} else if chose || followed { // the peer has it
 		sa.start(wire.ExchangeInformational, &deleteChildTask{in: t.child.in})
 	}
 	if reason != ReasonNoAddress { // which is said already
@@ -194,9 +225,11 @@ var childRefusals = map[wire.NotifyType]Reason{
 
 // accept installs the inbound half of what the answer describes, or gives the
 // SPI back.
-func (t *childTask) accept(sa *ikeSA, m *message) Reason {
+func (t *childTask) accept(sa *ikeSA, s secrets, reason Reason) Reason {
 	sa.pending = nil
-	reason := t.take(sa, m)
+	if reason == ReasonNone && t.child.install(t.choice, true, s) != nil {
+		reason = ReasonChildProposal
+	}
 	if reason != ReasonNone {
 		sa.e.spis.release(t.child.in)
 		t.child.setState(childGone)
@@ -204,42 +237,40 @@ func (t *childTask) accept(sa *ikeSA, m *message) Reason {
 	return reason
 }
 
-func (t *childTask) take(sa *ikeSA, m *message) Reason {
+func (t *childTask) take(sa *ikeSA, m *message) (s secrets, reason Reason) {
 	theirs, ok := wire.Find[*wire.SA](m.payloads)
 	if len(t.child.local) == 0 {
-		return ReasonNoAddress
+		return s, ReasonNoAddress
 	}
 	if !ok {
 		if n := errorNotify(m.payloads); n != nil && childRefusals[n.NotifyType] != ReasonNone {
-			return childRefusals[n.NotifyType]
+			return s, childRefusals[n.NotifyType]
 		}
-		return ReasonChildRefused
+		return s, ReasonChildRefused
 	}
 	tsi, tsr, ok := findTS(m.payloads)
 	c, chosen := selectProposal(t.offered(), theirs.Proposals, wire.ProtocolESP, espTypes, t.fresh.tried)
 	switch {
 	case !ok || !isChoice(theirs) || !chosen || !validSPI(c.spi):
-		return ReasonChildProposal
+		return s, ReasonChildProposal
 	case !within(tsi, t.child.local) || !within(tsr, t.child.remote):
-		return ReasonSelectors
+		return s, ReasonSelectors
 	}
-	t.child.local, t.child.remote = tsi, tsr
+	t.child.local, t.child.remote, t.choice = tsi, tsr, c
+	t.choice.spi = bytes.Clone(c.spi)
 	if t.wish != nil && t.wish.packet != nil && !t.wish.packet.carriedBy(t.child) {
-		return ReasonSelectors
+		return s, ReasonSelectors
 	}
 	if t.rival = sa.e.claims.rival(t.child); t.rival != nil {
-		return ReasonSelectorConflict
+		return s, ReasonSelectorConflict
 	}
-	s := secrets{ni: sa.ni, nr: sa.nr}
+	s = secrets{ni: sa.ni, nr: sa.nr}
 	if t.fresh.nonce != nil {
 		if s, ok = t.fresh.response(m.payloads, c.group.ID); !ok {
-			return ReasonChildRefused
+			return s, ReasonChildRefused
 		}
 	}
-	if t.child.install(c, true, s) != nil {
-		return ReasonChildProposal
-	}
-	return ReasonNone
+	return s, ReasonNone
 }
 
 // answerFirstChild is the child part of IKE_AUTH. Its failure leaves the IKE
@@ -254,13 +285,7 @@ func answerFirstChild(sa *ikeSA, req *message, resp *draft) error {
 	for i, p := range withoutKEOf(a.theirs) {
 		a.theirs[i].Transforms = p
 	}
-	if err := a.build(sa.narrowToPolicy(req), withoutKE); err != nil {
-		return err
-	}
-	if a.child != nil {
-		a.child.activate()
-	}
-	return nil
+	return a.build(sa.narrowToPolicy(req), withoutKE)
 }
 
 func withoutKEOf(ps []wire.Proposal) (out []Proposal) {
@@ -277,10 +302,12 @@ func answerCreateChildSA(sa *ikeSA, req *message, resp *draft) error {
 	theirs, _ := wire.Find[*wire.SA](req.payloads)
 	forIKE := slices.ContainsFunc(theirs.Proposals, func(p wire.Proposal) bool { return p.Protocol == wire.ProtocolIKE })
 	rekey := wire.FindNotify(req.payloads, wire.NotifyRekeySA)
-	switch {
-	case sa.state != stateUp:
+	if sa.state != stateUp {
 		resp.notify(wire.NotifyTemporaryFailure, nil)
 		return nil
+	}
+	sa.unmake() // the peer begins something else
+	switch {
 	case forIKE:
 		return answerRekeyIKE(sa, req, resp)
 	case sa.busyWith(rekeysIKE):
@@ -300,20 +327,12 @@ func answerNewChild(sa *ikeSA, req *message, resp *draft) error {
 	if !sa.configure(req, resp) {
 		return nil
 	}
-	a := sa.answerChild(req, resp)
-	if err := a.build(sa.narrowToPolicy(req), asTheyAre); err != nil {
-		return err
-	}
-	if a.child != nil {
-		a.child.activate()
-	}
-	return nil
+	return sa.answerChild(req, resp).build(sa.narrowToPolicy(req), sa.peer.PostQuantum.acceptable)
 }
 
-func asTheyAre(ps []Proposal) []Proposal { return ps }
-
 // childAnswer is the answer to a request for a child: build adds SA, Nr, KEr,
-// TSi and TSr to resp and installs the inbound half, or refuses in a notify.
+// TSi and TSr to resp and installs the inbound half, at once or when all keys
+// are exchanged, or refuses in a notify.
 type childAnswer struct {
 	sa      *ikeSA
 	req     *message
@@ -321,7 +340,7 @@ type childAnswer struct {
 	theirs  []wire.Proposal
 	secrets secrets
 	fresh   bool     // nonces and a key exchange of its own
-	child   *childSA // the outcome
+	old     *childSA // that is replaced, nil where none is
 }
 
 func (sa *ikeSA) answerChild(req *message, resp *draft) *childAnswer {
@@ -346,23 +365,18 @@ func (a *childAnswer) build(n narrowing, ours func([]Proposal) []Proposal) error
 			OwnProposals: ours(child.cfg.ESP), PeerProposals: proposalsOf(a.theirs)})
 		return nil
 	}
-	var mine draft
-	if a.fresh {
-		var err error
-		if a.secrets, err = answerFreshKeys(a.sa.e, a.req.payloads, &mine, c.group.ID); err != nil {
-			return a.notNow(child, err)
-		}
+	if a.old == nil && a.sa.followsUp(asksFor(child)) {
+		a.resp.notify(wire.NotifyTemporaryFailure, nil)
+		return nil
 	}
-	if err := a.install(child, c); err != nil {
+	mine, err := a.make(child, c)
+	if err != nil {
 		return a.notNow(child, err)
 	}
-	a.resp.add(&wire.SA{Proposals: []wire.Proposal{{Number: c.number, Protocol: wire.ProtocolESP, SPI: spiBytes(child.in), Transforms: c.transforms(espTypes)}}})
 	a.resp.add(mine.payloads...)
-	a.resp.add(&wire.TS{Selectors: child.remote}, &wire.TS{Responder: true, Selectors: child.local})
 	if n.more {
 		a.resp.notify(wire.NotifyAdditionalTSPossible, nil)
 	}
-	a.child = child
 	return nil
 }
 
@@ -379,18 +393,49 @@ func (a *childAnswer) noTraffic(n narrowing) {
 	a.sa.refuseChild(a.resp, notify, ev)
 }
 
-func (a *childAnswer) install(child *childSA, c choice) (err error) {
+func (a *childAnswer) make(child *childSA, c choice) (mine draft, err error) {
+	var keys draft
+	if a.fresh {
+		if a.secrets, err = answerFreshKeys(a.sa.e, a.req.payloads, &keys, c.group.ID); err != nil {
+			return mine, err
+		}
+	}
 	if child.in, err = a.sa.e.spis.alloc(a.sa.e, child); err != nil {
-		return err
+		return mine, err
 	}
-	if err = child.install(c, false, a.secrets); err != nil {
-		a.sa.e.spis.release(child.in)
-	}
-	return err
+	mine.add(&wire.SA{Proposals: []wire.Proposal{{Number: c.number, Protocol: wire.ProtocolESP, SPI: spiBytes(child.in), Transforms: c.transforms(espTypes)}}})
+	mine.add(keys.payloads...)
+	mine.add(&wire.TS{Selectors: child.remote}, &wire.TS{Responder: true, Selectors: child.local})
+	return mine, a.sa.makeOrAwait(a.making(child, c), &mine)
+}
+
+// making is the child as it is when all keys are exchanged.
+func (a *childAnswer) making(child *childSA, c choice) *making {
+	c.spi = bytes.Clone(c.spi)
+	return &making{rest: c.methods(), secrets: a.secrets, child: child, old: a.old, finish: func(s secrets, _ *draft) error {
+		if a.old != nil && (!a.old.live() || a.old.replacedBy != nil) || a.sa.e.claims.rival(child) != nil {
+			return errOvertaken
+		}
+		if err := child.install(c, false, s); err != nil {
+			return err
+		}
+		if a.old == nil {
+			child.activate()
+			return nil
+		}
+		if a.old.state == childHeld {
+			a.old.activate() // the peer can only replace what it has
+		}
+		child.replaces, a.old.replacedBy = true, child
+		return nil
+	}}
 }
 
 // notNow answers what went wrong on the way, in the words of err if it has any.
 func (a *childAnswer) notNow(child *childSA, err error) error {
+	if child.in != 0 {
+		a.sa.e.spis.release(child.in)
+	}
 	child.setState(childGone)
 	var r *refusal
 	switch {
@@ -549,7 +594,7 @@ func (sa *ikeSA) childKeys(suite ESPSuite, s secrets) (toResponder, toInitiator 
 			return
 		}
 	}
-	k, err := keymat.DeriveChild(sa.suite.PRF, sa.keys.SKd, s.shared, s.ni, s.nr, 2*(e+i))
+	k, err := keymat.DeriveChild(sa.suite.PRF, sa.keys.SKd, s.shared, s.ni, s.nr, s.more, 2*(e+i))
 	if err != nil {
 		return
 	}
@@ -565,6 +610,7 @@ func (sa *ikeSA) dropChildren(reason Reason) {
 		sa.e.spis.release(sa.pending.in)
 		sa.pending = nil
 	}
+	sa.unmake()
 	sa.e.setTimer(&sa.timers, timerChildren, time.Time{})
 }
 

@@ -92,6 +92,7 @@ func New(cfg Config, rand io.Reader) *Engine {
 			}
 		}
 	}
+	e.accepted = additionalFirst(e.accepted)
 	return e
 }
 

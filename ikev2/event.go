@@ -80,6 +80,8 @@ const (
 	ReasonRestarted               // the peer has proven that it has lost the SA
 	ReasonTicket                  // the ticket is not ours, spent, expired, or of a peer that is no longer configured so
 	ReasonRedirects               // the peer sends us on too often
+	ReasonPostQuantum             // an additional key exchange is required and not to be had
+	ReasonPPK                     // a post-quantum pre-shared key is required, here or there, and not shared
 )
 
 var reasonNames = [...]string{
@@ -90,8 +92,8 @@ var reasonNames = [...]string{
 	ReasonRekeyed: "rekeyed", ReasonExpired: "expired",
 	ReasonSelectorConflict: "selector_conflict", ReasonSinglePair: "single_pair_required", ReasonDuplicate: "duplicate",
 	ReasonPoolExhausted: "pool_exhausted", ReasonAddressNotAsked: "address_not_asked", ReasonNoAddress: "no_address",
-	ReasonAddressRequired: "address_required",
-	ReasonRestarted:       "restarted", ReasonTicket: "ticket", ReasonRedirects: "redirects",
+	ReasonAddressRequired: "address_required", ReasonPostQuantum: "no_post_quantum", ReasonPPK: "no_ppk",
+	ReasonRestarted: "restarted", ReasonTicket: "ticket", ReasonRedirects: "redirects",
 }
 
 // String is the reason's name in logs and scripts.
@@ -144,6 +146,8 @@ type Event struct {
 	Notify               wire.NotifyType
 	Exchange             wire.ExchangeType
 	Suite                keymat.IKESuite
+	PPK                  bool   // the keys of the IKE SA hold a PPK
+	PeerPPK              string // the name of the PPK that the peer wants, in its words
 	ESP                  ESPSuite
 	InboundSPI           uint32
 	OutboundSPI          uint32

@@ -28,10 +28,12 @@ type answerer func(sa *ikeSA, req *message, resp *draft) error
 // of a first exchange add to the answer what is beside proposal, key exchange and
 // nonce, and cannot fail.
 var answerers = map[wire.ExchangeType][]answerer{
-	wire.ExchangeIKESAInit:        {answerNATDetection, answerFragmentation, answerChildless, answerRedirectable},
+	wire.ExchangeIKESAInit:        {answerNATDetection, answerFragmentation, answerIntermediateSupported, answerUsePPK, answerChildless, answerRedirectable},
 	wire.ExchangeIKESessionResume: {answerNATDetection, answerFragmentation, answerChildless, answerRedirectable},
+	wire.ExchangeIKEIntermediate:  {answerIntermediate},
 	wire.ExchangeIKEAuth:          {answerAuth, answerMOBIKE, answerFirstChild, answerTicket, answerToken},
 	wire.ExchangeCreateChildSA:    {answerCreateChildSA},
+	wire.ExchangeIKEFollowupKE:    {answerFollowup},
 	wire.ExchangeInformational:    {answerPeerFailure, answerRoaming, answerTicket, answerToken, answerInvalidSPI, answerRedirect, answerDelete},
 }
 
@@ -94,6 +96,13 @@ func (sa *ikeSA) start(kind wire.ExchangeType, tasks ...task) {
 	sa.pump()
 }
 
+// startNext sends a request that continues the one whose answer is at hand,
+// before all that waits.
+func (sa *ikeSA) startNext(kind wire.ExchangeType, t task) {
+	sa.queue = slices.Insert(sa.queue, 0, &exchange{kind: kind, tasks: []task{t}, started: sa.e.now})
+	sa.pump()
+}
+
 func (sa *ikeSA) pump() {
 	for sa.active == nil && len(sa.queue) > 0 {
 		x := sa.queue[0]
@@ -121,13 +130,23 @@ func (x *exchange) obsolete(sa *ikeSA) bool {
 
 // plans says that a request with a task like this is out or waits.
 func (sa *ikeSA) plans(like func(task) bool) bool {
-	has := func(x *exchange) bool { return slices.ContainsFunc(x.tasks, like) }
+	has := func(x *exchange) bool { return x.has(like) }
 	return sa.active != nil && has(sa.active) || slices.ContainsFunc(sa.queue, has)
 }
 
 // busyWith says that a request with a task like this is out.
 func (sa *ikeSA) busyWith(like func(task) bool) bool {
-	return sa.active != nil && slices.ContainsFunc(sa.active.tasks, like)
+	return sa.active != nil && sa.active.has(like)
+}
+
+// has counts a follow-up as what it follows up.
+func (x *exchange) has(like func(task) bool) bool {
+	return slices.ContainsFunc(x.tasks, func(t task) bool {
+		if f, is := t.(*followupTask); is {
+			t = f.of
+		}
+		return like(t)
+	})
 }
 
 // write builds the active request's message from its tasks.
@@ -164,8 +183,9 @@ func (sa *ikeSA) encode(kind wire.ExchangeType, flags wire.Flags, id uint32, ps 
 		m := wire.Message{Header: h, Payloads: ps}
 		return &parcel{header: h, datagrams: [][]byte{m.Append(nil)}}, nil
 	}
-	m := &parcel{header: h}
+	m := &parcel{header: h, out: sa.out}
 	m.first, m.inner = wire.AppendPayloads(nil, ps)
+	sa.cover(h, m.first, m.inner)
 	return m, sa.seal(m)
 }
 
@@ -246,7 +266,7 @@ func (sa *ikeSA) handleRequest(h wire.Header, d Datagram) {
 		sa.end(ReasonNone)
 		return
 	}
-	sa.expectID, sa.last, sa.answer = sa.expectID+1, digest, answer
+	sa.expectID, sa.last, sa.lastIn, sa.answer = sa.expectID+1, digest, sa.in, answer
 	sa.post(d.Path, answer)
 	for _, f := range resp.then {
 		f()
@@ -290,6 +310,7 @@ func (sa *ikeSA) open(h wire.Header, d Datagram) (*message, error) {
 	if !ok {
 		return nil, errIgnore
 	}
+	sa.cover(h, first, inner)
 	ps, err := wire.ParsePayloads(first, inner)
 	if err == nil {
 		err = wire.Check(h.Exchange, h.Flags&wire.FlagResponse != 0, ps)
@@ -417,8 +438,8 @@ func reasonOf(r *refusal) Reason {
 	return r.reason
 }
 
-// agree is the responder's key exchange. It is put off to the first IKE_AUTH,
-// so that a spoofed IKE_SA_INIT costs nothing.
+// agree is the responder's key exchange. It is put off to the first protected
+// request, so that a spoofed IKE_SA_INIT costs nothing.
 func (sa *ikeSA) agree() error {
 	shared, err := sa.ke.Shared(sa.peerKE)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"culvert/ikev2/keymat"
 	"culvert/ikev2/wire"
 )
 
@@ -69,11 +70,13 @@ func answerFragmentation(sa *ikeSA, req *message, resp *draft) error {
 
 // parcel is a message of ours as it goes out, and again when it is
 // retransmitted: one datagram, or fragments. What is inside a protected one is
-// kept, for other fragments to be made of it.
+// kept, for other fragments to be made of it under the same key: by then the SA
+// may have the next one.
 type parcel struct {
 	header    wire.Header
 	first     wire.PayloadType
 	inner     []byte
+	out       *keymat.Cipher
 	datagrams [][]byte
 	sent      int
 }
@@ -119,11 +122,11 @@ func (p Path) overhead() int {
 
 // seal makes the datagrams of a protected message.
 func (sa *ikeSA) seal(m *parcel) error {
-	bodyLen := sa.out.BodyLen(len(m.inner))
+	bodyLen := m.out.BodyLen(len(m.inner))
 	if room := sa.room(); wire.ProtectedHeadLen+bodyLen > room && sa.splits(m) {
 		return sa.fragment(m, room)
 	}
-	whole, err := sa.out.Seal(wire.AppendProtected(nil, m.header, m.first, bodyLen), m.inner, sa.e.rand)
+	whole, err := m.out.Seal(wire.AppendProtected(nil, m.header, m.first, bodyLen), m.inner, sa.e.rand)
 	if err == nil {
 		m.datagrams = [][]byte{whole}
 	}
@@ -134,14 +137,14 @@ func (sa *ikeSA) seal(m *parcel) error {
 // 7383 section 2.5).
 func (sa *ikeSA) fragment(m *parcel, room int) error {
 	chunk := room - wire.FragmentHeadLen
-	for sa.out.BodyLen(chunk) > room-wire.FragmentHeadLen {
+	for m.out.BodyLen(chunk) > room-wire.FragmentHeadLen {
 		chunk--
 	}
 	chunks := slices.Collect(slices.Chunk(m.inner, chunk))
 	datagrams := make([][]byte, len(chunks))
 	for i, c := range chunks {
-		prefix := wire.AppendFragment(nil, m.header, m.first, uint16(i+1), uint16(len(chunks)), sa.out.BodyLen(len(c)))
-		b, err := sa.out.Seal(prefix, c, sa.e.rand)
+		prefix := wire.AppendFragment(nil, m.header, m.first, uint16(i+1), uint16(len(chunks)), m.out.BodyLen(len(c)))
+		b, err := m.out.Seal(prefix, c, sa.e.rand)
 		if err != nil {
 			return err
 		}
@@ -174,14 +177,14 @@ func (sa *ikeSA) repeats(h wire.Header, d Datagram, digest [sha256.Size]byte) bo
 		return sa.answer != nil && digest == sa.last
 	}
 	outer, err := wire.Parse(d.Payload)
-	if err != nil || sa.in == nil || !sa.fragments {
+	if err != nil || sa.lastIn == nil || !sa.fragments {
 		return false
 	}
 	f, ok := wire.Find[*wire.EncryptedFragment](outer.Payloads)
 	if !ok || f.Number != 1 {
 		return false
 	}
-	_, err = sa.in.Open(d.Payload, f.BodyOffset)
+	_, err = sa.lastIn.Open(d.Payload, f.BodyOffset)
 	return err == nil
 }
 

@@ -2,14 +2,15 @@ package ikev2
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"culvert/ikev2/keymat"
 	"culvert/ikev2/wire"
 )
 
 // secrets are what keys are derived from beside SK_d: shared is nil without a
-// key exchange.
-type secrets struct{ shared, ni, nr []byte }
+// key exchange, more without additional ones.
+type secrets struct{ shared, ni, nr, more []byte }
 
 // freshKeys are the initiator's nonce and key exchange in a CREATE_CHILD_SA
 // (RFC 7296 section 1.3), and which group to try when the first was refused.
@@ -103,14 +104,21 @@ func answerFreshKeys(e *Engine, ps []wire.Payload, resp *draft, group uint16) (s
 	if group == wire.GroupNone {
 		return s, nil
 	}
-	own, err := keymat.NewKeyExchange(group, e.rand)
-	if err != nil {
-		return s, err
-	}
+	s.shared, err = answerKE(e, ps, resp, group)
+	return s, err
+}
+
+// answerKE adds KEr for the key exchange that the message begins. The error is a
+// *refusal, or that there are no random bytes.
+func answerKE(e *Engine, ps []wire.Payload, resp *draft, method uint16) (shared []byte, err error) {
 	ke, _ := wire.Find[*wire.KE](ps)
-	if s.shared, err = own.Shared(ke.Data); err != nil {
-		return s, &refusal{notify: wire.NotifyInvalidSyntax, reason: ReasonMalformed}
+	public, shared, err := keymat.Respond(method, ke.Data, e.rand)
+	if ke.Group != method || errors.Is(err, keymat.ErrPeerKey) {
+		return nil, &refusal{notify: wire.NotifyInvalidSyntax, reason: ReasonMalformed}
 	}
-	resp.add(&wire.KE{Group: group, Data: own.Public()})
-	return s, nil
+	if err != nil {
+		return nil, err
+	}
+	resp.add(&wire.KE{Group: method, Data: public})
+	return shared, nil
 }

@@ -70,7 +70,7 @@ func (t *initTask) response(*ikeSA, *message) error { return nil }
 // initTasks are a connection's first request. initTask comes first; the others
 // see the answer when initTask has taken it.
 func initTasks() []task {
-	return []task{&initTask{}, natdTask{}, fragmentationTask{}, childlessTask{}, redirectableTask{}}
+	return []task{&initTask{}, natdTask{}, fragmentationTask{}, childlessTask{}, intermediateSupported{}, ppkTask{}, redirectableTask{}}
 }
 
 func (sa *ikeSA) offerGroup(group uint16) (err error) {
@@ -179,7 +179,11 @@ func (sa *ikeSA) complain(ps []wire.Payload) {
 		return
 	}
 	sa.complaint = n.NotifyType
-	sa.report(Event{Kind: EventUnprotectedError, Notify: n.NotifyType, OwnProposals: sa.peer.IKE})
+	reason := ReasonNone
+	if n.NotifyType == wire.NotifyNoProposalChosen && sa.peer.PostQuantum.Mode == ModeRequire {
+		reason = ReasonPostQuantum
+	}
+	sa.report(Event{Kind: EventUnprotectedError, Reason: reason, Notify: n.NotifyType, OwnProposals: mostlyClassical(sa.peer.IKE)})
 }
 
 // errorNotify is the first notify of an error type (RFC 7296 section 3.10.1).
@@ -203,7 +207,7 @@ func (sa *ikeSA) acceptInit(h wire.Header, ps []wire.Payload) bool {
 		return false
 	}
 	c, ok := selectProposal(sa.peer.IKE, prop.Proposals, wire.ProtocolIKE, ikeTypes, ke.Group)
-	if !ok || c.group.ID != ke.Group || ke.Group != sa.ke.Group() {
+	if !ok || c.group.ID != ke.Group || ke.Group != sa.ke.Group() || len(c.methods()) > 0 && !supportsIntermediate(ps) {
 		return false
 	}
 	shared, err := sa.ke.Shared(ke.Data)
@@ -294,11 +298,19 @@ func (e *Engine) chooseIKE(m *wire.Message, d Datagram) (choice, bool) {
 	theirs, _ := wire.Find[*wire.SA](m.Payloads)
 	ke, _ := wire.Find[*wire.KE](m.Payloads)
 	nonce, _ := wire.Find[*wire.Nonce](m.Payloads)
-	c, ok := selectProposal(e.accepted, theirs.Proposals, wire.ProtocolIKE, ikeTypes, ke.Group)
+	ours := e.accepted
+	if !supportsIntermediate(m.Payloads) {
+		ours = classical(ours)
+	}
+	c, ok := selectProposal(ours, theirs.Proposals, wire.ProtocolIKE, ikeTypes, ke.Group)
 	switch {
 	case !ok:
-		e.emit(Event{Kind: EventRefused, Reason: ReasonNoProposal, Path: d.Path, IKE: SAID{Initiator: m.InitiatorSPI},
-			OwnProposals: e.accepted, PeerProposals: proposalsOf(theirs.Proposals)})
+		reason := ReasonNoProposal
+		if _, ok := selectProposal(withoutAddKE(e.accepted), theirs.Proposals, wire.ProtocolIKE, ikeTypes, ke.Group); ok {
+			reason = ReasonPostQuantum
+		}
+		e.emit(Event{Kind: EventRefused, Reason: reason, Path: d.Path, IKE: SAID{Initiator: m.InitiatorSPI},
+			OwnProposals: mostlyClassical(e.accepted), PeerProposals: proposalsOf(theirs.Proposals)})
 		e.refuseInit(m.Header, d, wire.NotifyNoProposalChosen, nil)
 	case c.group.ID != ke.Group:
 		e.refuseInit(m.Header, d, wire.NotifyInvalidKEPayload, binary.BigEndian.AppendUint16(nil, c.group.ID))

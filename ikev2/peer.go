@@ -34,6 +34,7 @@ func newPeer(e *Engine, cfg Peer) *peer {
 	if len(cfg.IKE) == 0 {
 		cfg.IKE = DefaultIKEProposals()
 	}
+	cfg.IKE = cfg.PostQuantum.proposals(cfg.IKE)
 	for i := range cfg.Children {
 		if len(cfg.Children[i].ESP) == 0 {
 			cfg.Children[i].ESP = DefaultESPProposals()

@@ -68,7 +68,7 @@ func DefaultESPProposals() []Proposal {
 // can be made (RFC 7296 section 1.2).
 func withoutKE(ps []Proposal) (out []Proposal) {
 	for _, p := range ps {
-		p = slices.DeleteFunc(slices.Clone(p), func(t wire.Transform) bool { return t.Type == wire.TransformKE })
+		p = slices.DeleteFunc(slices.Clone(p), func(t wire.Transform) bool { return t.Type == wire.TransformKE || isAddKE(t) })
 		if !slices.ContainsFunc(out, func(o Proposal) bool { return slices.Equal(o, p) }) {
 			out = append(out, p)
 		}
@@ -94,8 +94,8 @@ func proposesGroup(ps []Proposal, g uint16) bool {
 // 7296 section 3.3.3). Integrity is there exactly when the cipher has none of
 // its own.
 var (
-	ikeTypes = []wire.TransformType{wire.TransformEncr, wire.TransformPRF, wire.TransformInteg, wire.TransformKE}
-	espTypes = []wire.TransformType{wire.TransformEncr, wire.TransformInteg, wire.TransformKE, wire.TransformESN}
+	ikeTypes = append([]wire.TransformType{wire.TransformEncr, wire.TransformPRF, wire.TransformInteg, wire.TransformKE}, addKETypes...)
+	espTypes = append([]wire.TransformType{wire.TransformEncr, wire.TransformInteg, wire.TransformKE, wire.TransformESN}, addKETypes...)
 )
 
 // choice is the outcome of a negotiation: one transform a type, zero where
@@ -104,6 +104,7 @@ type choice struct {
 	number                       uint8
 	spi                          []byte
 	encr, prf, integ, group, esn wire.Transform
+	addKE                        [maxAddKE]wire.Transform
 }
 
 func (c *choice) slot(t wire.TransformType) *wire.Transform {
@@ -116,8 +117,10 @@ func (c *choice) slot(t wire.TransformType) *wire.Transform {
 		return &c.integ
 	case wire.TransformKE:
 		return &c.group
+	case wire.TransformESN:
+		return &c.esn
 	}
-	return &c.esn
+	return &c.addKE[t-wire.TransformADDKE1]
 }
 
 func (c choice) transforms(types []wire.TransformType) []wire.Transform {
@@ -131,7 +134,11 @@ func (c choice) transforms(types []wire.TransformType) []wire.Transform {
 }
 
 func (c choice) ikeSuite() keymat.IKESuite {
-	return keymat.IKESuite{Encr: c.encr.ID, KeyBits: c.encr.KeyBits, PRF: c.prf.ID, Integ: c.integ.ID, Group: c.group.ID}
+	s := keymat.IKESuite{Encr: c.encr.ID, KeyBits: c.encr.KeyBits, PRF: c.prf.ID, Integ: c.integ.ID, Group: c.group.ID}
+	for i, x := range c.addKE {
+		s.AddKE[i] = x.ID
+	}
+	return s
 }
 
 func (c choice) espSuite() ESPSuite {
@@ -165,7 +172,7 @@ func matchProposal(own Proposal, their wire.Proposal, types []wire.TransformType
 		}
 		*c.slot(t) = x
 	}
-	if keymat.IsAEAD(c.encr.ID) != (c.integ.ID == wire.IntegNone) || hasForeignType(their, types) {
+	if keymat.IsAEAD(c.encr.ID) != (c.integ.ID == wire.IntegNone) || hasForeignType(their, types) || c.repeatsMethod() {
 		return choice{}, false
 	}
 	return c, true

@@ -1,7 +1,6 @@
 package ikev2
 
 import (
-	"bytes"
 	"slices"
 
 	"culvert/ikev2/wire"
@@ -28,10 +27,17 @@ type rekeyChildTask struct {
 
 // rekey begins to replace the child, unless that is under way.
 func (c *childSA) rekey() {
-	same := func(t task) bool { r, ok := t.(*rekeyChildTask); return ok && r.old == c }
-	if c.replaceable() && !c.sa.plans(same) {
+	switch {
+	case !c.replaceable() || c.sa.plans(rekeys(c)):
+	case c.sa.making.replaces(c):
+		c.sa.e.rekeyLater(&c.timers) // unless the peer has done it by then
+	default:
 		c.sa.start(wire.ExchangeCreateChildSA, &rekeyChildTask{childTask{cfg: c.cfg}, c})
 	}
+}
+
+func rekeys(c *childSA) func(task) bool {
+	return func(t task) bool { r, is := t.(*rekeyChildTask); return is && r.old == c }
 }
 
 // replaceable: in use, and not replaced by the peer.
@@ -49,21 +55,35 @@ func (t *rekeyChildTask) request(sa *ikeSA, req *draft) error {
 }
 
 func (t *rekeyChildTask) response(sa *ikeSA, m *message) error {
+	s, reason := t.take(sa, m)
+	sa.followUp(t, m, s, reason)
+	return nil
+}
+
+func (t *rekeyChildTask) finish(sa *ikeSA, m *message, s secrets, reason Reason) {
 	if sa.state != stateUp {
-		return nil
+		return
 	}
-	if reason := t.accept(sa, m); reason == ReasonNone {
-		t.replace()
+	if reason = t.accept(sa, s, reason); reason == ReasonNone {
+		t.replace(sa)
 	} else {
 		t.failed(sa, m, reason)
 	}
 	sa.bringUpChildren()
+}
+
+func (t *rekeyChildTask) rivalNonce(*ikeSA) []byte {
+	if t.old.replacedBy != nil {
+		return t.old.replacedBy.lowNonce
+	}
 	return nil
 }
 
+func (t *rekeyChildTask) begun(m *making) bool { return m.replaces(t.old) }
+
 // replace switches to the new child, unless the peer's own replacement stays.
-func (t *rekeyChildTask) replace() {
-	if rival := t.old.replacedBy; rival != nil && bytes.Compare(t.child.lowNonce, rival.lowNonce) < 0 {
+func (t *rekeyChildTask) replace(sa *ikeSA) {
+	if sa.loses(t, t.child.lowNonce) {
 		t.child.close(ReasonRekeyed)
 		return
 	}
@@ -82,6 +102,7 @@ func (t *rekeyChildTask) failed(sa *ikeSA, m *message, reason Reason) {
 		return
 	case !t.old.replaceable():
 		return
+	case reason == ReasonRekeyed:
 	case n != nil && n.NotifyType == wire.NotifyChildSANotFound:
 		t.startOver(sa)
 		return
@@ -111,19 +132,13 @@ func answerRekeyChild(sa *ikeSA, req *message, resp *draft, n *wire.Notify) erro
 	case n.Protocol != wire.ProtocolESP || old == nil && sa.pending == nil:
 		resp.add(&wire.Notify{Protocol: wire.ProtocolESP, SPI: n.SPI, NotifyType: wire.NotifyChildSANotFound})
 		return nil
-	case old == nil || !old.live() || old.replacedBy != nil:
+	case old == nil || !old.live() || old.replacedBy != nil || sa.followsUp(rekeys(old)):
 		resp.notify(wire.NotifyTemporaryFailure, nil)
 		return nil
 	}
 	a := sa.answerChild(req, resp)
-	if err := a.build(narrowing{child: sa.narrowAgain(old, req)}, asTheyAre); err != nil || a.child == nil {
-		return err
-	}
-	if old.state == childHeld {
-		old.activate() // the peer can only replace what it has
-	}
-	a.child.replaces, old.replacedBy = true, a.child
-	return nil
+	a.old = old
+	return a.build(narrowing{child: sa.narrowAgain(old, req)}, sa.peer.PostQuantum.acceptable)
 }
 
 // narrowAgain narrows to policy; where that has one pair of selectors to a child

@@ -2,7 +2,6 @@ package ikev2
 
 import (
 	"bytes"
-	"errors"
 	"time"
 
 	"culvert/ikev2/keymat"
@@ -23,9 +22,10 @@ import (
 // four nonces is deleted by its initiator, and the initiator of the other
 // deletes the old one (section 2.25.2).
 type rekeyIKETask struct {
-	old   *ikeSA
-	spi   wire.SPI
-	fresh freshKeys
+	old    *ikeSA
+	spi    wire.SPI
+	fresh  freshKeys
+	choice choice
 }
 
 func rekeysIKE(t task) bool { _, is := t.(*rekeyIKETask); return is }
@@ -41,7 +41,11 @@ func changesChild(t task) bool {
 
 // rekey begins to replace the IKE SA, unless that is under way.
 func (sa *ikeSA) rekey() {
-	if sa.state == stateUp && !sa.plans(rekeysIKE) {
+	switch {
+	case sa.state != stateUp || sa.plans(rekeysIKE):
+	case sa.making.replaces(nil):
+		sa.e.rekeyLater(&sa.timers) // unless the peer has done it by then
+	default:
 		sa.start(wire.ExchangeCreateChildSA, &rekeyIKETask{old: sa})
 	}
 }
@@ -58,52 +62,78 @@ func (t *rekeyIKETask) request(sa *ikeSA, req *draft) (err error) {
 }
 
 func (t *rekeyIKETask) response(sa *ikeSA, m *message) error {
-	made := t.accept(sa, m)
-	switch {
-	case made == nil:
-		t.failed(sa, m)
-	case sa.state != stateUp, sa.heir != nil && bytes.Compare(made.lowNonce, sa.heir.lowNonce) < 0:
-		sa.inherit()
-		made.sendDelete()
-	default:
-		sa.disinherit((*ikeSA).retire)
-		sa.handOver(made)
-		sa.sendDelete()
+	s, reason := t.take(sa, m)
+	sa.followUp(t, m, s, reason)
+	return nil
+}
+
+func (t *rekeyIKETask) chosen() *choice { return &t.choice }
+
+func (t *rekeyIKETask) rivalNonce(sa *ikeSA) []byte {
+	if sa.heir != nil {
+		return sa.heir.lowNonce
 	}
 	return nil
 }
 
-// accept makes the new SA out of the answer; nil where that does not work.
-func (t *rekeyIKETask) accept(sa *ikeSA, m *message) *ikeSA {
+func (t *rekeyIKETask) begun(m *making) bool { return m.replaces(nil) }
+
+func (t *rekeyIKETask) finish(sa *ikeSA, m *message, s secrets, reason Reason) {
+	made := t.accept(sa, s, reason)
+	switch {
+	case made == nil:
+		t.failed(sa, m, reason)
+	case sa.state != stateUp || sa.loses(t, made.lowNonce):
+		sa.inherit()
+		made.sendDelete()
+	default:
+		made.takeToken(m.payloads)
+		sa.disinherit((*ikeSA).retire)
+		sa.handOver(made)
+		sa.sendDelete()
+	}
+}
+
+func (t *rekeyIKETask) take(sa *ikeSA, m *message) (s secrets, reason Reason) {
 	theirs, ok := wire.Find[*wire.SA](m.payloads)
 	if !ok || !isChoice(theirs) {
-		return nil
+		return s, ReasonNotify
 	}
 	c, ok := selectProposal(sa.peer.IKE, theirs.Proposals, wire.ProtocolIKE, ikeTypes, t.fresh.tried)
-	if !ok || !validIKESPI(c.spi) || sa.e.sas[t.spi] != nil {
+	if !ok || !validIKESPI(c.spi) {
+		return s, ReasonNotify
+	}
+	if s, ok = t.fresh.response(m.payloads, c.group.ID); !ok {
+		return s, ReasonNotify
+	}
+	t.choice = c
+	t.choice.spi = bytes.Clone(c.spi)
+	return s, ReasonNone
+}
+
+// accept makes the new SA; nil where that does not work.
+func (t *rekeyIKETask) accept(sa *ikeSA, s secrets, reason Reason) *ikeSA {
+	if reason != ReasonNone || sa.e.sas[t.spi] != nil {
 		return nil
 	}
-	s, ok := t.fresh.response(m.payloads, c.group.ID)
-	if !ok {
-		return nil
-	}
-	made, err := sa.successor(true, c, SAID{t.spi, wire.SPI(c.spi)}, s)
+	made, err := sa.successor(true, t.choice, SAID{t.spi, wire.SPI(t.choice.spi)}, s)
 	if err != nil {
 		return nil
 	}
-	made.takeToken(m.payloads)
 	sa.e.sas[t.spi] = made
 	return made
 }
 
 func validIKESPI(b []byte) bool { return len(b) == 8 && wire.SPI(b) != wire.SPI{} }
 
-func (t *rekeyIKETask) failed(sa *ikeSA, m *message) {
+func (t *rekeyIKETask) failed(sa *ikeSA, m *message, reason Reason) {
 	n := errorNotify(m.payloads)
 	switch {
 	case sa.state != stateUp:
 	case sa.heir != nil:
 		sa.inherit()
+	case reason == ReasonRekeyed:
+		sa.e.rekeyLater(&sa.timers)
 	case t.fresh.again(m.payloads, sa.peer.IKE):
 		sa.start(wire.ExchangeCreateChildSA, &rekeyIKETask{old: sa, fresh: t.fresh})
 	default:
@@ -121,67 +151,68 @@ func (t *rekeyIKETask) failed(sa *ikeSA, m *message) {
 // of our requests changes a child of the old one, or its path (RFC 7296 section
 // 2.25.2).
 func answerRekeyIKE(sa *ikeSA, req *message, resp *draft) error {
-	if sa.busyWith(changesChild) || sa.busyWith(roams) || sa.heir != nil {
+	if sa.busyWith(changesChild) || sa.busyWith(roams) || sa.heir != nil || sa.followsUp(rekeysIKE) {
 		resp.notify(wire.NotifyTemporaryFailure, nil)
 		return nil
 	}
-	made, err := sa.answerSuccessor(req, resp)
-	var r *refusal
-	switch {
-	case errors.As(err, &r) && r.notify == wire.NotifyInvalidSyntax:
-		return r
-	case errors.As(err, &r):
-		resp.notify(r.notify, r.data)
-	case err != nil:
-		resp.notify(wire.NotifyTemporaryFailure, nil)
-	default:
-		sa.heir, made.heirOf = made, sa
-		sa.e.sas[made.spir] = made
-		if !sa.busyWith(rekeysIKE) {
-			resp.after(sa.inherit)
-		}
-	}
-	return nil
+	return resp.orNotify(sa.answerSuccessor(req, resp))
 }
 
-func (sa *ikeSA) answerSuccessor(req *message, resp *draft) (*ikeSA, error) {
+func (sa *ikeSA) answerSuccessor(req *message, resp *draft) error {
 	theirs, _ := wire.Find[*wire.SA](req.payloads)
 	nonce, _ := wire.Find[*wire.Nonce](req.payloads)
 	c, ok := selectProposal(sa.peer.IKE, theirs.Proposals, wire.ProtocolIKE, ikeTypes, groupOf(req.payloads))
 	if !ok || !validIKESPI(c.spi) || !nonceFits(nonce, c) {
 		sa.report(Event{Kind: EventRefused, Reason: ReasonNoProposal, Notify: wire.NotifyNoProposalChosen,
-			OwnProposals: sa.peer.IKE, PeerProposals: proposalsOf(theirs.Proposals)})
-		return nil, &refusal{notify: wire.NotifyNoProposalChosen, reason: ReasonNoProposal}
+			OwnProposals: mostlyClassical(sa.peer.IKE), PeerProposals: proposalsOf(theirs.Proposals)})
+		return &refusal{notify: wire.NotifyNoProposalChosen, reason: ReasonNoProposal}
 	}
 	spi, err := sa.e.newSPI()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var mine draft
 	s, err := answerFreshKeys(sa.e, req.payloads, &mine, c.group.ID)
 	if err != nil {
-		return nil, err
-	}
-	made, err := sa.successor(false, c, SAID{wire.SPI(c.spi), spi}, s)
-	if err != nil {
-		return nil, err
+		return err
 	}
 	resp.add(&wire.SA{Proposals: []wire.Proposal{{Number: c.number, Protocol: wire.ProtocolIKE, SPI: spi[:], Transforms: c.transforms(ikeTypes)}}})
 	resp.add(mine.payloads...)
+	id := SAID{wire.SPI(c.spi), spi}
+	return sa.makeOrAwait(&making{rest: c.methods(), secrets: s, finish: func(s secrets, resp *draft) error {
+		return sa.makeHeir(c, id, s, resp)
+	}}, resp)
+}
+
+// makeHeir makes the peer's successor the SA in use, or the heir while we ask
+// for one of ours.
+func (sa *ikeSA) makeHeir(c choice, id SAID, s secrets, resp *draft) error {
+	if sa.busyWith(changesChild) || sa.busyWith(roams) || sa.heir != nil || sa.e.sas[id.Responder] != nil {
+		return errOvertaken
+	}
+	made, err := sa.successor(false, c, id, s)
+	if err != nil {
+		return err
+	}
 	made.giveToken(resp)
-	return made, nil
+	sa.heir, made.heirOf = made, sa
+	sa.e.sas[made.spir] = made
+	if !sa.busyWith(rekeysIKE) {
+		resp.after(sa.inherit)
+	}
+	return nil
 }
 
 // successor is the new SA (RFC 7296 section 2.18). Who begins the rekey is its
 // original initiator; message IDs begin at 0.
 func (sa *ikeSA) successor(initiator bool, c choice, id SAID, s secrets) (*ikeSA, error) {
-	keys, err := keymat.DeriveIKERekey(c.ikeSuite(), sa.suite.PRF, sa.keys.SKd, s.ni, s.nr, s.shared, id.Initiator, id.Responder)
+	keys, err := keymat.DeriveIKERekey(c.ikeSuite(), sa.suite.PRF, sa.keys.SKd, s.ni, s.nr, s.shared, s.more, id.Initiator, id.Responder)
 	if err != nil {
 		return nil, err
 	}
 	made := sa.e.newSA(sa.peer, initiator, sa.path, stateHeir)
 	made.spii, made.spir, made.suite = id.Initiator, id.Responder, c.ikeSuite()
-	made.lowNonce, made.nat = lower(s.ni, s.nr), sa.nat
+	made.lowNonce, made.nat, made.ppk = lower(s.ni, s.nr), sa.nat, sa.ppk
 	made.fragments, made.narrow = sa.fragments, sa.narrow
 	return made, made.useKeys(keys)
 }
@@ -221,6 +252,7 @@ func (sa *ikeSA) disinherit(do func(heir *ikeSA)) {
 
 // handOver gives everything that lives on an SA to its successor.
 func (sa *ikeSA) handOver(to *ikeSA) {
+	sa.unmake()
 	to.children, sa.children = sa.children, nil
 	for _, c := range to.children {
 		c.sa = to
@@ -242,7 +274,7 @@ func (sa *ikeSA) handOver(to *ikeSA) {
 	sa.retire()
 	to.armTimers()
 	to.e.setTimer(&to.timers, timerChildren, waiting)
-	to.report(Event{Kind: EventRekeyed, Replaced: sa.id(), Suite: to.suite})
+	to.report(Event{Kind: EventRekeyed, Replaced: sa.id(), Suite: to.suite, PPK: to.ppk})
 	to.pump()
 	to.renewKeepsakes(sa)
 	to.bringUpChildren()

@@ -55,6 +55,7 @@ type ticket struct {
 	expires time.Time
 	suite   keymat.IKESuite
 	skd     []byte
+	ppk     bool  // a PPK is in skd
 	peer    *peer // of the responder: whom it was given to
 	salt    ticketSalt
 }
@@ -78,7 +79,7 @@ func (ticketTask) response(sa *ikeSA, m *message) error {
 		return nil
 	}
 	life := time.Duration(binary.BigEndian.Uint32(n.Data)) * time.Second
-	sa.ticket = &ticket{opaque: bytes.Clone(n.Data[4:]), expires: sa.e.now.Add(life), suite: sa.suite, skd: sa.keys.SKd}
+	sa.ticket = &ticket{opaque: bytes.Clone(n.Data[4:]), expires: sa.e.now.Add(life), suite: sa.suite, skd: sa.keys.SKd, ppk: sa.ppk}
 	return nil
 }
 
@@ -112,7 +113,7 @@ func (sa *ikeSA) ticketLife() time.Duration {
 // A ticket by value is a salt and what is sealed under a key of that salt
 // alone, so that no nonce can repeat:
 //
-//	version 1 | salt 16 | AES-256-GCM { expiry 8 | suite | IDi | IDr | policy 32 | SK_d }
+//	version 1 | salt 16 | AES-256-GCM { expiry 8 | suite | PPK 1 | IDi | IDr | policy 32 | SK_d }
 const (
 	ticketVersion = 1
 	ticketClear   = 1 + len(ticketSalt{})
@@ -125,12 +126,28 @@ func (sa *ikeSA) sealTicket(expires time.Time) ([]byte, error) {
 	}
 	b := cryptobyte.NewBuilder(nil)
 	b.AddUint64(uint64(expires.Unix()))
-	for _, x := range []uint16{sa.suite.Encr, sa.suite.KeyBits, sa.suite.PRF, sa.suite.Integ, sa.suite.Group} {
-		b.AddUint16(x)
+	for _, x := range suiteNumbers(&sa.suite) {
+		b.AddUint16(*x)
 	}
+	b.AddUint8(flag(sa.ppk))
 	addOctets(b, sa.peer.RemoteID.payload(false).Body(), sa.peer.LocalID.payload(true).Body(), sa.e.policyOf(sa.peer), sa.keys.SKd)
 	clear := append([]byte{ticketVersion}, salt...)
 	return sa.e.ticketCipher(salt).Seal(clear, make([]byte, 12), b.BytesOrPanic(), clear), nil
+}
+
+func suiteNumbers(s *keymat.IKESuite) []*uint16 {
+	ns := []*uint16{&s.Encr, &s.KeyBits, &s.PRF, &s.Integ, &s.Group}
+	for i := range s.AddKE {
+		ns = append(ns, &s.AddKE[i])
+	}
+	return ns
+}
+
+func flag(b bool) uint8 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func addOctets(b *cryptobyte.Builder, fields ...[]byte) {
@@ -157,10 +174,7 @@ func (e *Engine) ticketCipher(salt []byte) cipher.AEAD {
 func (e *Engine) policyOf(p *peer) []byte {
 	b := cryptobyte.NewBuilder(nil)
 	addOctets(b, p.PSK, []byte(p.PPK.ID), p.PPK.Secret)
-	if p.PPK.Required {
-		b.AddUint8(1)
-	}
-	b.AddUint8(uint8(p.PostQuantum.Mode))
+	b.AddUint8(flag(p.PPK.Required))
 	return e.resumeKey("policy", b.BytesOrPanic())
 }
 
@@ -189,19 +203,21 @@ func (e *Engine) openTicket(opaque []byte) *ticket {
 func (e *Engine) readTicket(plain []byte) *ticket {
 	var t ticket
 	var expires uint64
+	var ppk uint8
 	var idi, idr, policy, skd cryptobyte.String
 	s := cryptobyte.String(plain)
 	ok := s.ReadUint64(&expires)
-	for _, x := range []*uint16{&t.suite.Encr, &t.suite.KeyBits, &t.suite.PRF, &t.suite.Integ, &t.suite.Group} {
+	for _, x := range suiteNumbers(&t.suite) {
 		ok = ok && s.ReadUint16(x)
 	}
+	ok = ok && s.ReadUint8(&ppk)
 	for _, x := range []*cryptobyte.String{&idi, &idr, &policy, &skd} {
 		ok = ok && s.ReadUint16LengthPrefixed(x)
 	}
 	if !ok || len(idi) < 4 || len(idr) < 4 {
 		return nil
 	}
-	t.expires, t.skd = time.Unix(int64(expires), 0), skd
+	t.expires, t.skd, t.ppk = time.Unix(int64(expires), 0), skd, ppk == 1
 	t.peer = e.findPeer(bodyIdentity(idi), bodyIdentity(idr))
 	if t.peer == nil || !hmac.Equal(policy, e.policyOf(t.peer)) {
 		return nil
@@ -266,7 +282,7 @@ func (sa *ikeSA) resume(t *ticket, spir wire.SPI, ni, nr []byte) error {
 		return err
 	}
 	sa.spir, sa.suite, sa.ni, sa.nr = spir, t.suite, bytes.Clone(ni), bytes.Clone(nr)
-	sa.resumed = t
+	sa.resumed, sa.ppk = t, t.ppk
 	return sa.useKeys(keys)
 }
 

@@ -15,7 +15,7 @@ type state uint8
 
 const (
 	stateInit     state = iota + 1 // initiator: IKE_SA_INIT is out
-	stateAuth                      // keys are agreed, nobody is authenticated
+	stateAuth                      // keys are agreed, nobody is authenticated: IKE_INTERMEDIATE, IKE_AUTH
 	stateHeir                      // made by a rekey, and not yet in the old SA's place
 	stateUp                        // authenticated
 	stateReplaced                  // another has its place; the peer deletes it
@@ -36,19 +36,28 @@ var transitions = map[state][]state{
 	stateLinger:   {stateGone},
 }
 
-// requestsAllowed is which exchanges a peer may start in which state: nothing
-// but IKE_AUTH before authentication (hostile peers have tried the others). An
-// SA that is on its way out refuses new children in words.
+// requestsAllowed is which exchanges a peer may start in which state; before
+// authentication takes decides. An SA that is on its way out refuses new children
+// in words.
 var requestsAllowed = map[state][]wire.ExchangeType{
-	stateAuth:     {wire.ExchangeIKEAuth},
 	stateHeir:     {wire.ExchangeInformational, wire.ExchangeCreateChildSA},
-	stateUp:       {wire.ExchangeInformational, wire.ExchangeCreateChildSA},
-	stateReplaced: {wire.ExchangeInformational, wire.ExchangeCreateChildSA},
-	stateClosing:  {wire.ExchangeInformational, wire.ExchangeCreateChildSA},
+	stateUp:       {wire.ExchangeInformational, wire.ExchangeCreateChildSA, wire.ExchangeIKEFollowupKE},
+	stateReplaced: {wire.ExchangeInformational, wire.ExchangeCreateChildSA, wire.ExchangeIKEFollowupKE},
+	stateClosing:  {wire.ExchangeInformational, wire.ExchangeCreateChildSA, wire.ExchangeIKEFollowupKE},
 }
 
+// takes: before authentication nothing but what leads to it is taken (hostile
+// peers have tried the others), and IKE_AUTH not before all key exchanges that
+// were negotiated are done (RFC 9370 section 2.2.2).
 func (sa *ikeSA) takes(x wire.ExchangeType) bool {
-	return slices.Contains(requestsAllowed[sa.state], x) && !(sa.initiator && x == wire.ExchangeIKEAuth)
+	if sa.state == stateAuth {
+		due := wire.ExchangeIKEAuth
+		if sa.nextMethod() != 0 {
+			due = wire.ExchangeIKEIntermediate
+		}
+		return !sa.initiator && x == due
+	}
+	return slices.Contains(requestsAllowed[sa.state], x)
 }
 
 // ikeSA is one IKE SA.
@@ -89,6 +98,8 @@ type ikeSA struct {
 	// initReq and initResp are the messages that AUTH signs (RFC 7296 section
 	// 2.15), gone when the SA is up.
 	initReq, initResp []byte
+	intermediate      intermediate
+	usePPK, ppk       bool // both sides know of PPKs; the keys hold one
 	nat               NAT
 	// mobike: both sides speak MOBIKE. seenAs is the hash of our address as the
 	// peer last saw it, doubted says that the way to the peer has changed and
@@ -104,6 +115,7 @@ type ikeSA struct {
 	queue    []*exchange
 	expectID uint32            // of the peer's next request
 	last     [sha256.Size]byte // digest of the peer's latest request
+	lastIn   *keymat.Cipher    // that it came under
 	answer   *parcel           // our answer to it
 
 	// fragments: both sides take them. narrow: the larger ones seem not to get
@@ -115,6 +127,7 @@ type ikeSA struct {
 	virtual   []netip.Addr // the peer assigned them to us
 	leases    []*lease     // we lease them to the peer
 	pending   *childSA     // asked for by active, its inbound SPI reserved
+	making    *making      // what the peer asks for and has not exchanged all keys for
 	wishes    []*wish      // child SAs to ask for
 	childless bool         // the peer takes an IKE_AUTH without a child (RFC 6023)
 	heard     time.Time    // authenticated traffic of the peer, IKE or ESP
@@ -200,12 +213,12 @@ func (sa *ikeSA) timing() Timing {
 func (sa *ikeSA) establish(initialContact bool) {
 	sa.setState(stateUp)
 	sa.proven = sa.e.tick()
-	sa.initReq, sa.initResp = nil, nil
+	sa.initReq, sa.initResp, sa.intermediate = nil, nil, intermediate{}
 	resumed := sa.resumed != nil
 	sa.resumed = nil
 	sa.e.setTimer(&sa.timers, timerLifetime, time.Time{})
 	sa.heard = sa.e.now
-	sa.report(Event{Kind: EventEstablished, Suite: sa.suite, Resumed: resumed})
+	sa.report(Event{Kind: EventEstablished, Suite: sa.suite, PPK: sa.ppk, Resumed: resumed})
 	sa.adopt()
 	sa.peer.established(sa, initialContact)
 	sa.armTimers()
@@ -299,6 +312,8 @@ func (sa *ikeSA) expire(k timerKind) {
 		sa.keepalive()
 	case timerChildren:
 		sa.askForChild()
+	case timerFollowup:
+		sa.unmake()
 	case timerFragments:
 		sa.dropPartials()
 	}

@@ -15,6 +15,7 @@ const (
 	timerDPD                         // the peer has been silent
 	timerKeepalive                   // our NAT's mapping wants a packet
 	timerChildren                    // a child SA that is wanted is missing
+	timerFollowup                    // the peer does not go on with its key exchanges
 	timerReconnect                   // the next attempt is due
 	timerFragments                   // a message whose fragments do not come is given up
 	numTimers

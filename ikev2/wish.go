@@ -137,7 +137,9 @@ func (sa *ikeSA) missing() (least *wish) {
 }
 
 func (sa *ikeSA) asksForChild() bool {
-	asks := func(x *exchange) bool { return x.kind == wire.ExchangeCreateChildSA }
+	asks := func(x *exchange) bool {
+		return x.kind == wire.ExchangeCreateChildSA || x.kind == wire.ExchangeIKEFollowupKE
+	}
 	will := func(x *exchange) bool { return asks(x) && !x.obsolete(sa) }
 	return sa.active != nil && asks(sa.active) || slices.ContainsFunc(sa.queue, will)
 }

@@ -80,6 +80,7 @@ func printPeer(w io.Writer, p gateway.PeerStatus, now time.Time) {
 	}
 	if p.InitiatorSPI != "" {
 		field("IKE SA", "%s, SPIs %s_i %s_r, started by %s", p.Suite, p.InitiatorSPI, p.ResponderSPI, starter(p.Initiator))
+		field("post-quantum", "%s", yesNo(p.PostQuantum))
 		field("NAT", "%s", p.NAT)
 	}
 	if p.Problem != "" {
@@ -92,6 +93,13 @@ func printPeer(w io.Writer, p gateway.PeerStatus, now time.Time) {
 		field("", "out %d packets, %s, last %s", c.PacketsOut, bytesText(c.BytesOut), last(now, c.LastOut))
 	}
 	_ = t.Flush()
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 func starter(here bool) string {

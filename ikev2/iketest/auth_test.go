@@ -280,7 +280,7 @@ func TestInitiatorRefusesResponder(t *testing.T) {
 			return []wire.Payload{idr, &wire.Auth{Method: wire.AuthDigitalSignature, Data: p.sign("qwerty", idr).Data}}
 		}},
 		{"our own AUTH", ikev2.ReasonWrongKey, func(p *puppet) []wire.Payload {
-			data := keymat.PSKAuth(p.prf, []byte("qwerty"), p.initReq, p.nr, p.keys.SKpi, idr.Body())
+			data := keymat.PSKAuth(p.prf, []byte("qwerty"), p.initReq, p.nr, p.keys.SKpi, idr.Body(), nil)
 			return []wire.Payload{idr, &wire.Auth{Method: wire.AuthSharedKey, Data: data}}
 		}},
 	}

@@ -49,7 +49,6 @@ func TestEstablishedIgnores(t *testing.T) {
 		"answer to an old request":         func(p *puppet) []byte { return p.seal(wire.ExchangeIKEAuth, wire.FlagResponse, 1) },
 		"second IKE_AUTH":                  func(p *puppet) []byte { return p.seal(wire.ExchangeIKEAuth, 0, 2, p.authPayloads()...) },
 		"IKE_INTERMEDIATE":                 func(p *puppet) []byte { return p.seal(wire.ExchangeIKEIntermediate, 0, 2) },
-		"IKE_FOLLOWUP_KE":                  func(p *puppet) []byte { return p.seal(wire.ExchangeIKEFollowupKE, 0, 2) },
 		"wrong initiator SPI":              func(p *puppet) []byte { p.spii[0] ^= 1; return p.seal(info, 0, 2, deleteIKE) },
 		"wrong responder SPI":              func(p *puppet) []byte { p.spir[0] ^= 1; return p.seal(info, 0, 2, deleteIKE) },
 		"the other role's flag":            func(p *puppet) []byte { return flip(p.seal(info, 0, 2, deleteIKE), 19) },

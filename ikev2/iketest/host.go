@@ -123,7 +123,7 @@ func (h *Host) take(o ikev2.Output) {
 	case ikev2.Redial:
 		h.redial(o)
 	case ikev2.IKEKeys:
-		h.Keys, n.keys[o.ID] = o, o
+		h.Keys, n.keys[o.ID] = o, append(n.keys[o.ID], o)
 	case ikev2.Event:
 		h.Events = append(h.Events, o)
 		if o.Kind == ikev2.EventChildDown && o.Reason != ikev2.ReasonRekeyed {

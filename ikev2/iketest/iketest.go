@@ -54,14 +54,14 @@ type Net struct {
 	Faults []string
 
 	log   []note
-	keys  map[ikev2.SAID]ikev2.IKEKeys
+	keys  map[ikev2.SAID][]ikev2.IKEKeys // each again with every additional key exchange
 	bytes hash.Hash
 }
 
 // New is an empty network at a fixed time.
 func New() *Net {
 	return &Net{Now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), hosts: map[netip.Addr]*Host{}, NAT: map[netip.Addr]netip.Addr{},
-		keys: map[ikev2.SAID]ikev2.IKEKeys{}, bytes: sha256.New()}
+		keys: map[ikev2.SAID][]ikev2.IKEKeys{}, bytes: sha256.New()}
 }
 
 // Add puts an engine at an address. It is made to tell its keys, for the

@@ -492,7 +492,7 @@ func TestSuites(t *testing.T) {
 func trySuite(t *testing.T, s keymat.IKESuite) {
 	t.Helper()
 	cfgA, cfgB := Configs()
-	cfgB.Peers[0].IKE = []ikev2.Proposal{transforms(s)}
+	cfgB.Peers[0].IKE, cfgB.Peers[0].PostQuantum.Mode = []ikev2.Proposal{transforms(s)}, ikev2.ModeOff
 	esp := ikev2.Proposal{{Type: wire.TransformEncr, ID: s.Encr, KeyBits: s.KeyBits}, {Type: wire.TransformESN, ID: wire.ESNYes}}
 	if s.Integ != 0 {
 		esp = append(esp, wire.Transform{Type: wire.TransformInteg, ID: s.Integ})

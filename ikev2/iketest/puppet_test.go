@@ -328,9 +328,9 @@ func idPayload(s string, responder bool) *wire.ID {
 }
 
 func (p *puppet) sign(psk string, id *wire.ID) *wire.Auth {
-	data := keymat.PSKAuth(p.prf, []byte(psk), p.initResp, p.ni, p.keys.SKpr, id.Body())
+	data := keymat.PSKAuth(p.prf, []byte(psk), p.initResp, p.ni, p.keys.SKpr, id.Body(), nil)
 	if p.initiator {
-		data = keymat.PSKAuth(p.prf, []byte(psk), p.initReq, p.nr, p.keys.SKpi, id.Body())
+		data = keymat.PSKAuth(p.prf, []byte(psk), p.initReq, p.nr, p.keys.SKpi, id.Body(), nil)
 	}
 	return &wire.Auth{Method: wire.AuthSharedKey, Data: data}
 }

@@ -255,14 +255,7 @@ func FuzzRedirect(f *testing.F) {
 func FuzzTicket(f *testing.F) {
 	n, a, b := resumable()
 	connectFor(time.Second)(n, a, b)
-	var good []byte
-	for _, o := range a.Sent {
-		if m, err := wire.Parse(o.Payload); err == nil {
-			if x := wire.FindNotify(n.inside(m, o.Payload), wire.NotifyTicketLTOpaque); x != nil {
-				good = x.Data[4:]
-			}
-		}
-	}
+	good := ticketOf(f, n, a)
 	f.Add(good)
 	f.Add(good[:17])
 	f.Add([]byte{})

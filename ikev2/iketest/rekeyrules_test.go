@@ -41,7 +41,8 @@ func notify(t wire.NotifyType) *wire.Notify { return &wire.Notify{NotifyType: t}
 
 // TestRekeyRules holds A to RFC 7296 section 2.25: A is in some situation,
 // nothing arrives any more, and then B says something. B began the connection,
-// so its next request is number 2.
+// so its next request is number 3,
+// after IKE_INTERMEDIATE and IKE_AUTH.
 func TestRekeyRules(t *testing.T) {
 	lost := func(Packet) []time.Duration { return nil }
 	rekeyOf := func(spi uint32) []wire.Payload {
@@ -74,24 +75,24 @@ func TestRekeyRules(t *testing.T) {
 		want  string // A's answer
 		has   int    // child SAs that send, afterwards
 	}{
-		{"delete, crossing a delete", deleting, wire.ExchangeInformational, deleteOf, "INFORMATIONAL response 2: SK{}", 1},
-		{"delete, crossing a rekey", asking(theChild), wire.ExchangeInformational, deleteOf, "INFORMATIONAL response 2: SK{D}", 0},
-		{"delete, crossing a rekey of the IKE SA", asking(theIKE), wire.ExchangeInformational, deleteOf, "INFORMATIONAL response 2: SK{D}", 0},
-		{"delete of nothing", nil, wire.ExchangeInformational, func(uint32) []wire.Payload { return deleteOf(0x1111) }, "INFORMATIONAL response 2: SK{}", 1},
-		{"rekey, crossing a delete", deleting, wire.ExchangeCreateChildSA, rekeyOf, "CREATE_CHILD_SA response 2: SK{TEMPORARY_FAILURE}", 1},
-		{"rekey, crossing a rekey", asking(theChild), wire.ExchangeCreateChildSA, rekeyOf, "CREATE_CHILD_SA response 2: SK{SA Nonce TSi TSr}", 1},
-		{"rekey, crossing a rekey of the IKE SA", asking(theIKE), wire.ExchangeCreateChildSA, rekeyOf, "CREATE_CHILD_SA response 2: SK{TEMPORARY_FAILURE}", 1},
-		{"rekey of nothing", nil, wire.ExchangeCreateChildSA, func(uint32) []wire.Payload { return rekeyOf(0x1111) }, "CREATE_CHILD_SA response 2: SK{CHILD_SA_NOT_FOUND}", 1},
+		{"delete, crossing a delete", deleting, wire.ExchangeInformational, deleteOf, "INFORMATIONAL response 3: SK{}", 1},
+		{"delete, crossing a rekey", asking(theChild), wire.ExchangeInformational, deleteOf, "INFORMATIONAL response 3: SK{D}", 0},
+		{"delete, crossing a rekey of the IKE SA", asking(theIKE), wire.ExchangeInformational, deleteOf, "INFORMATIONAL response 3: SK{D}", 0},
+		{"delete of nothing", nil, wire.ExchangeInformational, func(uint32) []wire.Payload { return deleteOf(0x1111) }, "INFORMATIONAL response 3: SK{}", 1},
+		{"rekey, crossing a delete", deleting, wire.ExchangeCreateChildSA, rekeyOf, "CREATE_CHILD_SA response 3: SK{TEMPORARY_FAILURE}", 1},
+		{"rekey, crossing a rekey", asking(theChild), wire.ExchangeCreateChildSA, rekeyOf, "CREATE_CHILD_SA response 3: SK{SA Nonce TSi TSr}", 1},
+		{"rekey, crossing a rekey of the IKE SA", asking(theIKE), wire.ExchangeCreateChildSA, rekeyOf, "CREATE_CHILD_SA response 3: SK{TEMPORARY_FAILURE}", 1},
+		{"rekey of nothing", nil, wire.ExchangeCreateChildSA, func(uint32) []wire.Payload { return rekeyOf(0x1111) }, "CREATE_CHILD_SA response 3: SK{CHILD_SA_NOT_FOUND}", 1},
 		{"rekey of no protocol", nil, wire.ExchangeCreateChildSA, func(uint32) []wire.Payload {
 			return append([]wire.Payload{notify(wire.NotifyRekeySA)}, rekeyOf(0)[1:]...)
-		}, "CREATE_CHILD_SA response 2: SK{CHILD_SA_NOT_FOUND}", 1},
-		{"rekey of the IKE SA, crossing a rekey", asking(theChild), wire.ExchangeCreateChildSA, func(uint32) []wire.Payload { return rekeyIKE }, "CREATE_CHILD_SA response 2: SK{TEMPORARY_FAILURE}", 1},
-		{"rekey of the IKE SA, crossing a delete", deleting, wire.ExchangeCreateChildSA, func(uint32) []wire.Payload { return rekeyIKE }, "CREATE_CHILD_SA response 2: SK{TEMPORARY_FAILURE}", 1},
-		{"rekey of the IKE SA, crossing its rekey", asking(theIKE), wire.ExchangeCreateChildSA, func(uint32) []wire.Payload { return rekeyIKE }, "CREATE_CHILD_SA response 2: SK{SA Nonce KE}", 1},
+		}, "CREATE_CHILD_SA response 3: SK{CHILD_SA_NOT_FOUND}", 1},
+		{"rekey of the IKE SA, crossing a rekey", asking(theChild), wire.ExchangeCreateChildSA, func(uint32) []wire.Payload { return rekeyIKE }, "CREATE_CHILD_SA response 3: SK{TEMPORARY_FAILURE}", 1},
+		{"rekey of the IKE SA, crossing a delete", deleting, wire.ExchangeCreateChildSA, func(uint32) []wire.Payload { return rekeyIKE }, "CREATE_CHILD_SA response 3: SK{TEMPORARY_FAILURE}", 1},
+		{"rekey of the IKE SA, crossing its rekey", asking(theIKE), wire.ExchangeCreateChildSA, func(uint32) []wire.Payload { return rekeyIKE }, "CREATE_CHILD_SA response 3: SK{SA Nonce KE}", 1},
 		{"rekey of the IKE SA, crossing its delete", func(n *Net, a, _ *Host) {
 			n.Link = lost
 			n.Command(a, ikev2.Disconnect{Peer: "foo"})
-		}, wire.ExchangeCreateChildSA, func(uint32) []wire.Payload { return rekeyIKE }, "CREATE_CHILD_SA response 2: SK{TEMPORARY_FAILURE}", 0},
+		}, wire.ExchangeCreateChildSA, func(uint32) []wire.Payload { return rekeyIKE }, "CREATE_CHILD_SA response 3: SK{TEMPORARY_FAILURE}", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n, a, b := joined(t, 1, withGroups(), withGroups())
@@ -100,7 +101,7 @@ func TestRekeyRules(t *testing.T) {
 				c.setup(n, a, b)
 			}
 			n.Link = lost
-			n.speak(t, b, AddrA, c.kind, wire.FlagInitiator, 2, c.says(old)...)
+			n.speak(t, b, AddrA, c.kind, wire.FlagInitiator, 3, c.says(old)...)
 			faultless(t, n)
 			if got := n.said(a); got != c.want || len(a.Out) != c.has {
 				t.Errorf("%s, %d child SAs; want %s, %d\n%s", got, len(a.Out), c.want, c.has, n.Transcript())
@@ -172,7 +173,7 @@ func TestTooManyChildren(t *testing.T) {
 	ask := []wire.Payload{&wire.SA{Proposals: []wire.Proposal{{Number: 1, Protocol: wire.ProtocolESP, SPI: spiOf(0x12345678), Transforms: withGroups()[0]}}},
 		&wire.Nonce{Data: make([]byte, 32)}, &wire.TS{Selectors: prefix("10.104.0.0/24")}, &wire.TS{Responder: true, Selectors: prefix("10.103.0.0/24")}}
 	for id := range uint32(300) {
-		n.speak(t, b, AddrA, wire.ExchangeCreateChildSA, wire.FlagInitiator, 2+id, ask...)
+		n.speak(t, b, AddrA, wire.ExchangeCreateChildSA, wire.FlagInitiator, 3+id, ask...)
 	}
 	faultless(t, n)
 	if got := n.said(a); !strings.HasSuffix(got, "SK{NO_ADDITIONAL_SAS}") || len(a.In) != 256 {

@@ -261,39 +261,23 @@ func (p *puppet) resumeMessage(opaque []byte) []byte {
 	return m.Append(nil)
 }
 
-// ticketOf finds the ticket in the latest IKE_AUTH that h sent.
-func ticketOf(t *testing.T, n *Net, h *Host) (opaque []byte) {
+// ticketOf finds the latest ticket that h gave.
+func ticketOf(t testing.TB, n *Net, h *Host) (opaque []byte) {
 	t.Helper()
 	for _, o := range h.Sent {
-		if m, err := wire.Parse(o.Payload); err == nil && m.Flags&wire.FlagResponse != 0 {
-			if x := wire.FindNotify(n.inside(m, o.Payload), wire.NotifyTicketLTOpaque); x != nil {
-				opaque = x.Data[4:]
-			}
+		m, err := wire.Parse(o.Payload)
+		if err != nil {
+			continue
+		}
+		ps, _, _ := n.inside(m, o.Payload)
+		if x := wire.FindNotify(ps, wire.NotifyTicketLTOpaque); x != nil {
+			opaque = x.Data[4:]
 		}
 	}
 	if opaque == nil {
 		t.Fatal("no ticket was given")
 	}
 	return opaque
-}
-
-// inside are the payloads of a protected message whose keys are known.
-func (n *Net) inside(m *wire.Message, b []byte) []wire.Payload {
-	sk, ok := wire.Find[*wire.Encrypted](m.Payloads)
-	k, known := n.keys[ikev2.SAID{Initiator: m.InitiatorSPI, Responder: m.ResponderSPI}]
-	if !ok || !known {
-		return nil
-	}
-	c, err := newCipher(k, m.Flags&wire.FlagInitiator != 0)
-	if err != nil {
-		return nil
-	}
-	inner, err := c.Open(b, sk.BodyOffset)
-	if err != nil {
-		return nil
-	}
-	ps, _ := wire.ParsePayloads(sk.First, inner)
-	return ps
 }
 
 func refusedTicket(t *testing.T, sent [][]byte) bool {
@@ -587,6 +571,37 @@ func (p *puppet) untilOther() []byte {
 	}
 	p.t.Fatal("no other attempt")
 	return nil
+}
+
+// What a lost SA was made of besides is in the resumed one too, without being
+// shown again: an additional key exchange, a PPK that is required.
+func TestResumptionPostQuantum(t *testing.T) {
+	n, a, b := resumable(func(a, b *ikev2.Config) {
+		for _, p := range []*ikev2.Peer{&a.Peers[0], &b.Peers[0]} {
+			p.PPK = ikev2.PPK{ID: "branch", Secret: []byte("0123456789abcdef"), Required: true}
+			p.PostQuantum.Mode = ikev2.ModeRequire
+		}
+	})
+	connectFor(time.Second)(n, a, b)
+	for range 2 {
+		n.Restart(a, 3)
+		n.ESP(b, "lan", time.Millisecond)
+		n.Run(time.Second)
+		agreed(t, n, a, b)
+		resumed(t, n, true, a, b)
+		for _, h := range []*Host{a, b} {
+			if e, _ := h.Last(ikev2.EventEstablished); !e.PPK || e.Suite.AddKE[0] != wire.GroupMLKEM768 {
+				t.Errorf("%s: %+v, PPK %v", h.Name, e.Suite, e.PPK)
+			}
+		}
+	}
+	a.cfg.Peers[0].PPK.Secret = []byte("fedcba9876543210")
+	n.Restart(a, 4)
+	n.Run(5 * time.Minute)
+	faultless(t, n)
+	if len(a.In) > 0 {
+		t.Error("a ticket outlives the PPK that it was given under")
+	}
 }
 
 // Under load a ticket is looked at only for who returns a cookie.

@@ -11,15 +11,15 @@ const pskPad = "Key Pad for IKEv2"
 
 // PSKAuth is the Authentication Data of a pre-shared key (RFC 7296 2.15):
 //
-//	prf( prf(psk, "Key Pad for IKEv2"), initMessage | peerNonce | prf(skp, idBody) )
+//	prf( prf(psk, "Key Pad for IKEv2"), initMessage | peerNonce | prf(skp, idBody) | intAuth )
 //
 // initMessage is the final IKE_SA_INIT message of the side that authenticates, from the header's first byte; peerNonce is the other side's nonce
-// data; skp is SK_pi for the initiator and SK_pr for the responder; idBody is the body of its ID payload exactly as sent. To verify,
-// make the peer's and compare with hmac.Equal.
-func PSKAuth(prf PRF, psk, initMessage, peerNonce, skp, idBody []byte) []byte {
+// data; skp is SK_pi for the initiator and SK_pr for the responder; idBody is the body of its ID payload exactly as sent; intAuth stands for the
+// IKE_INTERMEDIATE exchanges, nil where there were none (RFC 9242 3.3.1). To verify, make the peer's and compare with hmac.Equal.
+func PSKAuth(prf PRF, psk, initMessage, peerNonce, skp, idBody, intAuth []byte) []byte {
 	key := prf.Sum(psk, []byte(pskPad))
 	defer clear(key)
-	return prf.Sum(key, initMessage, peerNonce, prf.Sum(skp, idBody))
+	return prf.Sum(key, initMessage, peerNonce, prf.Sum(skp, idBody), intAuth)
 }
 
 // ResumeAuth is the Authentication Data of a side of a resumed IKE SA (RFC 5723 5.1): what PSKAuth signs, under SK_px itself.

@@ -40,6 +40,10 @@ func (c curve) generate(id uint16, rand io.Reader) (KeyExchange, error) {
 	return nil, ErrRandom
 }
 
+func (c curve) respond(id uint16, peer []byte, rand io.Reader) (public, shared []byte, err error) {
+	return respondDH(c, id, peer, rand)
+}
+
 type curveKey struct {
 	redacted
 	id      uint16

@@ -9,6 +9,8 @@ import (
 // an AEAD cipher.
 type IKESuite struct {
 	Encr, KeyBits, PRF, Integ, Group uint16
+	// AddKE are the methods of ADDKE1 to ADDKE7 (RFC 9370), 0 where there is none.
+	AddKE [7]uint16
 }
 
 // IKEKeys are the keys of an IKE SA (RFC 7296 2.14). SKai and SKar are empty with an AEAD cipher; SKei and SKer end with its salt.
@@ -26,14 +28,27 @@ func DeriveIKE(s IKESuite, ni, nr, shared []byte, spii, spir [8]byte) (IKEKeys, 
 	return deriveIKE(s, firstSeed(prf, ni, nr, shared), ni, nr, spii, spir)
 }
 
-// DeriveIKERekey gives the keys of an IKE SA that replaces another (RFC 7296 2.18). oldPRF and oldSKd are those of the old SA; all the rest is
-// of the new one.
-func DeriveIKERekey(s IKESuite, oldPRF uint16, oldSKd, ni, nr, shared []byte, spii, spir [8]byte) (IKEKeys, error) {
+// DeriveIKERekey gives the keys of an IKE SA that replaces another (RFC 7296 2.18, RFC 9370 2.2.4). oldPRF and oldSKd are those of the old SA; all
+// the rest is of the new one. more are the secrets of additional key exchanges, one after the other.
+func DeriveIKERekey(s IKESuite, oldPRF uint16, oldSKd, ni, nr, shared, more []byte, spii, spir [8]byte) (IKEKeys, error) {
 	prf, err := NewPRF(oldPRF)
 	if err != nil {
 		return IKEKeys{}, err
 	}
-	return deriveIKE(s, rekeySeed(prf, oldSKd, ni, nr, shared), ni, nr, spii, spir)
+	return deriveIKE(s, rekeySeed(prf, oldSKd, ni, nr, shared, more), ni, nr, spii, spir)
+}
+
+// DeriveIKENext gives the keys of an IKE SA after an additional key exchange in IKE_INTERMEDIATE (RFC 9370 2.2.2): skd is the SK_d so far, shared
+// what was exchanged, all the rest is as it was.
+func DeriveIKENext(s IKESuite, skd, ni, nr, shared []byte, spii, spir [8]byte) (IKEKeys, error) {
+	return DeriveIKERekey(s, s.PRF, skd, ni, nr, shared, nil, spii, spir)
+}
+
+// WithPPK mixes a post-quantum pre-shared key into the keys of an IKE SA (RFC 8784 3): into SK_d, SK_pi and SK_pr.
+func (k IKEKeys) WithPPK(prf PRF, ppk []byte) IKEKeys {
+	mix := func(key []byte) []byte { return prf.Plus(ppk, key, len(key)) }
+	k.SKd, k.SKpi, k.SKpr = mix(k.SKd), mix(k.SKpi), mix(k.SKpr)
+	return k
 }
 
 // DeriveIKEResume gives the keys of an IKE SA that is resumed from a ticket (RFC 5723 5.1). The suite and oldSKd are those of the SA that the
@@ -51,9 +66,9 @@ func firstSeed(prf PRF, ni, nr, shared []byte) []byte {
 	return prf.Sum(slices.Concat(ni, nr), shared)
 }
 
-// rekeySeed is SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr).
-func rekeySeed(prf PRF, oldSKd, ni, nr, shared []byte) []byte {
-	return prf.Sum(oldSKd, shared, ni, nr)
+// rekeySeed is SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr | SK(1) | ... SK(n)).
+func rekeySeed(prf PRF, oldSKd, ni, nr, shared, more []byte) []byte {
+	return prf.Sum(oldSKd, shared, ni, nr, more)
 }
 
 // resumeSeed is SKEYSEED = prf(SK_d (old), "Resumption" | Ni | Nr).
@@ -94,9 +109,9 @@ func cutIKE(prf PRF, encr, integ int, skeyseed, seed []byte) IKEKeys {
 	}
 }
 
-// DeriveChild gives n bytes of KEYMAT for a child SA (RFC 7296 2.17): prf+(SK_d, g^ir | Ni | Nr). shared is nil where the child made no key
-// exchange of its own.
-func DeriveChild(prf uint16, skd, shared, ni, nr []byte, n int) ([]byte, error) {
+// DeriveChild gives n bytes of KEYMAT for a child SA (RFC 7296 2.17, RFC 9370 2.2.4): prf+(SK_d, g^ir | Ni | Nr | SK(1) | ... SK(n)). shared is
+// nil where the child made no key exchange of its own, more where it made no additional ones.
+func DeriveChild(prf uint16, skd, shared, ni, nr, more []byte, n int) ([]byte, error) {
 	p, err := NewPRF(prf)
 	if err != nil {
 		return nil, err
@@ -104,7 +119,7 @@ func DeriveChild(prf uint16, skd, shared, ni, nr []byte, n int) ([]byte, error) 
 	if err := p.checkNonces(ni, nr); err != nil {
 		return nil, err
 	}
-	keymat := p.Plus(skd, slices.Concat(shared, ni, nr), n)
+	keymat := p.Plus(skd, slices.Concat(shared, ni, nr, more), n)
 	if keymat == nil {
 		return nil, fmt.Errorf("%w: %d bytes of KEYMAT", ErrUnsupported, n)
 	}

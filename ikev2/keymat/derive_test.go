@@ -59,7 +59,7 @@ func TestKDFPublished(t *testing.T) {
 		if !bytes.Equal(seed, c.Skeyseed) || !bytes.HasPrefix(keys.joined(), c.Dkm) {
 			t.Errorf("PRF %d: SKEYSEED or its keys", c.PRF)
 		}
-		if got := rekeySeed(p, keys.SKd, c.Ni, c.Nr, c.GirNew); !bytes.Equal(got, c.SkeyseedRekey) {
+		if got := rekeySeed(p, keys.SKd, c.Ni, c.Nr, c.GirNew, nil); !bytes.Equal(got, c.SkeyseedRekey) {
 			t.Errorf("PRF %d: SKEYSEED of a rekey", c.PRF)
 		}
 	}
@@ -77,7 +77,7 @@ func TestDeriveIndependent(t *testing.T) {
 		if err != nil || !bytes.Equal(keys.joined(), c.Keys) {
 			t.Errorf("%d: first keys, %v", n, err)
 		}
-		rekeyed, err := DeriveIKERekey(s, c.OldPRF, c.OldSKd, c.Ni, c.Nr, c.Shared, [8]byte(c.Spii), [8]byte(c.Spir))
+		rekeyed, err := DeriveIKERekey(s, c.OldPRF, c.OldSKd, c.Ni, c.Nr, c.Shared, nil, [8]byte(c.Spii), [8]byte(c.Spir))
 		if err != nil || !bytes.Equal(rekeyed.joined(), c.Rekeyed) {
 			t.Errorf("%d: keys of a rekey, %v", n, err)
 		}
@@ -88,11 +88,11 @@ func TestDeriveIndependent(t *testing.T) {
 		if _, err := NewCipher(c.Encr, c.KeyBits, c.Integ, keys.SKei, keys.SKai); err != nil {
 			t.Errorf("%d: the cipher does not take the keys: %v", n, err)
 		}
-		child, err := DeriveChild(c.PRF, keys.SKd, nil, c.Ni, c.Nr, len(c.Child))
+		child, err := DeriveChild(c.PRF, keys.SKd, nil, c.Ni, c.Nr, nil, len(c.Child))
 		if err != nil || !bytes.Equal(child, c.Child) {
 			t.Errorf("%d: keys of a child, %v", n, err)
 		}
-		child, err = DeriveChild(c.PRF, keys.SKd, c.Shared, c.Ni, c.Nr, len(c.ChildPFS))
+		child, err = DeriveChild(c.PRF, keys.SKd, c.Shared, c.Ni, c.Nr, nil, len(c.ChildPFS))
 		if err != nil || !bytes.Equal(child, c.ChildPFS) {
 			t.Errorf("%d: keys of a child with a key exchange, %v", n, err)
 		}
@@ -128,7 +128,7 @@ func TestPlusEnds(t *testing.T) {
 		if p.Plus([]byte("key"), []byte("seed"), n) != nil {
 			t.Errorf("%d bytes: prf+ has no end", n)
 		}
-		if _, err := DeriveChild(5, make([]byte, 32), nil, make([]byte, 32), make([]byte, 32), n); !errors.Is(err, ErrUnsupported) {
+		if _, err := DeriveChild(5, make([]byte, 32), nil, make([]byte, 32), make([]byte, 32), nil, n); !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%d bytes of KEYMAT: %v", n, err)
 		}
 	}
@@ -153,15 +153,15 @@ func TestDeriveRefuses(t *testing.T) {
 		{"just long enough", good, n32[:16], n32[:16], nil},
 	} {
 		_, err := DeriveIKE(c.s, c.ni, c.nr, n32, [8]byte{}, [8]byte{})
-		_, rekeyErr := DeriveIKERekey(c.s, 5, n32, c.ni, c.nr, n32, [8]byte{}, [8]byte{})
+		_, rekeyErr := DeriveIKERekey(c.s, 5, n32, c.ni, c.nr, n32, nil, [8]byte{}, [8]byte{})
 		if !errors.Is(err, c.want) || !errors.Is(rekeyErr, c.want) {
 			t.Errorf("%s: %v, %v", c.name, err, rekeyErr)
 		}
 	}
-	if _, err := DeriveIKERekey(good, 2, n32, n32, n32, n32, [8]byte{}, [8]byte{}); !errors.Is(err, ErrUnsupported) {
+	if _, err := DeriveIKERekey(good, 2, n32, n32, n32, n32, nil, [8]byte{}, [8]byte{}); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("old PRF: %v", err)
 	}
-	if _, err := DeriveChild(5, n32, nil, n32[:15], n32, 64); err != ErrNonce {
+	if _, err := DeriveChild(5, n32, nil, n32[:15], n32, nil, 64); err != ErrNonce {
 		t.Errorf("child: %v", err)
 	}
 	for id := range uint16(32) {
@@ -177,7 +177,7 @@ func TestPSKAuthIndependent(t *testing.T) {
 	lengths := map[int]bool{}
 	for _, c := range v.Auth {
 		lengths[len(c.PSK)] = true
-		if got := PSKAuth(mustPRF(t, c.PRF), c.PSK, c.InitMessage, c.PeerNonce, c.Skp, c.IDBody); !bytes.Equal(got, c.Auth) {
+		if got := PSKAuth(mustPRF(t, c.PRF), c.PSK, c.InitMessage, c.PeerNonce, c.Skp, c.IDBody, nil); !bytes.Equal(got, c.Auth) {
 			t.Errorf("PRF %d, a key of %d bytes: %x", c.PRF, len(c.PSK), got)
 		}
 		if got := ResumeAuth(mustPRF(t, c.PRF), c.InitMessage, c.PeerNonce, c.Skp, c.IDBody); !bytes.Equal(got, c.ResumeAuth) {
@@ -193,8 +193,8 @@ func TestPSKAuthIndependent(t *testing.T) {
 
 // Every input of AUTH counts, and none slides into another.
 func TestPSKAuthCoversAll(t *testing.T) {
-	p, in := mustPRF(t, 5), [5][]byte{[]byte("psk"), []byte("message"), []byte("nonce"), []byte("skp"), []byte("id")}
-	auth := func(in [5][]byte) string { return string(PSKAuth(p, in[0], in[1], in[2], in[3], in[4])) }
+	p, in := mustPRF(t, 5), [6][]byte{[]byte("psk"), []byte("message"), []byte("nonce"), []byte("skp"), []byte("id"), nil}
+	auth := func(in [6][]byte) string { return string(PSKAuth(p, in[0], in[1], in[2], in[3], in[4], in[5])) }
 	seen := map[string]string{auth(in): "as it is"}
 	for n := range in {
 		changed := in

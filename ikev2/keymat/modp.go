@@ -39,6 +39,10 @@ func (g modp) generate(id uint16, rand io.Reader) (KeyExchange, error) {
 	return k, nil
 }
 
+func (g modp) respond(id uint16, peer []byte, rand io.Reader) (public, shared []byte, err error) {
+	return respondDH(g, id, peer, rand)
+}
+
 type modpKey struct {
 	redacted
 	id       uint16

@@ -16,7 +16,8 @@ type messageKind struct {
 }
 
 // legality is what each message may hold (RFC 7296 sections 1.2 to 1.4 and
-// appendix C). A payload that is not named is forbidden, but unknown payloads
+// appendix C; IKE_INTERMEDIATE and IKE_FOLLOWUP_KE carry additional key
+// exchanges here, RFC 9370 sections 2.2.2 and 2.2.4). A payload that is not named is forbidden, but unknown payloads
 // are always passed over. An exchange that is not named is not spoken here.
 //
 // AUTH is optional in a request so that a peer that wants EAP is answered
@@ -47,6 +48,8 @@ var legality = map[messageKind]map[PayloadType]occurs{
 		PayloadSA: optional, PayloadTSi: optional, PayloadTSr: optional, PayloadCP: optional,
 		PayloadCert: anyTimes, PayloadNotify: anyTimes, PayloadVendor: anyTimes,
 	},
+	{ExchangeIKEIntermediate, false}: {PayloadKE: once, PayloadNotify: anyTimes, PayloadVendor: anyTimes},
+	{ExchangeIKEIntermediate, true}:  {PayloadKE: once, PayloadNotify: anyTimes, PayloadVendor: anyTimes},
 	{ExchangeCreateChildSA, false}: {
 		PayloadSA: once, PayloadNonce: once, PayloadKE: optional,
 		PayloadTSi: optional, PayloadTSr: optional, PayloadCP: optional,
@@ -57,6 +60,8 @@ var legality = map[messageKind]map[PayloadType]occurs{
 		PayloadTSi: optional, PayloadTSr: optional, PayloadCP: optional,
 		PayloadNotify: anyTimes, PayloadVendor: anyTimes,
 	},
+	{ExchangeIKEFollowupKE, false}: {PayloadKE: once, PayloadNotify: anyTimes, PayloadVendor: anyTimes},
+	{ExchangeIKEFollowupKE, true}:  {PayloadKE: once, PayloadNotify: anyTimes, PayloadVendor: anyTimes},
 	{ExchangeInformational, false}: {
 		PayloadNotify: anyTimes, PayloadDelete: anyTimes, PayloadCP: optional, PayloadVendor: anyTimes,
 	},
