@@ -13,6 +13,8 @@
 //	NoPostQuantum     both        an additional key exchange is required and not to be had
 //	NoPPK             both        a post-quantum pre-shared key is required and not shared
 //	NoSelectors       both        no traffic in common
+//	SameNetworks      both        another peer has the same inner addresses
+//	Duplicate         responder   the peer is connected already
 //	NoAnswer          initiator   nothing came back, or there was no address to send to
 //
 // The package imports nothing of this module: facts are plain strings and addresses. What comes off the wire is escaped and bounded here, whoever

@@ -151,6 +151,11 @@ var cases = map[string]facts{
 		slices.Repeat(proposal("E \x00\n3DES", "G weird"), 64)}, 16)},
 
 	// Traffic.
+	"same-networks": SameNetworks{Peer: natted, Connection: foo, Tunnel: "lan", Remote: selectors("10.104.0.0/24"), RemoteAt: at(20, "remote"),
+		Rival: bar, RivalTunnel: "lan", RivalRemote: selectors("10.104.0.0/24"), RivalRemoteAt: at(40, "remote")},
+	"same-networks-part": SameNetworks{Peer: natted, Connection: foo, Tunnel: "lan", Remote: selectors("10.104.0.0/24"),
+		Rival: bar, RivalTunnel: "labs", RivalRemote: selectors("10.104.0.0/24", "10.105.0.0/24")},
+	"duplicate": Duplicate{Peer: natted, Connection: foo, PolicyAt: at(12, "duplicates"), Policy: "duplicates = \"never\""},
 	"selectors-remote": NoSelectors{Peer: natted, Connection: foo, LocalAt: at(20, "local"), RemoteAt: at(21, "remote"),
 		Local: selectors("10.103.0.0/24"), Remote: selectors("10.104.0.0/24"),
 		PeerLocal: selectors("10.105.0.0/24", "2001:db8::/64"), PeerRemote: selectors("10.103.0.0/24")},
@@ -257,7 +262,7 @@ func TestReportsAreLines(t *testing.T) {
 	for _, f := range cases {
 		check(t, f.Report())
 	}
-	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoSelectors{}, NoAnswer{}} {
+	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoSelectors{}, SameNetworks{}, Duplicate{}, NoAnswer{}} {
 		check(t, f.Report()) // facts that are missing make a poor report, and no panic
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"culvert/config"
+	"culvert/espcrypto/sad"
 	"culvert/ikev2"
 	"culvert/natt"
 )
@@ -24,6 +25,7 @@ type control struct {
 	children  map[uint32]*child // by inbound SPI
 	peers     map[string]*peerStatus
 	notices   chan notice // from the data path
+	reserved  []*sad.Outbound
 	loops     loops
 	dialing   map[string]bool              // peers whose address is being looked for
 	strangers map[ikev2.EventKind]*limiter // of log records
@@ -74,7 +76,7 @@ func (c *control) run(ctx context.Context) (broken error) {
 		case <-traffic.C:
 			c.reportTraffic()
 		case n := <-c.notices:
-			c.notice(n)
+			c.notice(ctx, n)
 		case ask := <-c.g.asks:
 			ask(c)
 		case err := <-c.loops.ended:
@@ -99,10 +101,11 @@ func (c *control) stop() {
 	}
 }
 
-// notice takes what the data path saw. A packet that no SA carries is counted
-// where it was dropped; the peer that it wanted is being tried already.
-func (c *control) notice(n notice) {
+// notice takes what the data path saw.
+func (c *control) notice(ctx context.Context, n notice) {
 	switch n.Kind {
+	case noticeNoSA:
+		c.acquire(ctx, n)
 	case noticeMoved:
 		c.command(ikev2.Moved{SPI: n.InboundSPI, Path: ikev2.Path(n.Path)})
 	case noticeExhausted:
@@ -258,7 +261,7 @@ func (c *control) found(p *config.Peer, path ikev2.Path, err error) {
 	}
 	delete(c.dialing, p.Name)
 	if c.deadline == nil {
-		c.command(ikev2.Connect{Peer: p.Name, Path: path})
+		c.command(ikev2.Connect{Peer: p.Name, Path: path, Once: !p.Initiate})
 	}
 }
 

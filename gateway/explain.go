@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"strings"
 
 	"culvert/config"
@@ -52,6 +53,10 @@ func (f facts) refused() diagnose.Report {
 		return f.noProposal("ESP", "esp")
 	case ikev2.ReasonSelectors:
 		return f.noSelectors()
+	case ikev2.ReasonSelectorConflict:
+		return f.sameNetworks()
+	case ikev2.ReasonDuplicate:
+		return f.duplicate()
 	case ikev2.ReasonPostQuantum:
 		return f.noPostQuantum()
 	case ikev2.ReasonPPK:
@@ -216,4 +221,24 @@ func (f facts) noAddress(p *config.Peer, err error) diagnose.Report {
 func (f facts) noAnswer() diagnose.Report {
 	return diagnose.NoAnswer{Connection: f.connection(), From: f.e.Path.Local, To: f.e.Path.Remote, Exchange: f.e.Exchange.String(),
 		Tries: f.e.Attempt, For: f.e.Wait, Answered: f.e.Exchange != wire.ExchangeIKESAInit}.Report()
+}
+
+func (f facts) sameNetworks() diagnose.Report {
+	rival := facts{f.cfg, ikev2.Event{Peer: f.e.Rival, Child: f.e.RivalChild}}
+	r := diagnose.SameNetworks{Peer: f.peer(), Connection: f.connection(), Tunnel: f.e.Child, Remote: selectors(f.e.RemoteTS),
+		Rival: rival.connection(), RivalTunnel: f.e.RivalChild, RivalRemote: selectors(f.e.RivalTS)}
+	if ours, theirs := f.tunnel(), rival.tunnel(); ours != nil && theirs != nil {
+		r.RemoteAt, r.RivalRemoteAt = f.at(ours.Where, "remote"), f.at(theirs.Where, "remote")
+	}
+	return r.Report()
+}
+
+var duplicatePolicies = map[ikev2.DuplicatePolicy]string{ikev2.DuplicatesReplace: "replace", ikev2.DuplicatesKeep: "keep", ikev2.DuplicatesNever: "never"}
+
+func (f facts) duplicate() diagnose.Report {
+	r := diagnose.Duplicate{Peer: f.peer(), Connection: f.connection()}
+	if p := f.configured(); p != nil {
+		r.Policy, r.PolicyAt = fmt.Sprintf("duplicates = %q", duplicatePolicies[p.Duplicates]), f.at(p.Where, "duplicates")
+	}
+	return r.Report()
 }

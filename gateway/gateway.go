@@ -139,6 +139,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	engine := engineConfig(g.cfg, g.opts.KeyLog != "")
 	engine.Resume.Key = tickets
 	c := newControl(g, ikev2.New(engine, random), keylog)
+	c.reserve(g.cfg)
 	g.startDataPath(c)
 	err = c.run(ctx)
 	cancel()

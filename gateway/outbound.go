@@ -71,14 +71,16 @@ type notice struct {
 	InboundSPI uint32
 	// Path is where the packet came from, with noticeMoved and noticeUnknownSPI.
 	Path natt.Path
-	// Flow found no SA, with noticeNoSA.
-	Flow tun.Flow
+	// Flow found no SA but the reservation of Policy, with noticeNoSA.
+	Flow   tun.Flow
+	Policy *sad.Child
 }
 
 type noticeKind uint8
 
 const (
-	// noticeNoSA: a packet wants out for which there is no SA.
+	// noticeNoSA: a packet wants out through a child that starts with traffic, and
+	// there is no SA.
 	noticeNoSA noticeKind = iota + 1
 	// noticeExhausted: the outbound SA has no sequence numbers left.
 	noticeExhausted
@@ -212,8 +214,8 @@ func (o *outbound) take(s tun.Super) {
 		return
 	}
 	sa := o.match(flow)
-	if sa == nil {
-		o.noSA(flow)
+	if sa == nil || sa.Reserved {
+		o.noSA(flow, sa)
 		return
 	}
 	if sa != o.sa || len(o.batch) == 0 {
@@ -240,12 +242,19 @@ func (o *outbound) match(flow tun.Flow) *sad.Outbound {
 	return o.flowSA
 }
 
-// noSA drops what no SA carries. What hosts say to their own link is no reason
-// to tell anybody.
-func (o *outbound) noSA(flow tun.Flow) {
+// trapEvery is how often control hears of packets for one reservation.
+const trapEvery = time.Second
+
+// noSA drops what no SA carries. Where a child starts with traffic, control
+// hears of it, again only after a while; but what hosts say to their own link
+// is no reason to start anything.
+func (o *outbound) noSA(flow tun.Flow, policy *sad.Outbound) {
 	o.count.add(dropNoOutboundSA, o.split.Count())
-	if flow.Dst.IsGlobalUnicast() && o.noticeRate.allow(o.now) {
-		post(o.opts.Notices, notice{Kind: noticeNoSA, Flow: flow}, o.count)
+	if policy == nil || !policy.Trap || !flow.Dst.IsGlobalUnicast() || o.now-policy.LastNano() < int64(trapEvery) {
+		return
+	}
+	if post(o.opts.Notices, notice{Kind: noticeNoSA, Flow: flow, Policy: policy.Child}, o.count) {
+		policy.Touch(o.now)
 	}
 }
 

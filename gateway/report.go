@@ -107,6 +107,12 @@ func (p *peerStatus) note(e ikev2.Event, text string) {
 	case ikev2.EventRekeyed:
 		p.InitiatorSPI, p.ResponderSPI = hex8(e.IKE.Initiator), hex8(e.IKE.Responder)
 		p.Initiator, p.Suite, p.PostQuantum = e.Initiator, suiteText(e), postQuantum(e)
+	case ikev2.EventGaveUp, ikev2.EventRefusedByPeer:
+		if p.State == "connecting" {
+			p.State = "down" // unless EventRetrying follows
+		}
+	case ikev2.EventRetrying:
+		p.State = "connecting"
 	case ikev2.EventChildUp:
 		p.Problem = ""
 	case ikev2.EventDown:

@@ -50,6 +50,7 @@ type childSA struct {
 	// of ours has taken this one's; replacedBy is the one that the peer made for
 	// it.
 	replaces, replaced bool
+	ours               bool // we asked for it
 	replacedBy         *childSA
 	lowNonce           []byte // the lower nonce of the exchange that made it
 	volume             volume
@@ -168,27 +169,30 @@ func (t *childTask) finish(sa *ikeSA, m *message, s secrets, reason Reason) {
 	sa.bringUpChildren()
 }
 
-// granted begins to use the child SA. Where the peer has made the same one
-// meanwhile, the one with the lowest nonce is deleted by its initiator, as where
-// one is replaced (RFC 7296 section 2.8.1).
+// granted begins to use the child SA.
 func (t *childTask) granted(sa *ikeSA, m *message) {
 	sa.fulfil(t.wish, t.child, wire.FindNotify(m.payloads, wire.NotifyAdditionalTSPossible) != nil)
-	if twin := sa.twin(t.child); twin != nil && bytes.Compare(t.child.lowNonce, twin.lowNonce) < 0 {
+	if twin := t.child.twin(false); twin != nil && t.child.yieldsTo(twin) {
 		t.child.close(ReasonRekeyed)
 		return
 	}
 	t.child.activate()
 }
 
-// twin is another child SA for the same traffic.
-func (sa *ikeSA) twin(c *childSA) *childSA {
-	for _, x := range sa.children {
-		if x != c && x.live() && x.like(c) {
+// twin is another child SA for the same traffic, asked for by us or by the peer.
+// There is one where both sides began at once.
+func (c *childSA) twin(ours bool) *childSA {
+	for _, x := range c.sa.children {
+		if x != c && x.ours == ours && x.live() && x.like(c) {
 			return x
 		}
 	}
 	return nil
 }
+
+// yieldsTo: of twins, the one with the lowest nonce is deleted by its initiator,
+// as where both sides replace a child (RFC 7296 section 2.8.1).
+func (c *childSA) yieldsTo(twin *childSA) bool { return bytes.Compare(c.lowNonce, twin.lowNonce) < 0 }
 
 func (c *childSA) like(x *childSA) bool {
 	return x.cfg == c.cfg && slices.Equal(x.local, c.local) && slices.Equal(x.remote, c.remote)
@@ -374,6 +378,7 @@ func (a *childAnswer) build(n narrowing, ours func([]Proposal) []Proposal) error
 		return a.notNow(child, err)
 	}
 	a.resp.add(mine.payloads...)
+	a.resp.then = append(a.resp.then, mine.then...)
 	if n.more {
 		a.resp.notify(wire.NotifyAdditionalTSPossible, nil)
 	}
@@ -412,7 +417,7 @@ func (a *childAnswer) make(child *childSA, c choice) (mine draft, err error) {
 // making is the child as it is when all keys are exchanged.
 func (a *childAnswer) making(child *childSA, c choice) *making {
 	c.spi = bytes.Clone(c.spi)
-	return &making{rest: c.methods(), secrets: a.secrets, child: child, old: a.old, finish: func(s secrets, _ *draft) error {
+	return &making{rest: c.methods(), secrets: a.secrets, child: child, old: a.old, finish: func(s secrets, resp *draft) error {
 		if a.old != nil && (!a.old.live() || a.old.replacedBy != nil) || a.sa.e.claims.rival(child) != nil {
 			return errOvertaken
 		}
@@ -421,6 +426,9 @@ func (a *childAnswer) making(child *childSA, c choice) *making {
 		}
 		if a.old == nil {
 			child.activate()
+			if twin := child.twin(true); twin != nil && twin.replaceable() && twin.yieldsTo(child) {
+				resp.after(func() { twin.close(ReasonRekeyed) })
+			}
 			return nil
 		}
 		if a.old.state == childHeld {
@@ -543,7 +551,7 @@ func (c *childSA) install(ch choice, initiator bool, s secrets) error {
 	if initiator {
 		in, c.outKeys = toInitiator, toResponder
 	}
-	c.lowNonce = lower(s.ni, s.nr)
+	c.lowNonce, c.ours = lower(s.ni, s.nr), initiator
 	c.setState(childHeld)
 	c.sa.children = append(c.sa.children, c)
 	c.sa.e.claims.add(c)
@@ -655,16 +663,23 @@ func (c *childSA) leave() {
 // deletedByPeer obeys a Delete. A child that is deleted without having been
 // replaced is brought up again, not at once, if it is wanted at all times.
 func (c *childSA) deletedByPeer() {
-	c.refusedByPeer()
+	had := c.fulfils()
 	c.leave()
-}
-
-func (c *childSA) refusedByPeer() {
-	for _, w := range c.sa.wishes {
-		if c.state == childUp && c.replacedBy == nil && w.fulfilledBy(c) {
+	for _, w := range had {
+		if !c.sa.fulfilled(w) {
 			w.refused++
 		}
 	}
+}
+
+// fulfils are the wishes that end with the child.
+func (c *childSA) fulfils() (had []*wish) {
+	for _, w := range c.sa.wishes {
+		if c.replaceable() && w.fulfilledBy(c) {
+			had = append(had, w)
+		}
+	}
+	return had
 }
 
 // drop forgets the child at once.

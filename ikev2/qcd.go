@@ -197,7 +197,9 @@ func answerInvalidSPI(sa *ikeSA, req *message, resp *draft) error {
 	if c := sa.childByOutbound(n.Data); c != nil && c.state == childUp {
 		resp.after(func() {
 			if c.state == childUp && sa.state == stateUp {
-				c.refusedByPeer()
+				for _, w := range c.fulfils() {
+					w.refused++
+				}
 				c.close(ReasonDeleted)
 			}
 		})

@@ -83,7 +83,8 @@ func (t *rekeyChildTask) begun(m *making) bool { return m.replaces(t.old) }
 
 // replace switches to the new child, unless the peer's own replacement stays.
 func (t *rekeyChildTask) replace(sa *ikeSA) {
-	if sa.loses(t, t.child.lowNonce) {
+	overtaken := t.old.state == childClosing && t.old.replaced // a twin has its place
+	if overtaken || sa.loses(t, t.child.lowNonce) {
 		t.child.close(ReasonRekeyed)
 		return
 	}

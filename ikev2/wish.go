@@ -102,11 +102,23 @@ func (sa *ikeSA) bringUpChildren() {
 	w := sa.missing()
 	switch {
 	case w == nil:
-	case w.refused == 0:
+	case w.waits() == 0:
 		sa.askForChild()
 	default:
-		sa.e.setTimer(&sa.timers, timerChildren, sa.e.now.Add(sa.patience(w)))
+		at := sa.e.now.Add(sa.patience(w))
+		if set := sa.timers.at[timerChildren]; set.IsZero() || at.Before(set) {
+			sa.e.setTimer(&sa.timers, timerChildren, at)
+		}
 	}
+}
+
+// waits is how often the wish has to stand back: not at all where a packet is
+// behind it, which has waited before it woke.
+func (w *wish) waits() int {
+	if w.once {
+		return 0
+	}
+	return w.refused
 }
 
 // patience is the wait after a refusal.
@@ -129,7 +141,7 @@ func (sa *ikeSA) missing() (least *wish) {
 	}
 	sa.wishes = slices.DeleteFunc(sa.wishes, func(w *wish) bool { return w.once && sa.fulfilled(w) })
 	for _, w := range sa.wishes {
-		if !w.asleep && !sa.fulfilled(w) && (least == nil || w.refused < least.refused) {
+		if !w.asleep && !sa.fulfilled(w) && (least == nil || w.waits() < least.waits()) {
 			least = w
 		}
 	}

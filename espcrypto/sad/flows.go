@@ -14,11 +14,15 @@ import (
 // blow the index up.
 type flows = bart.Table[*sources]
 
-// sources are the SAs of one remote prefix by local prefix, newest first.
+// sources are the SAs of one remote prefix by local prefix, newest first, then
+// the reservations.
 type sources = bart.Table[[]*Outbound]
 
 func withFlows(t *flows, o *Outbound) *flows {
 	return editFlows(t, o, func(list []*Outbound) []*Outbound {
+		if o.Reserved {
+			return append(slices.Clip(list), o)
+		}
 		return append([]*Outbound{o}, list...)
 	})
 }

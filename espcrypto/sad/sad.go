@@ -73,6 +73,9 @@ type Usage struct{ last atomic.Int64 }
 // Touch records now, in nanoseconds of the Unix epoch.
 func (u *Usage) Touch(now int64) { u.last.Store(now) }
 
+// LastNano is the argument of the last Touch; 0 before the first.
+func (u *Usage) LastNano() int64 { return u.last.Load() }
+
 // Last is the time of the last Touch; the zero Time before the first.
 func (u *Usage) Last() time.Time {
 	if n := u.last.Load(); n != 0 {
@@ -97,6 +100,9 @@ type Inbound struct {
 type Outbound struct {
 	*Child
 	SA *espcrypto.Outbound
+	// Reserved: there is no SA, and what would go through one goes nowhere. Trap:
+	// such packets are to be told of.
+	Reserved, Trap bool
 	Usage
 }
 
@@ -152,6 +158,26 @@ func (t *Table) AddOutbound(c *Child, sa *espcrypto.Outbound) error {
 	next.flows = withFlows(next.flows, o)
 	t.current.Store(&next)
 	return nil
+}
+
+// Reserve holds the flows of c's selectors, of a policy, for an SA to come: while
+// there is none, Match finds the reservation, and no SA of a larger network
+// takes them. c needs no SPIs.
+func (t *Table) Reserve(c *Child, trap bool) (*Outbound, error) {
+	if err := checkSelectors(c); err != nil {
+		return nil, err
+	}
+	next, o := *t.Load(), &Outbound{Child: c, Reserved: true, Trap: trap}
+	next.flows = withFlows(next.flows, o)
+	t.current.Store(&next)
+	return o, nil
+}
+
+// Release ends a reservation.
+func (t *Table) Release(o *Outbound) {
+	next := *t.Load()
+	next.flows = withoutFlows(next.flows, o)
+	t.current.Store(&next)
 }
 
 // RemoveInbound forgets the inbound SA with this SPI and returns its entry, or
@@ -210,9 +236,9 @@ func (s *Snapshot) Outbound(inboundSPI uint32) *Outbound {
 	return nil
 }
 
-// Match is the outbound SA that carries f, or nil: the one with the most
-// specific destination, then source, then the newest, whose selectors f is
-// within.
+// Match is what carries f, or nil: the entry with the most specific destination,
+// then source, then the newest SA, whose selectors f is within. It may be a
+// reservation, which carries nothing.
 func (s *Snapshot) Match(f *Flow) *Outbound { return matchFlow(s.flows, f) }
 
 // Inbounds lists all inbound SAs by the index of their SPI.
@@ -225,6 +251,10 @@ func check(c *Child) error {
 	if c.InboundSPI < 256 {
 		return ErrSPI
 	}
+	return checkSelectors(c)
+}
+
+func checkSelectors(c *Child) error {
 	for _, s := range slices.Concat(c.Local, c.Remote) {
 		if !s.valid() {
 			return fmt.Errorf("%w: %v", ErrSelector, s)

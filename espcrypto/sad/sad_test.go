@@ -101,6 +101,73 @@ func TestFallsBackToShorterPrefix(t *testing.T) {
 	wantMatch(t, &table, flow("192.0.2.1", "10.1.0.1"), 0)
 }
 
+// A reservation holds its traffic back from the SAs of larger networks, not
+// from its own, whichever comes first.
+func TestReserve(t *testing.T) {
+	var table Table
+	must(t, table.AddOutbound(child(0x1001, "10.0.0.0/8", "10.0.0.0/8"), nil))
+	f, outside := flow("10.0.0.1", "10.1.0.1"), flow("10.0.0.1", "10.2.0.1")
+	wantMatch(t, &table, f, 0x1001)
+	r, err := table.Reserve(child(0, "10.0.0.0/24", "10.1.0.0/16"), true)
+	must(t, err)
+	if got := table.Load().Match(&f); got != r || !got.Reserved || !got.Trap {
+		t.Errorf("Match = %v, want the reservation", got)
+	}
+	wantMatch(t, &table, outside, 0x1001)
+	must(t, table.AddOutbound(child(0x1002, "10.0.0.0/24", "10.1.0.0/16"), nil))
+	wantMatch(t, &table, f, 0x1002)
+	later, err := table.Reserve(child(0, "10.0.0.0/24", "10.1.0.0/16"), false)
+	must(t, err)
+	wantMatch(t, &table, f, 0x1002)
+	must(t, table.AddOutbound(child(0x1003, "10.0.0.0/24", "10.1.0.0/24"), nil)) // narrowed
+	wantMatch(t, &table, f, 0x1003)
+	table.RemoveOutbound(0x1003)
+	table.RemoveOutbound(0x1002)
+	if got := table.Load().Match(&f); got != r {
+		t.Errorf("Match = %v, want the first reservation", got)
+	}
+	table.Release(r)
+	table.Release(later)
+	wantMatch(t, &table, f, 0x1001)
+	table.RemoveOutbound(0x1001)
+	if n := table.Load().flows.Size(); n != 0 {
+		t.Errorf("%d cells left in the index", n)
+	}
+	if _, err := table.Reserve(&Child{Local: []Selector{{}}}, false); !errors.Is(err, ErrSelector) {
+		t.Errorf("a reservation of nothing: %v", err)
+	}
+}
+
+// Several child SAs of one tunnel, each for a pair of selectors: each flow finds
+// its own.
+func TestPairsOfOneTunnel(t *testing.T) {
+	var table Table
+	_, err := table.Reserve(&Child{Local: selectors("10.1.0.0/24", "10.2.0.0/24"), Remote: selectors("10.3.0.0/24", "10.4.0.0/24")}, true)
+	must(t, err)
+	pairs := map[[2]string]uint32{{"10.1.0", "10.3.0"}: 0x1001, {"10.1.0", "10.4.0"}: 0x1002, {"10.2.0", "10.3.0"}: 0x1003, {"10.2.0", "10.4.0"}: 0x1004}
+	for p, spi := range pairs {
+		c := child(spi, p[0]+".0/24", p[1]+".0/24")
+		c.Peer, c.Name = "peer", "tunnel"
+		must(t, table.AddOutbound(c, nil))
+	}
+	for p, spi := range pairs {
+		wantMatch(t, &table, flow(p[0]+".9", p[1]+".9"), spi)
+	}
+	table.RemoveOutbound(0x1002)
+	f := flow("10.1.0.9", "10.4.0.9")
+	if got := table.Load().Match(&f); got == nil || !got.Reserved {
+		t.Errorf("the flow of the missing pair goes through %v", got)
+	}
+	wantMatch(t, &table, flow("10.1.0.9", "10.3.0.9"), 0x1001)
+}
+
+func selectors(prefixes ...string) (ss []Selector) {
+	for _, p := range prefixes {
+		ss = append(ss, Prefix(netip.MustParsePrefix(p)))
+	}
+	return ss
+}
+
 func TestMovePeer(t *testing.T) {
 	var table Table
 	c := child(0x1001, "10.0.0.0/24", "10.1.0.0/24")

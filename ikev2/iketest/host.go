@@ -180,8 +180,7 @@ func (h *Host) transmit(o ikev2.Transmit) {
 		h.answered = true
 	}
 	h.Sent = append(h.Sent, o)
-	from := netip.AddrPortFrom(h.net.public(o.Path.Local.Addr()), o.Path.Local.Port())
-	h.net.carry(Packet{From: from, To: o.Path.Remote, Encap: o.Path.Encap, Payload: o.Payload})
+	h.net.carry(Packet{From: h.net.outside(o.Path.Local), To: o.Path.Remote, Encap: o.Path.Encap, Payload: o.Payload})
 }
 
 // Has counts the events of a kind.
@@ -220,7 +219,7 @@ func (n *Net) ESP(h *Host, child string, delay time.Duration) {
 		return
 	}
 	out := h.Out[spis[len(spis)-1]]
-	from := netip.AddrPortFrom(n.public(out.Path.Local.Addr()), out.Path.Local.Port())
+	from := n.outside(out.Path.Local)
 	heap.Push(&n.queue, arrival{Packet{From: from, To: out.Path.Remote, Number: n.count, esp: &out}, n.Now.Add(delay)})
 }
 

@@ -49,6 +49,8 @@ type Net struct {
 	NAT map[netip.Addr]netip.Addr
 	// Names are the addresses of gateways that have a name.
 	Names map[string]string
+	// masked are the addresses and ports of hosts behind one address, both ways.
+	masked map[netip.AddrPort]netip.AddrPort
 
 	// Faults are breaches of an engine's contract, and whatever its Audit found.
 	Faults []string
@@ -61,7 +63,8 @@ type Net struct {
 // New is an empty network at a fixed time.
 func New() *Net {
 	return &Net{Now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), hosts: map[netip.Addr]*Host{}, NAT: map[netip.Addr]netip.Addr{},
-		keys: map[ikev2.SAID][]ikev2.IKEKeys{}, bytes: sha256.New()}
+		masked: map[netip.AddrPort]netip.AddrPort{},
+		keys:   map[ikev2.SAID][]ikev2.IKEKeys{}, bytes: sha256.New()}
 }
 
 // Add puts an engine at an address. It is made to tell its keys, for the
@@ -137,13 +140,13 @@ func (n *Net) next() (at time.Time, h *Host, packet bool) {
 }
 
 func (n *Net) arrive(a arrival) {
-	h := n.hosts[n.private(a.To.Addr())]
+	to := n.inside(a.To)
+	h := n.hosts[to.Addr()]
 	if h == nil {
 		n.note("%v: nobody there", a.To)
 		return
 	}
-	local := netip.AddrPortFrom(n.private(a.To.Addr()), a.To.Port())
-	path := ikev2.Path{Local: local, Remote: a.From, Encap: a.Encap || a.esp != nil}
+	path := ikev2.Path{Local: to, Remote: a.From, Encap: a.Encap || a.esp != nil}
 	if a.esp != nil {
 		h.accept(a.esp, path)
 		return
@@ -183,6 +186,30 @@ func (n *Net) addrOf(h *Host) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// Masquerade shows the UDP ports of a private address as others of a public
+// one, as a NAT does with many hosts behind it.
+func (n *Net) Masquerade(private, public string, ike, natt uint16) {
+	from, to := netip.MustParseAddr(private), netip.MustParseAddr(public)
+	for port, shown := range map[uint16]uint16{500: ike, 4500: natt} {
+		in, out := netip.AddrPortFrom(from, port), netip.AddrPortFrom(to, shown)
+		n.masked[in], n.masked[out] = out, in
+	}
+}
+
+func (n *Net) outside(a netip.AddrPort) netip.AddrPort {
+	if shown, ok := n.masked[a]; ok {
+		return shown
+	}
+	return netip.AddrPortFrom(n.public(a.Addr()), a.Port())
+}
+
+func (n *Net) inside(a netip.AddrPort) netip.AddrPort {
+	if hidden, ok := n.masked[a]; ok {
+		return hidden
+	}
+	return netip.AddrPortFrom(n.private(a.Addr()), a.Port())
 }
 
 func (n *Net) public(a netip.Addr) netip.Addr {

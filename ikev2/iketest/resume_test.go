@@ -269,7 +269,7 @@ func ticketOf(t testing.TB, n *Net, h *Host) (opaque []byte) {
 		if err != nil {
 			continue
 		}
-		ps, _, _ := n.inside(m, o.Payload)
+		ps, _, _ := n.revealed(m, o.Payload)
 		if x := wire.FindNotify(ps, wire.NotifyTicketLTOpaque); x != nil {
 			opaque = x.Data[4:]
 		}

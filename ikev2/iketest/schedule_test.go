@@ -74,9 +74,10 @@ func newSchedule(seed uint64) *schedule {
 	s := &schedule{rng: newRand(seed)}
 	cfgA, cfgB := Configs()
 	WithChildren(&cfgA, &cfgB, []byte{1, 2, 3}[:1+s.rng.IntN(3)]...)
-	if s.rng.IntN(2) == 0 {
+	if seed%2 == 0 {
 		cfgA.Resume.Key, cfgB.Resume.Key = keyA, keyB
 	}
+	s.choose(&cfgA.Peers[0], &cfgB.Peers[0])
 	s.n = New()
 	s.n.NAT = natOfB
 	s.a, s.b = s.n.Add("A", AddrA, cfgA, 2*seed), s.n.Add("B", AddrB, cfgB, 2*seed+1)
@@ -93,7 +94,10 @@ func (s *schedule) run() {
 	// An SA that only one side has lasts until that side has looked for its
 	// peer: 30 s of silence, 80 s of tries.
 	want := len(s.a.cfg.Peers[0].Children)
-	s.n.Run(4 * time.Minute)
+	for range 4 {
+		s.packets()
+		s.n.Run(time.Minute)
+	}
 	if err := Agree(s.a, s.b); err != nil || len(s.a.In) != want {
 		s.fail("after peace: %d child SAs, want %d: %v", len(s.a.In), want, err)
 	}
@@ -105,6 +109,31 @@ func (s *schedule) run() {
 	s.part()
 	if len(s.n.Faults) > 0 {
 		s.fail("%s", strings.Join(s.n.Faults, "; "))
+	}
+}
+
+// choose draws what starts each child, where some side has to, and what becomes
+// of duplicates.
+func (s *schedule) choose(a, b *ikev2.Peer) {
+	modes := [][2]ikev2.StartMode{{ikev2.StartNow, ikev2.StartNow}, {ikev2.StartPeer, ikev2.StartTraffic}, {ikev2.StartTraffic, ikev2.StartPeer}, {ikev2.StartTraffic, ikev2.StartTraffic}}
+	for i := range a.Children {
+		m := modes[s.rng.IntN(len(modes))]
+		a.Children[i].Start, b.Children[i].Start = m[0], m[1]
+	}
+	a.Duplicates, b.Duplicates = ikev2.DuplicatePolicy(s.rng.IntN(3)), ikev2.DuplicatePolicy(s.rng.IntN(3))
+}
+
+// packets want through every child that starts with traffic, on both sides.
+func (s *schedule) packets() {
+	for _, h := range []*Host{s.a, s.b} {
+		p := h.cfg.Peers[0]
+		for _, c := range p.Children {
+			local, remote := c.Local[0], c.Remote[0]
+			local.End, remote.End = local.Start, remote.Start
+			if c.Start == ikev2.StartTraffic {
+				s.n.Command(h, ikev2.Acquire{Peer: p.Name, Child: c.Name, Local: local, Remote: remote})
+			}
+		}
 	}
 }
 
@@ -161,7 +190,9 @@ func (s *schedule) act() {
 	if s.rng.IntN(2) == 0 {
 		h = s.b
 	}
-	switch s.rng.IntN(14) {
+	switch s.rng.IntN(16) {
+	case 14, 15:
+		s.packets()
 	case 0:
 		s.n.Command(h, ikev2.Disconnect{Peer: h.cfg.Peers[0].Name})
 	case 1:

@@ -72,7 +72,7 @@ func (n *Net) contents(m *wire.Message, b []byte) string {
 	if _, ok := wire.Find[*wire.Encrypted](m.Payloads); !ok {
 		return names(m.Payloads)
 	}
-	ps, opened, err := n.inside(m, b)
+	ps, opened, err := n.revealed(m, b)
 	switch {
 	case !opened:
 		return "SK{?}"
@@ -82,8 +82,8 @@ func (n *Net) contents(m *wire.Message, b []byte) string {
 	return "SK{" + names(ps) + "}"
 }
 
-// inside are the payloads of a protected message, if its keys are known.
-func (n *Net) inside(m *wire.Message, b []byte) (ps []wire.Payload, opened bool, err error) {
+// revealed are the payloads of a protected message, if its keys are known.
+func (n *Net) revealed(m *wire.Message, b []byte) (ps []wire.Payload, opened bool, err error) {
 	sk, ok := wire.Find[*wire.Encrypted](m.Payloads)
 	if !ok {
 		return nil, false, nil
