@@ -31,6 +31,7 @@
 //	half_open_per_source = 64   # or "off"
 //	half_open_lifetime   = "30s"
 //	resumption_key_file  = "tickets.key" # made if it is not there; left out: good until a restart
+//	lease_file           = "leases.json" # left out: addresses of pools are given anew after a restart
 //
 //	[pool.NAME]               # virtual addresses for peers
 //	addresses = "10.9.0.0/24" # or "10.9.0.10-10.9.0.99"
@@ -53,7 +54,7 @@
 //	keepalive = "20s"         # or "off"
 //	retransmit       = "1s"   # then 2s, 4s, ... up to
 //	retransmit_max   = "4s"
-//	retransmit_tries = 21
+//	retransmit_tries = 21     # 79s in all
 //	initial_tries    = 9      # of the first request
 //	reconnect        = "1s"   # then 2s, 4s, ... up to
 //	reconnect_max    = "1m"
@@ -64,7 +65,7 @@
 //	redirect      = false
 //	resumption    = true
 //	post_quantum  = "prefer"  # or "require", "off"
-//	post_quantum_methods = ["mlkem768"]
+//	post_quantum_methods = ["mlkem768", "mlkem1024"] # or in the proposals: x25519-ke1_mlkem768
 //	ppk_id        = "branch"  # left out: no post-quantum pre-shared key
 //	ppk           = "..."     # or ppk_file, ppk_env, or ppk_base64
 //	ppk_required  = false

@@ -73,6 +73,7 @@ func (n native) gatewaySettings(g *Gateway) settings {
 		"half_open_per_source": numberOr(n, &g.HalfOpenPerSource, parseLimit, limitWords),
 		"half_open_lifetime":   text(n, &g.HalfOpenLifetime, parseDuration),
 		"resumption_key_file":  text(n, &g.ResumptionKeyFile, parseFileName),
+		"lease_file":           text(n, &g.LeaseFile, parseFileName),
 	}
 }
 

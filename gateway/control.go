@@ -29,9 +29,15 @@ type control struct {
 	loops     loops
 	dialing   map[string]bool              // peers whose address is being looked for
 	strangers map[ikev2.EventKind]*limiter // of log records
-	timer     *time.Timer
-	deadline  <-chan time.Time // when stopping: the end of waiting for peers
-	scratch   []byte
+	// assigned is what peers assign to us, ownAddrs the device's addresses by the
+	// peer that assigned them last, routes the prefixes that lead into it.
+	assigned      map[string]ikev2.AssignAddresses
+	ownAddrs      map[string][]netip.Addr
+	routes        []netip.Prefix
+	leasesChanged bool // since the lease file was written
+	timer         *time.Timer
+	deadline      <-chan time.Time // when stopping: the end of waiting for peers
+	scratch       []byte
 }
 
 // noticesLen bounds what the data path has to say and control has not heard.
@@ -43,7 +49,7 @@ const trafficInterval = 5 * time.Second
 
 func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
 	c := &control{
-		g: g, engine: e, keylog: k, children: map[uint32]*child{}, peers: map[string]*peerStatus{},
+		g: g, engine: e, keylog: k, children: map[uint32]*child{}, assigned: map[string]ikev2.AssignAddresses{}, ownAddrs: map[string][]netip.Addr{}, peers: map[string]*peerStatus{},
 		notices: make(chan notice, noticesLen), loops: loops{ended: make(chan error, 1)},
 		dialing: map[string]bool{}, strangers: map[ikev2.EventKind]*limiter{}, timer: time.NewTimer(time.Hour),
 	}
@@ -75,6 +81,7 @@ func (c *control) run(ctx context.Context) (broken error) {
 			c.engine.HandleTimeout(now)
 		case <-traffic.C:
 			c.reportTraffic()
+			c.saveLeases()
 		case n := <-c.notices:
 			c.notice(ctx, n)
 		case ask := <-c.g.asks:
@@ -185,6 +192,10 @@ func (c *control) drain(ctx context.Context) {
 			c.move(o)
 		case ikev2.Redial:
 			c.redial(ctx, o)
+		case ikev2.AssignAddresses:
+			c.assign(o)
+		case ikev2.RemoveAddresses:
+			c.unassign(o.Peer)
 		case ikev2.IKEKeys:
 			c.keylog.ike(o)
 		case ikev2.Event:

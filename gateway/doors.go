@@ -37,6 +37,9 @@ func (d *Doors) open(cfg *config.Config) (err error) {
 	}
 	name := d.Device.Name()
 	d.AddRoute = func(p netip.Prefix, opts tun.RouteOptions) error { return tun.AddRoute(name, p, opts) }
+	d.ChangeRoute = func(p netip.Prefix, opts tun.RouteOptions) error { return tun.ChangeRoute(name, p, opts) }
+	d.AddAddr = func(a netip.Addr) error { return tun.AddAddr(name, a) }
+	d.DelAddr = func(a netip.Addr) error { return tun.DelAddr(name, a) }
 	d.DelRoute = func(p netip.Prefix) error { return tun.DelRoute(name, p) }
 	return tun.SetUp(name, mtu)
 }

@@ -59,8 +59,12 @@ type Doors struct {
 	// Resolve turns a host name into addresses.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	// AddRoute and DelRoute lead a prefix into the device.
-	AddRoute func(prefix netip.Prefix, opts tun.RouteOptions) error
-	DelRoute func(prefix netip.Prefix) error
+	// ChangeRoute gives a route of AddRoute other options.
+	AddRoute    func(prefix netip.Prefix, opts tun.RouteOptions) error
+	ChangeRoute func(prefix netip.Prefix, opts tun.RouteOptions) error
+	DelRoute    func(prefix netip.Prefix) error
+	// AddAddr and DelAddr are for addresses of the device itself.
+	AddAddr, DelAddr func(netip.Addr) error
 }
 
 // Gateway is one running configuration.
@@ -136,13 +140,16 @@ func (g *Gateway) Run(ctx context.Context) error {
 	routes := g.addRoutes()
 
 	ctx, cancel := context.WithCancel(ctx)
-	engine := engineConfig(g.cfg, g.opts.KeyLog != "")
-	engine.Resume.Key = tickets
-	c := newControl(g, ikev2.New(engine, random), keylog)
+	ike := engineConfig(g.cfg, g.opts.KeyLog != "")
+	ike.Resume.Key = tickets
+	ike.Leases = g.loadLeases()
+	c := newControl(g, ikev2.New(ike, random), keylog)
+	c.routes = routes
 	c.reserve(g.cfg)
 	g.startDataPath(c)
 	err = c.run(ctx)
 	cancel()
+	c.saveLeases()
 	g.delRoutes(routes)
 	g.closeDoors()
 	c.loops.Wait()
@@ -219,9 +226,8 @@ func (g *Gateway) closeDoors() {
 func (g *Gateway) addRoutes() (added []netip.Prefix) {
 	for _, p := range g.cfg.Peers {
 		for _, t := range p.Tunnels {
-			opts := tun.RouteOptions{Source: sourceAddr(t.Local)}
-			for _, s := range t.Remote {
-				prefix := sad.Selector(s).Cover()
+			for _, prefix := range routePrefixes(g.cfg, &p, &t) {
+				opts := tun.RouteOptions{Source: sourceAddr(t.Local, prefix)}
 				if slices.Contains(added, prefix) {
 					continue
 				}
@@ -258,10 +264,10 @@ func (g *Gateway) delRoutes(added []netip.Prefix) {
 }
 
 // sourceAddr is an address of this host inside the local selectors, which its
-// own traffic into the tunnel has to carry.
-func sourceAddr(local []wire.Selector) netip.Addr {
+// own traffic to a prefix behind the tunnel has to carry.
+func sourceAddr(local []wire.Selector, to netip.Prefix) netip.Addr {
 	for _, s := range local {
-		if a, ok := tun.HostAddr(sad.Selector(s).Cover()); ok {
+		if a, ok := tun.HostAddr(sad.Selector(s).Cover()); ok && a.Is4() == to.Addr().Is4() {
 			return a
 		}
 	}

@@ -34,6 +34,9 @@ func (c *control) happened(ctx context.Context, e ikev2.Event) {
 	if p := c.peers[e.Peer]; p != nil {
 		p.note(e, text)
 	}
+	if e.Kind == ikev2.EventLeased {
+		c.leasesChanged = true
+	}
 	if e.Kind == ikev2.EventRetrying {
 		c.lookAgain(ctx, e.Peer)
 	}

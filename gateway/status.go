@@ -15,6 +15,7 @@ type Status struct {
 	Config  string            `json:"config"`
 	Device  DeviceStatus      `json:"device"`
 	Peers   []PeerStatus      `json:"peers"`
+	Leases  []LeaseStatus     `json:"leases"`
 	Drops   map[string]uint64 `json:"drops"` // by name; what is zero is there too
 }
 
@@ -46,7 +47,18 @@ type PeerStatus struct {
 	PostQuantum   bool           `json:"post_quantum"`
 	Attempt       int            `json:"attempt,omitempty"`
 	Problem       string         `json:"problem,omitempty"`
-	Children      []ChildStatus  `json:"children"`
+	// Assigned is what the peer assigned to us, and says of its network.
+	Assigned *AssignedStatus `json:"assigned,omitempty"`
+	Children []ChildStatus   `json:"children"`
+}
+
+// AssignedStatus are our addresses at a peer, and what the peer says of the
+// networks behind it. Nothing is done with name servers and domains.
+type AssignedStatus struct {
+	Addresses []netip.Prefix `json:"addresses"`
+	DNS       []netip.Addr   `json:"dns,omitempty"`
+	Domains   []string       `json:"domains,omitempty"`
+	Subnets   []netip.Prefix `json:"subnets,omitempty"`
 }
 
 // ChildStatus is one child SA. Packets and bytes are inner packets that went
@@ -75,10 +87,11 @@ func (g *Gateway) Status() (Status, bool) {
 		Offload: g.doors.Device.Offload().String(), UDPOffload: g.doors.NATT.Offload(),
 	}}
 	ok := g.ask(func(c *control) {
-		s.Drops = c.drops()
+		s.Drops, s.Leases = c.drops(), c.leases()
 		children := c.childrenByPeer()
 		for _, p := range g.cfg.Peers {
 			peer := c.peers[p.Name].PeerStatus
+			peer.Assigned = c.assignedStatus(p.Name)
 			peer.Children = append([]ChildStatus{}, children[p.Name]...) // a list in JSON, empty or not
 			s.Peers = append(s.Peers, peer)
 		}

@@ -248,7 +248,8 @@ func (s *site) doors() *Doors {
 		Resolve: func(_ context.Context, name string) ([]netip.Addr, error) {
 			return nil, fmt.Errorf("nobody is called %s here", name)
 		},
-		AddRoute: s.routes.add, DelRoute: s.routes.del,
+		AddRoute: s.routes.add, ChangeRoute: s.routes.add, DelRoute: s.routes.del,
+		AddAddr: s.routes.addAddr, DelAddr: s.routes.delAddr,
 	}
 }
 
@@ -283,14 +284,51 @@ func (s *site) kill() {
 	s.w.cut(s.host, false)
 }
 
-// routes are those that lead into a device.
+// routes are those that lead into a device, and the addresses that it has.
 type routes struct {
 	sync.Mutex
-	set map[netip.Prefix]bool
+	set     map[netip.Prefix]bool
+	sources map[netip.Prefix]netip.Addr
+	addrs   []netip.Addr
 }
 
-func (r *routes) add(p netip.Prefix, _ tun.RouteOptions) error { r.put(p, true); return nil }
-func (r *routes) del(p netip.Prefix) error                     { r.put(p, false); return nil }
+func (r *routes) add(p netip.Prefix, opts tun.RouteOptions) error {
+	r.put(p, true)
+	r.Lock()
+	defer r.Unlock()
+	if r.sources == nil {
+		r.sources = map[netip.Prefix]netip.Addr{}
+	}
+	r.sources[p] = opts.Source
+	return nil
+}
+func (r *routes) del(p netip.Prefix) error { r.put(p, false); return nil }
+
+func (r *routes) addAddr(a netip.Addr) error {
+	r.Lock()
+	defer r.Unlock()
+	r.addrs = append(r.addrs, a)
+	return nil
+}
+
+func (r *routes) delAddr(a netip.Addr) error {
+	r.Lock()
+	defer r.Unlock()
+	for p, source := range r.sources {
+		if r.set[p] && source == a {
+			return fmt.Errorf("the route to %v would go with %v", p, a)
+		}
+	}
+	r.addrs = slices.DeleteFunc(r.addrs, func(x netip.Addr) bool { return x == a })
+	return nil
+}
+
+// device is what the addresses are, and the source of the route to prefix.
+func (r *routes) device(prefix string) (addrs []netip.Addr, source netip.Addr) {
+	r.Lock()
+	defer r.Unlock()
+	return slices.Clone(r.addrs), r.sources[netip.MustParsePrefix(prefix)]
+}
 
 func (r *routes) put(p netip.Prefix, there bool) {
 	r.Lock()

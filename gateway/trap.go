@@ -24,6 +24,9 @@ func (c *control) reserve(cfg *config.Config) {
 		p := &cfg.Peers[i]
 		for j := range p.Tunnels {
 			t := &p.Tunnels[j]
+			if len(t.Remote) == 0 {
+				continue // what is for leased addresses alone has nothing to hold yet
+			}
 			r, err := c.g.table.Reserve(policy(p, t), t.Start == ikev2.StartTraffic)
 			if err != nil {
 				c.g.log.Error(fmt.Sprintf("peer %s, tunnel %s: %v", p.Name, t.Name, err), "event", "reserve_failed", "peer", p.Name, "tunnel", t.Name)
@@ -40,8 +43,14 @@ func (c *control) reserve(cfg *config.Config) {
 // policy is a tunnel as the SA table knows it. A network inside another of the
 // same tunnel is part of that one's SA.
 func policy(p *config.Peer, t *config.Tunnel) *sad.Child {
-	return &sad.Child{Peer: p.Name, Name: t.Name, Local: sadSelectors(outermost(t.Local)), Remote: sadSelectors(outermost(t.Remote))}
+	local := slices.Clip(t.Local)
+	if t.LocalDynamic {
+		local = append(local, anywhere...) // our address is not known yet
+	}
+	return &sad.Child{Peer: p.Name, Name: t.Name, Local: sadSelectors(outermost(local)), Remote: sadSelectors(outermost(t.Remote))}
 }
+
+var anywhere = []wire.Selector{wire.SelectorFromPrefix(netip.MustParsePrefix("0.0.0.0/0")), wire.SelectorFromPrefix(netip.MustParsePrefix("::/0"))}
 
 func outermost(ss []wire.Selector) []wire.Selector {
 	return slices.DeleteFunc(slices.Clone(ss), func(s wire.Selector) bool {

@@ -99,7 +99,9 @@ func (sa *ikeSA) wantedTS(cfg *Child) []wire.Selector {
 func withHosts(ss []wire.Selector, hosts ...netip.Addr) []wire.Selector {
 	ss = slices.Clip(ss)
 	for _, a := range hosts {
-		ss = append(ss, wire.SelectorFromPrefix(hostPrefix(a)))
+		if a.IsValid() {
+			ss = append(ss, wire.SelectorFromPrefix(hostPrefix(a)))
+		}
 	}
 	return ss
 }

@@ -67,21 +67,25 @@ func (p *peer) acquire(a Acquire) error {
 	if i < 0 {
 		return fmt.Errorf("peer %q has no child named %q", p.Name, a.Child)
 	}
-	w := &wish{cfg: &p.Children[i], packet: &packet{a.Local, a.Remote}, once: true}
+	wants := &packet{a.Local, a.Remote}
+	w := &wish{cfg: &p.Children[i], packet: wants, once: true}
 	sa := p.up
 	if sa == nil {
 		sa = &ikeSA{e: p.e, peer: p, path: p.path} // the one that there will be
 	}
-	if _, _, ok := w.packet.within(w.scope(sa)); !ok {
+	if _, _, ok := wants.within(w.scope(sa)); !ok {
 		return fmt.Errorf("child %q of peer %q does not cover %v to %v", a.Child, a.Peer, a.Local, a.Remote)
 	}
-	if w.cfg.SinglePair {
+	if w.cfg.LocalDynamic && sa.lacksAddress() {
+		w.packet = nil // it cannot have the address that we shall have
+	}
+	if w.cfg.SinglePair && w.packet != nil {
 		w = w.pairs(sa)[0]
 	}
 	switch {
 	case p.up == nil:
 		p.remember(w)
-	case !slices.ContainsFunc(p.up.children, func(c *childSA) bool { return c.live() && w.packet.carriedBy(c) }):
+	case !slices.ContainsFunc(p.up.children, func(c *childSA) bool { return c.live() && wants.carriedBy(c) }):
 		p.up.want(w)
 		p.up.bringUpChildren()
 	}

@@ -41,6 +41,7 @@ type StrongSwanConfig struct {
 	CharonExtra     string // lines for the charon section of strongswan.conf
 	ConnectionExtra string // lines for the connection
 	SecretsExtra    string // sections for secrets
+	Sections        string // further sections, such as pools
 }
 
 // StrongSwanChild is one child SA of the connection.
@@ -305,4 +306,5 @@ secrets {
   }
 {{.SecretsExtra}}
 }
+{{.Sections}}
 `))

@@ -547,3 +547,65 @@ func BenchmarkKernelTCP(b *testing.B) {
 		}
 	}
 }
+
+// An address of the device comes and goes, and takes no route with it, not even
+// with the last one.
+func TestKernelAddresses(t *testing.T) {
+	n := newNamespace(t)
+	n.do(func() error {
+		dev, err := tun.Open("culvert0", 1400)
+		if err != nil {
+			return err
+		}
+		defer dev.Close()
+		if err := tun.SetUp("culvert0", 1400); err != nil {
+			return err
+		}
+		far, far6 := netip.MustParsePrefix("10.105.0.0/16"), netip.MustParsePrefix("fd00:105::/32")
+		own, own6 := netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("fd00:9::1")
+		for _, p := range []netip.Prefix{far, far6} {
+			if err := tun.AddRoute("culvert0", p, tun.RouteOptions{}); err != nil {
+				return err
+			}
+		}
+		for _, a := range []netip.Addr{own, own6, own} { // the second time it is there
+			if err := tun.AddAddr("culvert0", a); err != nil {
+				return err
+			}
+		}
+		if err := errors.Join(tun.ChangeRoute("culvert0", far, tun.RouteOptions{Source: own}), tun.ChangeRoute("culvert0", far6, tun.RouteOptions{Source: own6})); err != nil {
+			return err
+		}
+		for to, source := range map[string]netip.Addr{"10.105.7.7": own, "fd00:105::7": own6} {
+			routes, err := netlink.RouteGet(net.ParseIP(to))
+			if err != nil || len(routes) != 1 || !routes[0].Src.Equal(source.AsSlice()) {
+				t.Errorf("route to %s: %v, %v, want source %v", to, routes, err, source)
+			}
+		}
+		if err := tun.AddAddr("culvert0", netip.MustParseAddr("127.0.0.1")); !errors.Is(err, tun.ErrAddrExists) || !strings.Contains(err.Error(), "on lo") {
+			t.Errorf("an address of another interface: %v", err)
+		}
+		if err := errors.Join(tun.ChangeRoute("culvert0", far, tun.RouteOptions{}), tun.ChangeRoute("culvert0", far6, tun.RouteOptions{})); err != nil {
+			return err
+		}
+		for _, a := range []netip.Addr{own, own6, own} {
+			if err := tun.DelAddr("culvert0", a); err != nil {
+				return err
+			}
+		}
+		link, err := netlink.LinkByName("culvert0")
+		if err != nil {
+			return err
+		}
+		for _, p := range []netip.Prefix{far, far6} {
+			if err := tun.AddRoute("culvert0", p, tun.RouteOptions{}); !errors.Is(err, tun.ErrRouteExists) {
+				t.Errorf("the route to %v went with the address: %v", p, err)
+			}
+		}
+		left, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+		if len(left) > 0 {
+			t.Errorf("left over: %v", left)
+		}
+		return errors.Join(err, tun.DelAddr("culvert9", own))
+	})
+}

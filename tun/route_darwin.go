@@ -72,6 +72,15 @@ func AddRoute(device string, prefix netip.Prefix, opts RouteOptions) error {
 	return nil
 }
 
+// ChangeRoute gives a route that AddRoute made other options, with no moment in
+// which there is none.
+func ChangeRoute(device string, prefix netip.Prefix, opts RouteOptions) error {
+	if err := changeRoute(rtChange, device, prefix, opts.Source); err != nil {
+		return fmt.Errorf("change route to %s through %s: %w", prefix, device, err)
+	}
+	return nil
+}
+
 // DelRoute removes the route to prefix through the device. That there is none
 // (any more), or no such device, is no error.
 func DelRoute(device string, prefix netip.Prefix) error {

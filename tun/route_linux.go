@@ -64,6 +64,23 @@ func AddRoute(device string, prefix netip.Prefix, opts RouteOptions) error {
 	return nil
 }
 
+// ChangeRoute gives a route that AddRoute made other options, with no moment in
+// which there is none.
+func ChangeRoute(device string, prefix netip.Prefix, opts RouteOptions) error {
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		return fmt.Errorf("change route to %s: find %s: %w", prefix, device, err)
+	}
+	route, err := linuxRoute(link.Attrs().Index, prefix, opts)
+	if err != nil {
+		return err
+	}
+	if err := netlink.RouteReplace(route); err != nil {
+		return fmt.Errorf("change route to %s through %s: %w", prefix, device, err)
+	}
+	return nil
+}
+
 func linuxRoute(index int, prefix netip.Prefix, opts RouteOptions) (*netlink.Route, error) {
 	if !prefix.IsValid() {
 		return nil, fmt.Errorf("route to %s: not a prefix", prefix)

@@ -20,6 +20,7 @@ const (
 
 	rtAdd    = 1
 	rtDelete = 2
+	rtChange = 3
 
 	rtfUp, rtfStatic = 0x1, 0x800
 

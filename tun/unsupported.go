@@ -21,3 +21,12 @@ func AddRoute(device string, prefix netip.Prefix, opts RouteOptions) error { ret
 
 // DelRoute is not supported here.
 func DelRoute(device string, prefix netip.Prefix) error { return ErrUnsupported }
+
+// ChangeRoute is not supported here.
+func ChangeRoute(device string, prefix netip.Prefix, opts RouteOptions) error { return ErrUnsupported }
+
+// AddAddr is not supported here.
+func AddAddr(device string, a netip.Addr) error { return ErrUnsupported }
+
+// DelAddr is not supported here.
+func DelAddr(device string, a netip.Addr) error { return ErrUnsupported }

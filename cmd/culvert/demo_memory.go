@@ -106,8 +106,11 @@ func memoryDoors(host *nattest.Host, lan netip.Addr) (*gateway.Doors, *netstack.
 		Resolve: func(_ context.Context, name string) ([]netip.Addr, error) {
 			return nil, &net.DNSError{Err: "no names in memory", Name: name, IsNotFound: true}
 		},
-		AddRoute: func(netip.Prefix, tun.RouteOptions) error { return nil },
-		DelRoute: func(netip.Prefix) error { return nil },
+		AddRoute:    func(netip.Prefix, tun.RouteOptions) error { return nil },
+		DelRoute:    func(netip.Prefix) error { return nil },
+		AddAddr:     func(netip.Addr) error { return nil },
+		DelAddr:     func(netip.Addr) error { return nil },
+		ChangeRoute: func(netip.Prefix, tun.RouteOptions) error { return nil },
 	}, stack, nil
 }
 

@@ -58,7 +58,24 @@ func printStatus(w io.Writer, s gateway.Status, now time.Time) {
 	for _, p := range s.Peers {
 		printPeer(w, p, now)
 	}
+	printLeases(w, s.Leases)
 	printDrops(w, s.Drops)
+}
+
+func printLeases(w io.Writer, leases []gateway.LeaseStatus) {
+	if len(leases) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nleases")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, l := range leases {
+		state := "kept for its return"
+		if l.InUse {
+			state = "in use"
+		}
+		fmt.Fprintf(t, "  %v\t%s\t%s\t%s\n", l.Address, l.Pool, l.RemoteID, state)
+	}
+	_ = t.Flush()
 }
 
 func printPeer(w io.Writer, p gateway.PeerStatus, now time.Time) {
@@ -83,6 +100,18 @@ func printPeer(w io.Writer, p gateway.PeerStatus, now time.Time) {
 		field("post-quantum", "%s", yesNo(p.PostQuantum))
 		field("NAT", "%s", p.NAT)
 	}
+	if a := p.Assigned; a != nil {
+		field("our addresses", "%s", join(a.Addresses))
+		if len(a.DNS) > 0 {
+			field("name servers", "%s (not set on this host)", join(a.DNS))
+		}
+		if len(a.Domains) > 0 {
+			field("domains", "%s", strings.Join(a.Domains, ", "))
+		}
+		if len(a.Subnets) > 0 {
+			field("its networks", "%s", join(a.Subnets))
+		}
+	}
 	if p.Problem != "" {
 		field("problem", "%s", p.Problem)
 	}
@@ -93,6 +122,14 @@ func printPeer(w io.Writer, p gateway.PeerStatus, now time.Time) {
 		field("", "out %d packets, %s, last %s", c.PacketsOut, bytesText(c.BytesOut), last(now, c.LastOut))
 	}
 	_ = t.Flush()
+}
+
+func join[T fmt.Stringer](list []T) string {
+	words := make([]string, len(list))
+	for i, x := range list {
+		words[i] = x.String()
+	}
+	return strings.Join(words, ", ")
 }
 
 func yesNo(b bool) string {

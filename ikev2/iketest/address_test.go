@@ -330,6 +330,24 @@ func TestNoPools(t *testing.T) {
 	faultless(t, n)
 }
 
+// A packet wants the network behind the server before the client has an address,
+// so that it cannot carry that.
+func TestPacketWantsAddress(t *testing.T) {
+	n, a, clients := office(nil, "foo")
+	foo := clients[0]
+	foo.cfg.Peers[0].Children[0].Start = ikev2.StartTraffic
+	n.Restart(foo, 4)
+	one := func(s string) wire.Selector { return prefix(s)[0] }
+	n.Command(foo, ikev2.Acquire{Peer: "office", Child: "net", Local: one("192.0.2.10/32"), Remote: one("10.103.0.10/32")})
+	n.Command(foo, ikev2.Connect{Peer: "office", Once: true, Path: ikev2.Path{Local: netip.AddrPortFrom(addr("192.0.2.10"), 500), Remote: ToA.Remote}})
+	n.Run(10 * time.Second)
+	foo.wants(t, "10.9.0.1/32", "fd00:9::1/128")
+	if err := Agree(a, foo); err != nil || len(a.In) != 1 {
+		t.Errorf("%d child SAs: %v", len(a.In), err)
+	}
+	faultless(t, n)
+}
+
 // "dynamic" without configuration payload is the end of the IKE SA.
 func TestDynamicWithoutPools(t *testing.T) {
 	cfgA, cfgB := Configs()
