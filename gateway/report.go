@@ -266,6 +266,7 @@ var reasonTexts = [...]string{
 	ikev2.ReasonTicket:           "its ticket is not one of ours, or no longer good",
 	ikev2.ReasonRedirects:        "the peer sends us on too often",
 	ikev2.ReasonDuplicate:        "the peer is connected already, and that connection stays",
+	ikev2.ReasonReconfigured:     "the configuration has changed",
 	ikev2.ReasonPoolExhausted:    "no address is left for it in its pools",
 	ikev2.ReasonAddressNotAsked:  "its tunnel is for an address that we assign, and it asks for none",
 	ikev2.ReasonNoAddress:        "it assigned us no address that we can use",

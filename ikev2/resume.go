@@ -335,7 +335,7 @@ func (e *Engine) answerResume(m *wire.Message, d Datagram, key initKey) error {
 func (p *peer) takeTicket() *ticket {
 	t := p.ticket
 	p.ticket = nil
-	if t == nil || !p.e.now.Before(t.expires) {
+	if t == nil || !p.e.now.Before(t.expires) || p.Resumption == ModeOff {
 		return nil
 	}
 	return t
@@ -345,7 +345,7 @@ func (p *peer) takeTicket() *ticket {
 // other, to the next attempt: it dies with an SA that was deleted (RFC 5723
 // section 6.2).
 func (sa *ikeSA) leaveTicket(reason Reason) {
-	if sa.ticket != nil && sa.peer.up == sa && sa.peer.wanted && (reason == ReasonDead || reason == ReasonRestarted) {
+	if sa.ticket != nil && sa.peer.up == sa && sa.peer.attempt == nil && sa.peer.wanted && (reason == ReasonDead || reason == ReasonRestarted) {
 		sa.peer.ticket = sa.ticket
 	}
 	sa.ticket = nil
