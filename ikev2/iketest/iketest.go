@@ -51,6 +51,8 @@ type Net struct {
 	NAT map[netip.Addr]netip.Addr
 	// Names are the addresses of gateways that have a name.
 	Names map[string]string
+	// Broken loses everything.
+	Broken bool
 	// masked are the addresses and ports of hosts behind one address, both ways.
 	masked map[netip.AddrPort]netip.AddrPort
 
@@ -161,9 +163,9 @@ func (n *Net) arrive(a arrival) {
 		n.note("%v: nobody there", a.To)
 		return
 	}
-	path := ikev2.Path{Local: to, Remote: a.From, Encap: a.Encap || a.esp != nil}
+	path := ikev2.Path{Local: to, Remote: a.From, Encap: a.Encap}
 	if a.esp != nil {
-		h.accept(a.esp, path)
+		h.accept(a.Packet, path)
 		return
 	}
 	h.Engine.HandleDatagram(n.Now, ikev2.Datagram{Path: path, Payload: a.Payload})
@@ -187,6 +189,9 @@ func (n *Net) carry(p Packet) {
 	delays := []time.Duration{10 * time.Millisecond}
 	if n.Link != nil {
 		delays = n.Link(p)
+	}
+	if n.Broken {
+		delays = nil
 	}
 	n.note("%v%s", carried{n, p}, fate(delays))
 	for _, d := range delays {
