@@ -38,6 +38,8 @@ type control struct {
 	timer         *time.Timer
 	deadline      <-chan time.Time // when stopping: the end of waiting for peers
 	scratch       []byte
+	roaming       roaming
+	wake          broadcast // of those who wait for a way to a peer
 }
 
 // noticesLen bounds what the data path has to say and control has not heard.
@@ -51,7 +53,7 @@ func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
 	c := &control{
 		g: g, engine: e, keylog: k, children: map[uint32]*child{}, assigned: map[string]ikev2.AssignAddresses{}, ownAddrs: map[string][]netip.Addr{}, peers: map[string]*peerStatus{},
 		notices: make(chan notice, noticesLen), loops: loops{ended: make(chan error, 1)},
-		dialing: map[string]bool{}, strangers: map[ikev2.EventKind]*limiter{}, timer: time.NewTimer(time.Hour),
+		dialing: map[string]bool{}, strangers: map[ikev2.EventKind]*limiter{}, timer: time.NewTimer(time.Hour), roaming: newRoaming(),
 	}
 	for i := range g.cfg.Peers {
 		c.peers[g.cfg.Peers[i].Name] = newPeerStatus(&g.cfg.Peers[i])
@@ -70,7 +72,9 @@ func (c *control) run(ctx context.Context) (broken error) {
 	}
 	traffic := time.NewTicker(trafficInterval)
 	defer traffic.Stop()
-	stop := ctx.Done()
+	clock := time.NewTicker(clockInterval)
+	defer clock.Stop()
+	stop, changed := ctx.Done(), c.g.doors.changed()
 	for c.deadline == nil || !c.engine.Idle() {
 		c.arm()
 		select {
@@ -82,6 +86,12 @@ func (c *control) run(ctx context.Context) (broken error) {
 		case <-traffic.C:
 			c.reportTraffic()
 			c.saveLeases()
+		case <-clock.C:
+			c.compareClocks()
+		case <-changed:
+			c.networkChanged()
+		case <-c.roaming.due:
+			c.lookAround(ctx)
 		case n := <-c.notices:
 			c.notice(ctx, n)
 		case ask := <-c.g.asks:
@@ -118,7 +128,23 @@ func (c *control) notice(ctx context.Context, n notice) {
 	case noticeExhausted:
 		c.g.log.Error(fmt.Sprintf("child SA %08x has used all its sequence numbers and carries nothing until it is replaced", n.InboundSPI), "event", "sequence_exhausted")
 		c.command(ikev2.Rekey{SPI: n.InboundSPI})
+	case noticeUnknownSPI:
+		c.command(ikev2.UnknownSPI{SPI: n.InboundSPI, Path: ikev2.Path(n.Path)})
 	}
+}
+
+// Drain has the gateway take no new peers until it ends, and sends those that it
+// can to another gateway: an address or a host name, empty for none. When it ends
+// it leaves those that hold a ticket to resume with its successor. The error
+// says what is wrong with to, or that the gateway does not run.
+func (g *Gateway) Drain(to string) error {
+	err := errors.New("the gateway is not running")
+	g.ask(func(c *control) {
+		if err = c.engine.Command(time.Now(), ikev2.Drain{To: to}); err == nil {
+			c.g.log.Info("draining: no new peers are taken", "event", "draining", "to", to)
+		}
+	})
+	return err
 }
 
 // arm sets the timer to the engine's deadline.
@@ -174,6 +200,8 @@ func (c *control) drain(ctx context.Context) {
 			c.removeOutbound(o.InboundSPI)
 		case ikev2.MovePeer:
 			c.move(o)
+		case ikev2.Redial:
+			c.redial(ctx, o)
 		case ikev2.AssignAddresses:
 			c.assign(o)
 		case ikev2.RemoveAddresses:
@@ -229,6 +257,7 @@ func (c *control) dial(ctx context.Context, p *config.Peer) {
 	c.dialing[p.Name] = true
 	c.loops.Go(func() {
 		for ctx.Err() == nil {
+			changed := c.wake.wait()
 			path, err := c.g.findPath(ctx, p)
 			select {
 			case c.g.asks <- func(c *control) { c.found(p, path, err) }:
@@ -239,6 +268,7 @@ func (c *control) dial(ctx context.Context, p *config.Peer) {
 			}
 			select {
 			case <-time.After(dialRetry):
+			case <-changed:
 			case <-ctx.Done():
 			}
 		}
@@ -249,13 +279,41 @@ func (c *control) dial(ctx context.Context, p *config.Peer) {
 // stopping connects no more.
 func (c *control) found(p *config.Peer, path ikev2.Path, err error) {
 	if err != nil {
+		c.roaming.way(p.Name).gone = true
 		c.noPath(p, err)
 		return
 	}
 	delete(c.dialing, p.Name)
+	w := c.roaming.way(p.Name)
+	w.path = path
 	if c.deadline == nil {
 		c.command(ikev2.Connect{Peer: p.Name, Path: path, Once: !p.Initiate})
+		c.leadsAgain(p.Name, w)
 	}
+}
+
+// redial finds the way to where a peer sends us, once. Without one, the peer
+// stays where it is.
+func (c *control) redial(ctx context.Context, o ikev2.Redial) {
+	i := slices.IndexFunc(c.g.cfg.Peers, func(p config.Peer) bool { return p.Name == o.Peer })
+	if i < 0 {
+		return
+	}
+	p := c.g.cfg.Peers[i]
+	p.Remote = o.Host
+	c.loops.Go(func() {
+		path, err := c.g.findPath(ctx, &p)
+		found := func(c *control) { c.command(ikev2.Redirected{Peer: p.Name, Path: path}) }
+		if err != nil {
+			found = func(c *control) {
+				c.g.log.Warn(fmt.Sprintf("%s: no way to the gateway that it sends us to: %v", p.Name, err), "event", "no_path", "peer", p.Name)
+			}
+		}
+		select {
+		case c.g.asks <- found:
+		case <-ctx.Done():
+		}
+	})
 }
 
 // findPath resolves a peer's address, and our own for it: the configured one,

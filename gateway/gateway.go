@@ -56,6 +56,12 @@ type Doors struct {
 	// PathMTU is the largest packet in bytes that a path is known to take; nil
 	// knows nothing.
 	PathMTU func(local, remote netip.Addr) (int, error)
+	// Network tells of changes of this host's addresses and routes; nil tells
+	// of none.
+	Network Network
+	// Wall is the time of day, which goes on while the machine sleeps; nil is
+	// the system's.
+	Wall func() time.Time
 	// Resolve turns a host name into addresses.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	// AddRoute and DelRoute lead a prefix into the device.
@@ -113,8 +119,8 @@ func New(cfg *config.Config, opts Options) (*Gateway, error) {
 
 // Run carries traffic until ctx ends; then it tells the peers, takes down
 // routes and device, and returns nil. Any other return is a failure that no
-// retry mends: a socket or the device broke, or the key log cannot be written;
-// peers are told of that end too. Run may be called once, and leaves no
+// retry mends: a socket or the device broke, or a file of keys cannot be read or
+// written; peers are told of that end too. Run may be called once, and leaves no
 // goroutine behind.
 func (g *Gateway) Run(ctx context.Context) error {
 	close(g.running)
@@ -129,6 +135,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if random == nil {
 		random = rand.Reader
 	}
+	tickets, err := ticketKey(g.cfg, random)
+	if err != nil {
+		g.closeDoors()
+		return err
+	}
 	g.log.Info(fmt.Sprintf("device %s is up, MTU %d", g.doors.Device.Name(), g.doors.Device.MTU()),
 		"event", "device_up", "device", g.doors.Device.Name(), "mtu", g.doors.Device.MTU(),
 		"offload", g.doors.Device.Offload().String(), "udp_offload", g.doors.NATT.Offload())
@@ -136,6 +147,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 	ctx, cancel := context.WithCancel(ctx)
 	ike := engineConfig(g.cfg, g.opts.KeyLog != "")
+	ike.Resume.Key = tickets
 	ike.Leases = g.loadLeases()
 	c := newControl(g, ikev2.New(ike, random), keylog)
 	c.routes = routes
@@ -208,7 +220,11 @@ func (g *Gateway) deliver(p natt.Path, b []byte) {
 }
 
 func (g *Gateway) closeDoors() {
-	for _, c := range []io.Closer{g.doors.Device, g.doors.IKE, g.doors.NATT} {
+	closers := []io.Closer{g.doors.Device, g.doors.IKE, g.doors.NATT}
+	if g.doors.Network != nil {
+		closers = append(closers, g.doors.Network)
+	}
+	for _, c := range closers {
 		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			g.log.Warn("closing: "+err.Error(), "event", "close_failed")
 		}

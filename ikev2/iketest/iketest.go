@@ -49,6 +49,10 @@ type Net struct {
 	// NAT maps addresses that a private host sends from to public ones, one to
 	// one (RFC 4787's simplest kind); ports stay.
 	NAT map[netip.Addr]netip.Addr
+	// Names are the addresses of gateways that have a name.
+	Names map[string]string
+	// Broken loses everything.
+	Broken bool
 	// masked are the addresses and ports of hosts behind one address, both ways.
 	masked map[netip.AddrPort]netip.AddrPort
 
@@ -159,11 +163,12 @@ func (n *Net) arrive(a arrival) {
 		n.note("%v: nobody there", a.To)
 		return
 	}
+	path := ikev2.Path{Local: to, Remote: a.From, Encap: a.Encap}
 	if a.esp != nil {
-		h.accept(a.esp)
+		h.accept(a.Packet, path)
 		return
 	}
-	h.Engine.HandleDatagram(n.Now, ikev2.Datagram{Path: ikev2.Path{Local: to, Remote: a.From, Encap: a.Encap}, Payload: a.Payload})
+	h.Engine.HandleDatagram(n.Now, ikev2.Datagram{Path: path, Payload: a.Payload})
 	n.drain(h)
 }
 
@@ -185,10 +190,22 @@ func (n *Net) carry(p Packet) {
 	if n.Link != nil {
 		delays = n.Link(p)
 	}
+	if n.Broken {
+		delays = nil
+	}
 	n.note("%v%s", carried{n, p}, fate(delays))
 	for _, d := range delays {
 		heap.Push(&n.queue, arrival{p, n.Now.Add(d)})
 	}
+}
+
+func (n *Net) addrOf(h *Host) netip.Addr {
+	for a, x := range n.hosts {
+		if x == h {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
 // Masquerade shows the UDP ports of a private address as others of a public
