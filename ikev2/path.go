@@ -112,7 +112,7 @@ func (sa *ikeSA) announce() {
 	case sa.nat.Local:
 		sa.start(wire.ExchangeInformational, livenessTask{})
 	case sa.peer.wanted:
-		sa.peer.up = nil
+		sa.peer.up, sa.peer.stale = nil, false
 		sa.end(ReasonMoved)
 		sa.peer.reconnect()
 	}
