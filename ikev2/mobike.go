@@ -141,7 +141,9 @@ func (t *updateTask) response(sa *ikeSA, m *message) error {
 		return nil
 	case errorNotify(m.payloads) != nil:
 		sa.report(Event{Kind: EventRefusedByPeer, Reason: ReasonNotify, Notify: errorNotify(m.payloads).NotifyType})
-		sa.peer.reconnect()
+		if sa.peer.wanted {
+			sa.peer.renew()
+		}
 		return nil
 	}
 	sa.findNAT(m)
