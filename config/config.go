@@ -60,7 +60,7 @@ type Gateway struct {
 	// HalfOpenLifetime is how long a peer has for authenticating itself.
 	HalfOpenLifetime time.Duration
 	// ResumptionKeyFile holds the key that seals our tickets (RFC 5723), or will;
-	// "" is none: no tickets are given. Config.Path finds it.
+	// "" is none: tickets are good until a restart. Config.Path finds it.
 	ResumptionKeyFile string
 	// LeaseFile keeps, from one run to the next, which peer had which address of
 	// the pools; "" is none. Config.Path finds it.
