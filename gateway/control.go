@@ -141,7 +141,7 @@ func (c *control) notice(ctx context.Context, n notice) {
 // it leaves those that hold a ticket to resume with its successor. The error
 // says what is wrong with to, or that the gateway does not run.
 func (g *Gateway) Drain(to string) error {
-	err := errors.New("the gateway is not running")
+	err := ErrNotRunning
 	g.ask(func(c *control) {
 		if err = c.engine.Command(time.Now(), ikev2.Drain{To: to}); err == nil {
 			c.g.log.Info("draining: no new peers are taken", "event", "draining", "to", to)
@@ -271,6 +271,7 @@ func (c *control) dial(ctx context.Context, p *config.Peer) *search {
 	gateway := c.g.cfg.Gateway
 	c.loops.Go(func() {
 		for ctx.Err() == nil {
+			changed := c.wake.wait()
 			path, err := c.g.findPath(ctx, &gateway, p)
 			select {
 			case c.g.asks <- func(c *control) { c.found(s, path, err) }:
@@ -281,6 +282,7 @@ func (c *control) dial(ctx context.Context, p *config.Peer) *search {
 			}
 			select {
 			case <-time.After(dialRetry):
+			case <-changed:
 			case <-ctx.Done():
 			}
 		}
@@ -299,15 +301,21 @@ func (c *control) hangUp(peer string) {
 // found takes what dial found, a way or why there is none. A gateway that is
 // stopping connects no more.
 func (c *control) found(s *search, path ikev2.Path, err error) {
-	switch {
-	case c.dialing[s.peer.Name] != s:
-	case err != nil:
+	name := s.peer.Name
+	if c.dialing[name] != s {
+		return
+	}
+	w := c.roaming.way(name)
+	if err != nil {
+		w.gone = true
 		c.noPath(s.peer, err)
-	default:
-		c.hangUp(s.peer.Name)
-		if c.deadline == nil {
-			c.command(ikev2.Connect{Peer: s.peer.Name, Path: path, Once: !c.initiates(s.peer), Anew: s.anew})
-		}
+		return
+	}
+	c.hangUp(name)
+	w.path = path
+	if c.deadline == nil {
+		c.command(ikev2.Connect{Peer: name, Path: path, Once: !c.initiates(s.peer), Anew: s.anew})
+		c.leadsAgain(name, w)
 	}
 }
 
@@ -327,10 +335,10 @@ func (c *control) redial(ctx context.Context, o ikev2.Redial) {
 	if i < 0 {
 		return
 	}
-	p := c.g.cfg.Peers[i]
+	p, gateway := c.g.cfg.Peers[i], c.g.cfg.Gateway
 	p.Remote = o.Host
 	c.loops.Go(func() {
-		path, err := c.g.findPath(ctx, &p)
+		path, err := c.g.findPath(ctx, &gateway, &p)
 		found := func(c *control) { c.command(ikev2.Redirected{Peer: p.Name, Path: path}) }
 		if err != nil {
 			found = func(c *control) {

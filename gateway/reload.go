@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -94,8 +95,9 @@ func needsRestart(was, is *config.Config) error {
 		}
 		wrong.Diagnostics = append(wrong.Diagnostics, config.Diagnostic{Pos: at, Severity: config.SeverityError,
 			Message: fmt.Sprintf("%s cannot change while the gateway runs: it needs a restart", s.key),
-			Hint:    fmt.Sprintf("restart culvert, or put back what it was started with: %s", settingText(s.of(&was.Gateway)))})
+			Hint:    "restart culvert, or put back what it was started with: " + settingText(s.of(&was.Gateway))})
 	}
+	slices.SortStableFunc(wrong.Diagnostics, func(a, b config.Diagnostic) int { return cmp.Or(a.Line-b.Line, a.Column-b.Column) })
 	if len(wrong.Diagnostics) > 0 {
 		return wrong
 	}
@@ -103,12 +105,10 @@ func needsRestart(was, is *config.Config) error {
 }
 
 func settingText(v any) string {
-	switch text := fmt.Sprint(v); {
-	case reflect.ValueOf(v).IsZero() || text == "invalid IP":
-		return "nothing"
-	default:
-		return text
+	if reflect.ValueOf(v).IsZero() {
+		return "leave it out"
 	}
+	return fmt.Sprint(v)
 }
 
 func (c *control) reload(cfg *config.Config) (Reloaded, error) {
@@ -124,7 +124,7 @@ func (c *control) reload(cfg *config.Config) (Reloaded, error) {
 	c.reserve(cfg)
 	changes := c.engine.Reconfigure(time.Now(), engineConfig(cfg, c.g.opts.KeyLog != ""))
 	c.meet(changes)
-	c.redial(was, changes)
+	c.follow(was, changes)
 	c.drain(c.ctx)
 	c.part(changes)
 	c.trimRoutes(was)
@@ -160,9 +160,9 @@ func (c *control) meet(changes map[string]ikev2.Change) {
 	}
 }
 
-// redial connects to the peers that are to be connected and were not, or are
+// follow connects to the peers that are to be connected and were not, or are
 // elsewhere than they were, and leaves those that are not to be any more.
-func (c *control) redial(was *config.Config, changes map[string]ikev2.Change) {
+func (c *control) follow(was *config.Config, changes map[string]ikev2.Change) {
 	before := map[string]*config.Peer{}
 	for i := range was.Peers {
 		before[was.Peers[i].Name] = &was.Peers[i]
@@ -200,6 +200,7 @@ func (c *control) part(changes map[string]ikev2.Change) {
 			c.hangUp(name)
 			delete(c.peers, name)
 			delete(c.said, name)
+			delete(c.roaming.ways, name)
 			c.delAddrs(name, c.takeAddrs(name))
 		}
 	}
