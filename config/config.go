@@ -166,6 +166,24 @@ type Tunnel struct {
 	Where Places
 }
 
+// LocalNetworks and RemoteNetworks are the sides as a configuration has them,
+// "dynamic" among them.
+func (t *Tunnel) LocalNetworks() []string  { return networks(t.Local, t.LocalDynamic) }
+func (t *Tunnel) RemoteNetworks() []string { return networks(t.Remote, t.RemoteDynamic) }
+
+// OnTraffic: the first packet brings the tunnel up.
+func (t *Tunnel) OnTraffic() bool { return t.Start == ikev2.StartTraffic }
+
+func networks(s []wire.Selector, dynamic bool) (all []string) {
+	if dynamic {
+		all = append(all, dynamicNetwork)
+	}
+	for _, one := range s {
+		all = append(all, one.String())
+	}
+	return all
+}
+
 // Defaults of what a configuration leaves out. docs/configuration.md has them
 // beside strongSwan's.
 const (
