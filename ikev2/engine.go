@@ -50,7 +50,7 @@ type Engine struct {
 	// shut: Shutdown was said.
 	shut bool
 
-	replies budget // of unprotected messages
+	replies, repeats budget // of unprotected messages, of answers from the cache
 }
 
 // initKey finds the SA of a retransmitted IKE_SA_INIT request: by the whole
@@ -73,6 +73,7 @@ func New(cfg Config, rand io.Reader) *Engine {
 	}
 	e := &Engine{
 		cfg: cfg, rand: rand, limits: cfg.Limits.withDefaults(), halfOpen: crowd{by: map[netip.Addr]int{}},
+		replies: replyBudget, repeats: repeatBudget,
 		sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{},
 	}
 	e.leases.seed(e, cfg.Leases)
