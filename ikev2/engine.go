@@ -53,12 +53,9 @@ type Engine struct {
 	// spent are the tickets that have been used, and when they expire.
 	spent map[ticketSalt]time.Time
 
-<<<<<<< HEAD
-	replies, repeats budget // of unprotected messages, of answers from the cache
-=======
 	replies budget // of unprotected messages
+	repeats budget // of answers from the cache
 	hints   budget // that an SA is lost
->>>>>>> main
 }
 
 // initKey finds the SA of a retransmitted IKE_SA_INIT request: by the whole
@@ -81,10 +78,9 @@ func New(cfg Config, rand io.Reader) *Engine {
 	}
 	e := &Engine{
 		cfg: cfg, rand: rand, limits: cfg.Limits.withDefaults(), halfOpen: crowd{by: map[netip.Addr]int{}},
-		replies: replyBudget, repeats: repeatBudget,
 		sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{},
 		spent:   map[ticketSalt]time.Time{},
-		replies: budget{total: repliesPerSecond, each: repliesToSource}, hints: budget{total: hintsPerSecond, each: hintsOfSource},
+		replies: replyBudget, repeats: repeatBudget, hints: budget{total: hintsPerSecond, each: hintsOfSource},
 	}
 	e.leases.seed(e, cfg.Leases)
 	var peers []*peer

@@ -102,11 +102,10 @@ func (sa *ikeSA) countHalfOpen(to state) {
 // own, which a flood of strangers does not use up, and a large one: thousands of
 // peers may have one NAT in front of them.
 var (
-	replyBudget  = budget{total: 50000, toSource: 100}
-	repeatBudget = budget{total: 50000, toSource: 1000}
+	replyBudget  = budget{total: 50000, each: 100}
+	repeatBudget = budget{total: 50000, each: 1000}
 )
 
-<<<<<<< HEAD
 // answerAgain answers a request that has come again. Anybody who has seen it can
 // send it in another's name.
 func (sa *ikeSA) answerAgain(p Path) {
@@ -118,16 +117,10 @@ func (sa *ikeSA) answerAgain(p Path) {
 	sa.post(p, sa.answer)
 }
 
-// replyClear sends one unprotected payload back under the request's SPIs, but
-// no more bytes than came and not too often: the sender may be made up.
-func (e *Engine) replyClear(h wire.Header, d Datagram, payload wire.Payload) {
-	m := wire.Message{Header: h, Payloads: []wire.Payload{payload}}
-=======
 // replyClear sends unprotected payloads back under the request's SPIs, but no
 // more bytes than came and not too often: the sender may be made up.
 func (e *Engine) replyClear(h wire.Header, d Datagram, payloads ...wire.Payload) {
 	m := wire.Message{Header: h, Payloads: payloads}
->>>>>>> main
 	m.Major, m.Minor = 2, 0
 	reply := m.Append(nil)
 	if len(reply) > len(d.Payload) || !e.replies.take(e.now, sourceOf(d.Path.Remote)) {
@@ -137,15 +130,6 @@ func (e *Engine) replyClear(h wire.Header, d Datagram, payloads ...wire.Payload)
 	e.transmit(d.Path, reply)
 }
 
-<<<<<<< HEAD
-// budget allows a number of replies a second, in all and to one source. It
-// remembers the sources of one second.
-type budget struct {
-	total, toSource int
-	second          time.Time
-	used            int
-	by              map[netip.Addr]int
-=======
 // budget allows a number of things a second for messages that anybody can write,
 // in all and for one source. It remembers the sources of one second.
 type budget struct {
@@ -153,20 +137,13 @@ type budget struct {
 	second      time.Time
 	used        int
 	by          map[netip.Addr]int
->>>>>>> main
 }
 
 func (b *budget) take(now time.Time, source netip.Addr) bool {
 	if s := now.Truncate(time.Second); b.by == nil || !s.Equal(b.second) {
-<<<<<<< HEAD
 		b.second, b.used, b.by = s, 0, map[netip.Addr]int{}
 	}
-	if b.used >= b.total || b.by[source] >= b.toSource {
-=======
-		*b = budget{total: b.total, each: b.each, second: s, by: map[netip.Addr]int{}}
-	}
 	if b.used >= b.total || b.by[source] >= b.each {
->>>>>>> main
 		return false
 	}
 	b.used++
