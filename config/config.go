@@ -39,6 +39,7 @@ const (
 	FormatTOML     Format = "toml"
 	FormatVyOSTree Format = "vyos"
 	FormatVyOSSet  Format = "vyos-set"
+	FormatSwanctl  Format = "swanctl"
 )
 
 // Gateway is what concerns no single peer.
@@ -179,9 +180,9 @@ const (
 	DefaultDPD               = 30 * time.Second
 	DefaultKeepalive         = 20 * time.Second // RFC 3948 section 4
 	DefaultRetransmit        = time.Second
-	DefaultRetransmitMax     = 4 * time.Second
-	DefaultRetransmitTries   = 21
-	DefaultInitialTries      = 9
+	DefaultRetransmitMax     = 4 * time.Second // a way that is back is found soon
+	DefaultRetransmitTries   = 21              // 79 s in all
+	DefaultInitialTries      = 9               // 31 s in all
 	DefaultReconnect         = time.Second
 	DefaultReconnectMax      = time.Minute
 	DefaultFragmentSize      = 1280 // the least MTU of IPv6 (RFC 8200 section 5)
@@ -240,17 +241,23 @@ type Place struct {
 // Setting is the line to write to give the setting that value, in this file's
 // spelling.
 func (p Place) Setting(value string) string {
-	if p.format == FormatTOML {
+	switch p.format {
+	case FormatTOML:
 		return p.Key + " = " + quoteTOML(value)
+	case FormatSwanctl:
+		return p.Key + " = " + quoteSwanctl(value)
 	}
 	return p.Key + " " + quoteVyOS(value)
 }
 
-// Lookups are the two ways in which a configuration reaches outside itself.
+// Lookups are the ways in which a configuration reaches outside itself.
 // A nil function makes settings that need it errors.
 type Lookups struct {
 	// KeyFile reads a file of psk_file; the name is as written.
 	KeyFile func(name string) ([]byte, error)
 	// Env is os.LookupEnv.
 	Env func(name string) (string, bool)
+	// Include reads the files that an include of a swanctl.conf names, with
+	// wildcards as of filepath.Match.
+	Include func(pattern string) ([]Source, error)
 }

@@ -60,14 +60,16 @@ func example(t testing.TB, name string) string {
 	return string(text)
 }
 
-var exampleFiles = []string{"side-a.toml", "side-a.vyos", "side-a.set", "side-b.toml", "side-b.vyos", "side-b.set"}
+var exampleFiles = []string{
+	"side-a.toml", "side-a.vyos", "side-a.set", "side-a.swanctl.conf", "side-b.toml", "side-b.vyos", "side-b.set", "side-b.swanctl.conf",
+}
 
 // TestExamplesAgree: the situation comes out the same from all spellings, but
 // for names that have no meaning outside their file.
 func TestExamplesAgree(t *testing.T) {
 	for _, side := range []string{"side-a", "side-b"} {
 		want := essence(mustParse(t, side, example(t, side+".toml")))
-		for _, ext := range []string{".vyos", ".set"} {
+		for _, ext := range []string{".vyos", ".set", ".swanctl.conf"} {
 			got := essence(mustParse(t, side, example(t, side+ext)))
 			got.Peers[0].Name, got.Peers[0].Tunnels[0].Name = want.Peers[0].Name, want.Peers[0].Tunnels[0].Name
 			if !reflect.DeepEqual(got, want) {
@@ -112,6 +114,10 @@ func TestPlaces(t *testing.T) {
 		{"side-b.vyos", "tunnel remote", 40, 32, true, `tunnel 0 remote prefix 10.0.0.5`},
 		{"side-b.set", "tunnel remote", 25, 58, true, `set vpn ipsec site-to-site peer a tunnel 0 remote prefix 10.0.0.5`},
 		{"side-b.toml", "tunnel remote", 15, 11, true, `remote = "10.0.0.5"`},
+		{"side-b.swanctl.conf", "remote_id", 19, 18, true, `connections.a.remote.id = 10.0.0.5`},
+		{"side-a.swanctl.conf", "remote", 6, 5, false, `connections.foo.remote_addrs = 10.0.0.5`},
+		{"side-b.swanctl.conf", "tunnel remote", 24, 29, true, `connections.a.children.lan.remote_ts = 10.0.0.5`},
+		{"side-b.swanctl.conf", "psk", 37, 19, true, `secrets.ike-a.secret = 10.0.0.5`},
 	} {
 		cfg := mustParse(t, tt.file, example(t, tt.file))
 		p := cfg.Peers[0].Where[tt.setting]
@@ -191,6 +197,11 @@ func TestDetect(t *testing.T) {
 		"[edit]\nvyos@r# set vpn":        FormatVyOSSet,
 		"vyos@r:~$ configure":            FormatVyOSSet,
 		"delete vpn":                     FormatVyOSSet,
+		"connections {":                  FormatSwanctl,
+		"# c\ninclude conf.d/*.conf\n":   FormatSwanctl,
+		"base {\n a = b\n}\nsecrets\n{":  FormatSwanctl,
+		"a : b, c {":                     FormatSwanctl,
+		"authentication {\n psk A {\n":   FormatVyOSTree,
 	} {
 		if got := detect("site", []byte(text)); got != want {
 			t.Errorf("%q: %v, want %v", text, got, want)
@@ -242,13 +253,19 @@ func TestKeywordsAreBuilt(t *testing.T) {
 			wire.TransformInteg: func() bool { return keymat.IntegSupported(x.ID) && keymat.PRFSupported(implied[x.ID]) },
 			wire.TransformPRF:   func() bool { return keymat.PRFSupported(x.ID) },
 			wire.TransformKE:    func() bool { return keymat.GroupSupported(x.ID) },
-			wire.TransformADDKE1: func() bool {
-				return x.ID == noMethod || slices.Contains([]uint16{wire.GroupMLKEM512, wire.GroupMLKEM768, wire.GroupMLKEM1024}, x.ID)
-			},
-			wire.TransformESN: func() bool { return true },
+			wire.TransformESN:   func() bool { return true },
 		}[x.Type]
 		if !built() {
 			t.Errorf("%s can be configured and is not there", k.names[0])
+		}
+	}
+}
+
+// TestMethodsAreBuilt: so is an additional key exchange.
+func TestMethodsAreBuilt(t *testing.T) {
+	for _, m := range methods {
+		if m.id != wire.GroupNone && !keymat.GroupSupported(m.id) {
+			t.Errorf("%s can be configured and is not there", m.name)
 		}
 	}
 }
@@ -308,7 +325,7 @@ func TestSecretIsSilent(t *testing.T) {
 // one line at a time, and looks for the key in what is said about it.
 func TestMistakesDoNotTell(t *testing.T) {
 	const key = "Zx9Kq3Vw7LpTr5Yb"
-	for _, file := range []string{"side-b.toml", "side-b.vyos", "side-b.set"} {
+	for _, file := range []string{"side-b.toml", "side-b.vyos", "side-b.set", "side-b.swanctl.conf"} {
 		text := strings.ReplaceAll(example(t, file), "qwerty", key)
 		check := func(what string, at int, damaged string) {
 			cfg, err := Parse(file, []byte(damaged), testLookups)
@@ -353,6 +370,7 @@ func FuzzConfig(f *testing.F) {
 			checkError(t, err, bytes.Count(text, []byte("\n"))+1)
 			return
 		}
+		checkSwanctl(t, cfg)
 		again, err := Parse("f.toml", cfg.TOML(), testLookups)
 		if err != nil {
 			t.Fatalf("own form is refused: %v\n%s", err, cfg.TOML())
@@ -371,7 +389,7 @@ func checkError(t *testing.T, err error, lines int) {
 	failed := false
 	for _, d := range wrong.Diagnostics {
 		failed = failed || d.Severity == SeverityError
-		if d.Line < 1 || d.Line > lines || d.Column < 1 || d.Message == "" || strings.ContainsFunc(d.Message+d.Hint, func(r rune) bool { return r < ' ' }) {
+		if d.Line < 1 || d.File == "f" && d.Line > lines || d.Column < 1 || d.Message == "" || strings.ContainsFunc(d.Message+d.Hint, func(r rune) bool { return r < ' ' }) {
 			t.Fatalf("%#v", d)
 		}
 	}

@@ -103,10 +103,10 @@ func (r *reports) warn(at Pos, hint, format string, args ...any) {
 	r.add(Diagnostic{at, SeverityWarning, fmt.Sprintf(format, args...), hint})
 }
 
-// sorted is in the order of the file.
+// sorted is in the order of the file, or of the names of several.
 func (r *reports) sorted() []Diagnostic {
 	slices.SortStableFunc(r.list, func(a, b Diagnostic) int {
-		return cmp.Or(a.Line-b.Line, a.Column-b.Column)
+		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column)
 	})
 	return r.list
 }

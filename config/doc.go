@@ -54,7 +54,7 @@
 //	keepalive = "20s"         # or "off"
 //	retransmit       = "1s"   # then 2s, 4s, ... up to
 //	retransmit_max   = "4s"
-//	retransmit_tries = 21
+//	retransmit_tries = 21     # 79s in all
 //	initial_tries    = 9      # of the first request
 //	reconnect        = "1s"   # then 2s, 4s, ... up to
 //	reconnect_max    = "1m"
@@ -65,7 +65,7 @@
 //	redirect      = false
 //	resumption    = true
 //	post_quantum  = "prefer"  # or "require", "off"
-//	post_quantum_methods = ["mlkem768"]
+//	post_quantum_methods = ["mlkem768", "mlkem1024"] # or in the proposals: x25519-ke1_mlkem768
 //	ppk_id        = "branch"  # left out: no post-quantum pre-shared key
 //	ppk           = "..."     # or ppk_file, ppk_env, or ppk_base64
 //	ppk_required  = false

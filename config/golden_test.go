@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,7 +16,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// testLookups know one key file and one variable.
+// testLookups know one key file, one variable, and a few files to include.
 var testLookups = Lookups{
 	KeyFile: func(name string) ([]byte, error) {
 		switch name {
@@ -23,6 +24,25 @@ var testLookups = Lookups{
 			return []byte("a-key-in-a-file-0123456789\n"), nil
 		}
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	},
+	Include: func(pattern string) ([]Source, error) {
+		switch pattern {
+		case "other.conf":
+			return []Source{{pattern, []byte("mobike = no\n")}}, nil
+		case "conf.d/*.conf":
+			return []Source{{"conf.d/a.conf", []byte("secrets {\n}\n")}, {"conf.d/b.conf", []byte("pools {\n}\n")}}, nil
+		case "self.conf":
+			return []Source{{pattern, []byte("include self.conf\n")}}, nil
+		case "twice.conf":
+			return []Source{{pattern, []byte("include many.conf\ninclude many.conf\n")}}, nil
+		case "many.conf":
+			return slices.Repeat([]Source{{pattern, []byte("\n")}}, maxIncludes-10), nil
+		case "broken.conf":
+			return []Source{{pattern, []byte("a = b\n\n}")}}, nil
+		case "binary.conf":
+			return []Source{{pattern, []byte("\n\xff")}}, nil
+		}
+		return nil, &fs.PathError{Op: "open", Path: pattern, Err: fs.ErrNotExist}
 	},
 	Env: func(name string) (string, bool) {
 		return "a-key-in-the-environment-0123456789", name == "CULVERT_KEY"

@@ -74,6 +74,10 @@ func (r *reader) keyFromBase64(kind *keyKind, text string, at Pos) ([]byte, bool
 }
 
 func (r *reader) keyFromFile(kind *keyKind, name string, at Pos) ([]byte, bool) {
+	if _, f := parseFileName(name); f != nil {
+		r.error(at, f.hint, "%s_file: %s", kind.setting, f.message)
+		return nil, false
+	}
 	if r.lookups.KeyFile == nil {
 		r.error(at, "", "key files are not available here")
 		return nil, false

@@ -2,10 +2,12 @@ package config
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -17,17 +19,13 @@ const maxFile = 4 << 20
 // folder. The error is an *Error when the text is to blame, else one of
 // package os.
 func Load(path string) (*Config, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	text, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
 	return Parse(path, text, Lookups{
-		Env: os.LookupEnv,
+		Env:     os.LookupEnv,
+		Include: includeFiles,
 		KeyFile: func(name string) ([]byte, error) {
 			return ReadKeyFile((&Config{File: path}).Path(name))
 		},
@@ -47,7 +45,7 @@ type reader struct {
 func Parse(name string, text []byte, lookups Lookups) (*Config, error) {
 	r := &reader{file: name, lookups: lookups, cfg: &Config{File: name, Gateway: newGateway()}}
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
-	if r.readable(text) && r.read(text) {
+	if r.readable(name, text) && r.read(text) {
 		validate(r)
 	}
 	if r.errors > 0 {
@@ -57,15 +55,15 @@ func Parse(name string, text []byte, lookups Lookups) (*Config, error) {
 	return r.cfg, nil
 }
 
-func (r *reader) readable(text []byte) bool {
+func (r *reader) readable(name string, text []byte) bool {
 	if len(text) > maxFile {
-		r.error(Pos{File: r.file}, "", "larger than %d bytes", maxFile)
+		r.error(Pos{File: name}, "", "larger than %d bytes", maxFile)
 		return false
 	}
 	for rest := text; len(rest) > 0; {
 		c, n := utf8.DecodeRune(rest)
 		if c == utf8.RuneError && n == 1 || c == 0 {
-			at := indexLines(r.file, text).pos(len(text) - len(rest))
+			at := indexLines(name, text).pos(len(text) - len(rest))
 			r.error(at, "save it as UTF-8", "this is not a text file: byte 0x%02x", rest[0])
 			return false
 		}
@@ -81,6 +79,8 @@ func (r *reader) read(text []byte) bool {
 		return readVyOS(r, r.parseSetCommands(text))
 	case FormatVyOSTree:
 		return readVyOS(r, r.parseVyOSTree(text))
+	case FormatSwanctl:
+		return readSwanctl(r, text)
 	}
 	root := parseTOML(&r.reports, r.file, text)
 	if root == nil {
@@ -99,8 +99,15 @@ var (
 	treeLine     = regexp.MustCompile(`^[^\s={\["']+(?:[ \t]+(?:"[^"\n]*"|[^\s={"]+))?\s*\{`)
 )
 
+// swanctlLine begins a section that swanctl.conf has and VyOS does not.
+var (
+	swanctlLine = regexp.MustCompile(`(?m)^[ \t]*(?:connections|secrets|pools|authorities)[ \t]*(?::[^{}\n]*)?(?:#[^\n]*)?\s*\{`)
+	swanctlHead = regexp.MustCompile(`^include[ \t]+[^=\s]|^[^\s={\["']+[ \t]*:[^:{}=\n]*\{`)
+)
+
 // detect goes by the first line that says something, unless the file is named
-// .toml.
+// .toml. A swanctl.conf may begin with any section, for others to take settings
+// from.
 func detect(name string, text []byte) Format {
 	text = text[len(commentLines.Find(text)):]
 	switch {
@@ -108,8 +115,44 @@ func detect(name string, text []byte) Format {
 		return FormatTOML
 	case setLine.Match(text):
 		return FormatVyOSSet
+	case swanctlHead.Match(text), (treeLine.Match(text) || filepath.Ext(name) == ".conf") && swanctlLine.Match(text):
+		return FormatSwanctl
 	case treeLine.Match(text):
 		return FormatVyOSTree
 	}
 	return FormatTOML
+}
+
+// includeFiles reads the files of a pattern, in the order of their names. One
+// that is named without wildcards has to be there.
+func includeFiles(pattern string) ([]Source, error) {
+	names, err := filepath.Glob(pattern)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", pattern, err)
+	}
+	if len(names) == 0 && !strings.ContainsAny(pattern, `*?[\`) {
+		names = []string{pattern}
+	}
+	if len(names) > maxIncludes {
+		return nil, fmt.Errorf("%s: more than %d files", pattern, maxIncludes)
+	}
+	var files []Source
+	for _, name := range names {
+		text, err := readFile(name)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, Source{name, text})
+	}
+	return files, nil
+}
+
+// readFile reads a byte more than a configuration may have at most.
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxFile+1))
 }

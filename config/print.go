@@ -86,8 +86,7 @@ func (w *printer) peer(p *Peer) {
 	if p.Local.IsValid() {
 		w.set("local", quoteTOML(p.Local.String()))
 	}
-	setUnless(w, "remote_ike_port", p.RemoteIKEPort, standard.RemoteIKEPort, portText)
-	setUnless(w, "remote_natt_port", p.RemoteNATTPort, standard.RemoteNATTPort, portText)
+	w.ports(p, &standard)
 	w.set("local_id", quoteTOML(p.LocalID.String()))
 	w.set("remote_id", quoteTOML(p.RemoteID.String()))
 	w.key(pskKey, p.PSK)
@@ -99,6 +98,11 @@ func (w *printer) peer(p *Peer) {
 	for i := range p.Tunnels {
 		w.tunnel(table, p, &p.Tunnels[i])
 	}
+}
+
+func (w *printer) ports(p, standard *Peer) {
+	setUnless(w, "remote_ike_port", p.RemoteIKEPort, standard.RemoteIKEPort, portText)
+	setUnless(w, "remote_natt_port", p.RemoteNATTPort, standard.RemoteNATTPort, portText)
 }
 
 func (w *printer) timing(p, standard *Peer) {

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"cmp"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -36,16 +38,21 @@ var keywords = []struct {
 	{[]string{"modp2048"}, transform(wire.TransformKE, wire.GroupMODP2048)},
 	{[]string{"modp3072"}, transform(wire.TransformKE, wire.GroupMODP3072)},
 	{[]string{"modp4096"}, transform(wire.TransformKE, wire.GroupMODP4096)},
-	{[]string{"ke1_mlkem768"}, transform(wire.TransformADDKE1, wire.GroupMLKEM768)},
-	{[]string{"ke1_mlkem1024"}, transform(wire.TransformADDKE1, wire.GroupMLKEM1024)},
-	{[]string{"ke1_mlkem512"}, transform(wire.TransformADDKE1, wire.GroupMLKEM512)},
-	{[]string{"ke1_none"}, transform(wire.TransformADDKE1, noMethod)},
 	{[]string{"esn"}, transform(wire.TransformESN, wire.ESNYes)},
 	{[]string{"noesn"}, transform(wire.TransformESN, wire.ESNNo)},
 }
 
-// additional begins the keyword of an additional key exchange.
-const additional = "ke1_"
+// methods are the additional key exchanges (RFC 9370) that are none else: their
+// keywords begin with ke1_ to ke7_, the ones above can follow too.
+var methods = []method{{"mlkem768", wire.GroupMLKEM768}, {"mlkem1024", wire.GroupMLKEM1024}, {"none", wire.GroupNone}}
+
+type method struct {
+	name string
+	id   uint16
+}
+
+// additional parts the keyword of an additional key exchange.
+var additional = regexp.MustCompile(`^ke([1-7])_(.+)$`)
 
 func transform(t wire.TransformType, id uint16) wire.Transform {
 	return wire.Transform{Type: t, ID: id}
@@ -73,9 +80,9 @@ var refusals = []struct {
 	{re(`null`), "encrypts nothing", "use aes128gcm16"},
 	{re(`(prf)?(md5|sha1?|sha1_160|md5_128)`), "is out of use (RFC 8221, RFC 8247)", "use sha256 here and at the peer"},
 	{re(`modp(768|1024|1536|1024s160|2048s224|2048s256)|ecp192|ecp224`), "is too weak (RFC 8247)", "use x25519, ecp256 or modp2048 here and at the peer"},
-	{re(`mlkem\w*`), "is made beside a classical key exchange", "write it as x25519-ke1_mlkem768"},
-	{re(`(ke[1-7]_)?kyber\w*`), "is a draft of ML-KEM", "use ke1_mlkem768"},
-	{re(`ke[2-7]_\w+`), "is not supported: one additional key exchange is made", "use ke1_mlkem768"},
+	{re(`mlkem512`), "is not supported", "use mlkem768"},
+	{re(`mlkem(768|1024)`), "is made beside a classical key exchange", "write it as x25519-ke1_mlkem768"},
+	{re(`kyber\w*`), "is a draft of ML-KEM", "use ke1_mlkem768"},
 	{re(`modp(6144|8192)|ecp\w+bp|curve448|x448|newhope\w*|ntru\w*`), "is not supported", "use x25519, ecp384 or modp4096"},
 	{re(`aes\d*(ctr|ccm\d*|gcm8|gcm12|gcm64|gcm96|gmac)|aes\d*gcm|camellia.*|chacha20poly1305compat`), "is not supported", "use aes128gcm16 or aes256gcm16"},
 	{re(`sha256_96|sha2_256_96`), "is not the truncation of RFC 4868 and not supported", "use sha256 here and at the peer"},
@@ -87,6 +94,9 @@ func re(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(?:` + patt
 // findKeyword is the algorithm of that name. Names of the kinds are suggested
 // where there is none.
 func findKeyword(name string, kinds ...wire.TransformType) (wire.Transform, *fault) {
+	if parts := additional.FindStringSubmatch(name); parts != nil {
+		return findAdditional(name, wire.TransformADDKE1+wire.TransformType(parts[1][0]-'1'), parts[2])
+	}
 	var known []string
 	for _, k := range keywords {
 		if slices.Contains(k.names, name) {
@@ -102,6 +112,33 @@ func findKeyword(name string, kinds ...wire.TransformType) (wire.Transform, *fau
 	return wire.Transform{}, faultf(didYouMean(name, known), "unknown algorithm %q", name)
 }
 
+func findAdditional(name string, t wire.TransformType, method string) (wire.Transform, *fault) {
+	var known []string
+	for _, m := range methods {
+		if m.name == method {
+			return transform(t, m.id), nil
+		}
+		known = append(known, m.name)
+	}
+	classical, f := findKeyword(method, wire.TransformKE)
+	switch {
+	case f == nil && classical.Type == wire.TransformKE:
+		return transform(t, classical.ID), nil
+	case refusal(method) != nil:
+		return wire.Transform{}, refusal(method)
+	}
+	return wire.Transform{}, faultf(didYouMean(method, known), "unknown key exchange %q", name)
+}
+
+func isAdditional(t wire.Transform) bool {
+	return t.Type >= wire.TransformADDKE1 && t.Type <= wire.TransformADDKE7
+}
+
+// additionalOf are a proposal's additional key exchanges.
+func additionalOf(p ikev2.Proposal) ikev2.Proposal {
+	return slices.DeleteFunc(slices.Clone(p), func(t wire.Transform) bool { return !isAdditional(t) })
+}
+
 func refusal(name string) *fault {
 	for _, r := range refusals {
 		if r.pattern.MatchString(name) {
@@ -115,18 +152,17 @@ func refusal(name string) *fault {
 // child SA.
 type protocolUse struct {
 	name  string
-	types []wire.TransformType // that may be in it
+	types []wire.TransformType // that may be in it, beside additional key exchanges
 }
 
 var (
-	forIKE = protocolUse{"IKE", []wire.TransformType{wire.TransformEncr, wire.TransformInteg, wire.TransformPRF, wire.TransformKE, wire.TransformADDKE1}}
+	forIKE = protocolUse{"IKE", []wire.TransformType{wire.TransformEncr, wire.TransformInteg, wire.TransformPRF, wire.TransformKE}}
 	forESP = protocolUse{"ESP", []wire.TransformType{wire.TransformEncr, wire.TransformInteg, wire.TransformKE, wire.TransformESN}}
 )
 
 var transformNouns = map[wire.TransformType]string{
-	wire.TransformPRF:    "a pseudorandom function",
-	wire.TransformESN:    "a choice of sequence numbers",
-	wire.TransformADDKE1: "an additional key exchange",
+	wire.TransformPRF: "a pseudorandom function",
+	wire.TransformESN: "a choice of sequence numbers",
 }
 
 // parseProposal reads keywords joined by '-'. Keywords of one kind are
@@ -138,7 +174,7 @@ func parseProposal(s string, use protocolUse) (ikev2.Proposal, *fault) {
 		t, f := findKeyword(word, use.types...)
 		switch {
 		case f != nil:
-		case !slices.Contains(use.types, t.Type):
+		case !slices.Contains(use.types, t.Type) && !isAdditional(t):
 			f = faultf("leave it out", "%q is %s, which an %s proposal does not have", word, transformNouns[t.Type], use.name)
 		case slices.Contains(p, t):
 			f = faultf("write it once", "algorithm %q is in the proposal twice", word)
@@ -160,6 +196,9 @@ func completeProposal(p ikev2.Proposal, s string, use protocolUse) (ikev2.Propos
 	ciphers, integs := ofType(p, wire.TransformEncr), ofType(p, wire.TransformInteg)
 	if len(ciphers) == 0 {
 		return nil, faultf("begin it with aes128gcm16 or aes256", "proposal %q has no cipher", s)
+	}
+	if len(additionalOf(p)) > 0 && len(ofType(p, wire.TransformKE)) == 0 {
+		return nil, faultf("add x25519, or another classical key exchange", "proposal %q has an additional key exchange beside none", s)
 	}
 	aead := isAEAD(ciphers[0])
 	if slices.ContainsFunc(ciphers, func(t wire.Transform) bool { return isAEAD(t) != aead }) {
@@ -189,7 +228,7 @@ func completeIKE(p ikev2.Proposal, integs ikev2.Proposal, s string) (ikev2.Propo
 	case len(groups) == 0:
 		return nil, faultf("add -x25519", "IKE proposal %q has no key exchange", s)
 	}
-	return slices.Concat(prfs, groups, ofType(p, wire.TransformADDKE1)), nil
+	return slices.Concat(prfs, groups, sortedAdditional(p)), nil
 }
 
 // completeESP offers both kinds of sequence number where none is asked for.
@@ -198,7 +237,12 @@ func completeESP(p ikev2.Proposal) ikev2.Proposal {
 	if len(esn) == 0 {
 		esn = ikev2.Proposal{transform(wire.TransformESN, wire.ESNYes), transform(wire.TransformESN, wire.ESNNo)}
 	}
-	return slices.Concat(ofType(p, wire.TransformKE), esn)
+	return slices.Concat(ofType(p, wire.TransformKE), esn, sortedAdditional(p))
+}
+
+// sortedAdditional are in the order in which they take place.
+func sortedAdditional(p ikev2.Proposal) ikev2.Proposal {
+	return slices.SortedStableFunc(slices.Values(additionalOf(p)), func(a, b wire.Transform) int { return cmp.Compare(a.Type, b.Type) })
 }
 
 func impliedPRFs(integs ikev2.Proposal) ikev2.Proposal {
@@ -245,6 +289,9 @@ func proposalKeywords(p ikev2.Proposal) string {
 // Keyword is how a proposal in a configuration writes the algorithm; "" for
 // one that it cannot have.
 func Keyword(t wire.Transform) string {
+	if isAdditional(t) {
+		return fmt.Sprintf("ke%d_%s", t.Type-wire.TransformADDKE1+1, methodText(t.ID))
+	}
 	for _, k := range keywords {
 		if k.transform == t {
 			return k.names[0]

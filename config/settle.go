@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"culvert/ikev2"
-	"culvert/ikev2/wire"
 )
 
 // settle brings settings of a peer that depend on each other to one meaning,
@@ -42,41 +41,15 @@ func (r *reader) failed(p Place) bool {
 	return slices.ContainsFunc(r.list, func(d Diagnostic) bool { return d.Severity == SeverityError && d.Line == p.Line })
 }
 
-// noMethod is ke1_none: the proposal does without an additional key exchange
-// too.
-const noMethod uint16 = 0
-
-// settleMethods takes the additional key exchanges out of the IKE proposals:
-// one policy of the peer stands for all of them (RFC 9370). Where every
-// proposal has one there is no connection without, unless post_quantum says
-// otherwise.
+// settleMethods: additional key exchanges are named in the proposals, which
+// then are taken as they are, or for all of them (RFC 9370).
 func settleMethods(r *reader, p *Peer) {
-	pq := &p.PostQuantum
-	var classical []ikev2.Proposal
-	found, required := false, len(p.IKE) > 0
-	for _, prop := range p.IKE {
-		methods := ofType(prop, wire.TransformADDKE1)
-		required = required && len(methods) > 0
-		found = found || len(methods) > 0
-		for _, m := range methods {
-			switch {
-			case m.ID == noMethod:
-				required = false
-			case !slices.Contains(pq.Methods, m.ID):
-				pq.Methods = append(pq.Methods, m.ID)
-			}
-		}
-		prop = slices.DeleteFunc(slices.Clone(prop), func(t wire.Transform) bool { return t.Type == wire.TransformADDKE1 })
-		if !slices.ContainsFunc(classical, func(o ikev2.Proposal) bool { return slices.Equal(o, prop) }) {
-			classical = append(classical, prop)
-		}
-	}
-	p.IKE = classical
-	switch given := p.Where["post_quantum"].Given; {
-	case pq.Mode == ikev2.ModeOff && len(pq.Methods) > 0:
+	named := slices.ContainsFunc(p.IKE, func(prop ikev2.Proposal) bool { return len(additionalOf(prop)) > 0 })
+	switch {
+	case p.PostQuantum.Mode == ikev2.ModeOff && (named || len(p.PostQuantum.Methods) > 0):
 		r.error(p.Where["post_quantum"].Pos, "leave one of them out", "peer %q names key exchanges with ML-KEM, and switches them off", p.Name)
-	case found && required && !given:
-		pq.Mode = ikev2.ModeRequire
+	case named && len(p.PostQuantum.Methods) > 0:
+		r.error(p.Where["post_quantum_methods"].Pos, "leave one of them out", "peer %q names additional key exchanges in its proposals too", p.Name)
 	}
 }
 
@@ -87,7 +60,11 @@ func validatePPK(r *reader, p *Peer) {
 	case has && p.PPK.ID == "" && !at.Given:
 		r.error(p.Where["ppk"].Pos, "add "+at.Setting("NAME")+", the same as at the peer", "peer %q has a post-quantum pre-shared key without a name", p.Name)
 	case !has && p.PPK.ID != "":
-		r.error(at.Pos, `add ppk_file = "FILE", ppk_env = "VARIABLE" or ppk = "KEY"`, "peer %q names a post-quantum pre-shared key and does not have it", p.Name)
+		hint := `add ppk_file = "FILE", ppk_env = "VARIABLE" or ppk = "KEY"`
+		if at.format != FormatTOML {
+			hint = "add " + p.Where["ppk"].Setting("KEY")
+		}
+		r.error(at.Pos, hint, "peer %q names a post-quantum pre-shared key and does not have it", p.Name)
 	case !has && p.PPK.Required:
 		r.error(p.Where["ppk_required"].Pos, "add ppk_id and ppk_file", "peer %q requires a post-quantum pre-shared key and does not have it", p.Name)
 	}

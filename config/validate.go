@@ -14,7 +14,7 @@ import (
 func validate(r *reader) {
 	settle(r)
 	if len(r.cfg.Peers) == 0 && r.errors == 0 {
-		r.error(Pos{r.file, 1, 1}, "write [peer.NAME] with its settings", "there is no peer")
+		r.error(Pos{r.file, 1, 1}, noPeerHints[r.cfg.Format], "there is no peer")
 	}
 	names := map[string]Pos{}
 	for i := range r.cfg.Peers {
@@ -38,6 +38,13 @@ func validate(r *reader) {
 	validatePools(r)
 	validatePairs(r)
 	validateOverlaps(r)
+}
+
+var noPeerHints = map[Format]string{
+	FormatTOML:     "write [peer.NAME] with its settings",
+	FormatVyOSTree: "write site-to-site { peer NAME { ... } }",
+	FormatVyOSSet:  "write set vpn ipsec site-to-site peer NAME ...",
+	FormatSwanctl:  "write connections { NAME { ... } }",
 }
 
 func validateAddresses(r *reader, p *Peer) {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -169,7 +170,7 @@ func parseWait(s string) (time.Duration, *fault) {
 
 // parseFileName reads the name of a file, which is not looked at.
 func parseFileName(s string) (string, *fault) {
-	if s == "" || strings.Contains(s, "\x00") {
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
 		return "", faultf("write the name of a file", "%q cannot be a file's name", s)
 	}
 	return s, nil
@@ -191,6 +192,9 @@ func parseLimit(n int64) (int, *fault) {
 	return int(n), nil
 }
 
+// maxCount is the greatest number that TOML has.
+const maxCount = math.MaxInt64
+
 // parseCount reads a number of bytes or packets.
 func parseCount(n int64) (uint64, *fault) {
 	if n < 1 {
@@ -210,22 +214,21 @@ func parseFragmentSize(n int64) (int, *fault) {
 
 // parseMethod reads an additional key exchange (RFC 9370).
 func parseMethod(s string) (uint16, *fault) {
-	var known []string
-	for _, k := range keywords {
-		if k.transform.Type != wire.TransformADDKE1 || k.transform.ID == noMethod {
-			continue
-		}
-		known = append(known, strings.TrimPrefix(k.names[0], additional))
-		if s == known[len(known)-1] {
-			return k.transform.ID, nil
-		}
+	t, f := findAdditional(s, wire.TransformADDKE1, s)
+	if f == nil && (t.ID == wire.GroupNone || !slices.ContainsFunc(methods, func(m method) bool { return m.id == t.ID })) {
+		f = faultf("write mlkem768 or mlkem1024", "%q is no key exchange with ML-KEM", s)
 	}
-	return 0, faultf(didYouMean(s, known), "unknown key exchange %q", s)
+	return t.ID, f
 }
 
 // methodText is what parseMethod reads.
 func methodText(id uint16) string {
-	return strings.TrimPrefix(Keyword(transform(wire.TransformADDKE1, id)), additional)
+	for _, m := range methods {
+		if m.id == id {
+			return m.name
+		}
+	}
+	return Keyword(transform(wire.TransformKE, id))
 }
 
 // parsePPKID reads the name of a key, which is any text.

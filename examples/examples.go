@@ -6,5 +6,5 @@ import "embed"
 
 // Files are the example configurations.
 //
-//go:embed *.toml *.vyos *.set
+//go:embed *.toml *.vyos *.set *.swanctl.conf
 var Files embed.FS

@@ -189,6 +189,11 @@ func transforms(s keymat.IKESuite) []wire.Transform {
 	if s.Integ != 0 {
 		ts = append(ts, wire.Transform{Type: wire.TransformInteg, ID: s.Integ})
 	}
+	for i, id := range s.AddKE {
+		if id != 0 {
+			ts = append(ts, wire.Transform{Type: wire.TransformADDKE1 + wire.TransformType(i), ID: id})
+		}
+	}
 	return ts
 }
 

@@ -172,7 +172,7 @@ func collide(t *testing.T, seed uint64, atA, atB rekeyed, fates, depth int) {
 func astray(first, fates, depth int) func(Packet) []time.Duration {
 	return func(p Packet) []time.Duration {
 		i := p.Number - first
-		if i >= depth {
+		if i < 0 || i >= depth {
 			return soon
 		}
 		return [][]time.Duration{soon, {300 * time.Millisecond}, nil}[fates/pow3(i)%3]

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"culvert/ikev2"
+	"culvert/ikev2/wire"
 )
 
 var (
@@ -75,6 +76,11 @@ func newSchedule(seed uint64) *schedule {
 	cfgA, cfgB := Configs()
 	WithChildren(&cfgA, &cfgB, []byte{1, 2, 3}[:1+s.rng.IntN(3)]...)
 	s.choose(&cfgA.Peers[0], &cfgB.Peers[0])
+	for i := range cfgA.Peers[0].Children {
+		if seed%3 == 0 { // additional key exchanges for the child SAs too
+			cfgA.Peers[0].Children[i].ESP, cfgB.Peers[0].Children[i].ESP = withAddKE(wire.GroupMLKEM768), withAddKE(wire.GroupMLKEM768)
+		}
+	}
 	s.n = New()
 	s.n.NAT = natOfB
 	s.a, s.b = s.n.Add("A", AddrA, cfgA, 2*seed), s.n.Add("B", AddrB, cfgB, 2*seed+1)
