@@ -97,7 +97,9 @@ func TestAddressTroubles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, nattest.Config{Latency: 10 * time.Millisecond}, func(w *world) {
 				a, b := w.start(w.net.A, "a", c.server), w.start(w.net.B, "b", c.client)
-				w.until("problems", 5*time.Second, func() bool { return (c.wordsA == "" || a.status().Peers[0].Problem != "") && b.status().Peers[0].Problem != "" })
+				w.until("problems", 5*time.Second, func() bool {
+					return (c.wordsA == "" || a.status().Peers[0].Problem != "") && b.status().Peers[0].Problem != ""
+				})
 				for s, words := range map[*site]string{a: c.wordsA, b: c.wordsB} {
 					if p := s.status().Peers[0].Problem; !strings.Contains(p, words) {
 						t.Errorf("%s says %q, want %q in it", s.name, p, words)
