@@ -52,10 +52,10 @@ type Gateway struct {
 	Device string
 	// MTU is that of the inner packets in bytes; 0 derives it from the path.
 	MTU int
-	// CookieThreshold is the number of half-open IKE SAs above which a peer has
-	// to return a cookie first (RFC 7296 section 2.6), CookiesAlways 0 of them;
-	// HalfOpenLimit and HalfOpenPerSource, of all and of one address, those above
-	// which none is added. 0 is off.
+	// CookieThreshold is the half-open IKE SA, counted with the one that is asked
+	// for, from which on a peer has to return a cookie first (RFC 7296 section
+	// 2.6); HalfOpenLimit and HalfOpenPerSource, of all and of one IPv4 address or
+	// IPv6 /64, are the numbers above which none is added. 0 is off.
 	CookieThreshold, HalfOpenLimit, HalfOpenPerSource int
 	// HalfOpenLifetime is how long a peer has for authenticating itself.
 	HalfOpenLifetime time.Duration
@@ -69,8 +69,9 @@ type Gateway struct {
 	Where Places
 }
 
-// CookiesAlways is the CookieThreshold that every peer is above.
-const CookiesAlways = -1
+// CookiesAlways is the CookieThreshold that every peer meets: the SA that it asks
+// for counts.
+const CookiesAlways = 1
 
 // Pool is a range of virtual addresses for peers (RFC 7296 section 2.19).
 type Pool struct {

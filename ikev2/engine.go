@@ -23,7 +23,8 @@ type Engine struct {
 	byName map[string]*peer
 	// byRemoteID is the first half of the look-up by a pair of identities.
 	byRemoteID map[Identity][]*peer
-	accepted   []Proposal // every peer's IKE proposals, each once
+	accepted   []Proposal    // every peer's IKE proposals, each once
+	strangers  Fragmentation // of peers that are not known yet
 
 	sas    map[wire.SPI]*ikeSA // by our own SPI
 	inits  map[initKey]*ikeSA  // as responder, by what identifies an IKE_SA_INIT
@@ -86,7 +87,7 @@ func New(cfg Config, rand io.Reader) *Engine {
 			}
 		}
 	}
-	e.accepted = additionalFirst(e.accepted)
+	e.accepted, e.strangers = additionalFirst(e.accepted), forStrangers(e.peers)
 	return e
 }
 

@@ -57,11 +57,27 @@ func (fragmentationTask) response(sa *ikeSA, m *message) error {
 	return nil
 }
 
-// answerFragmentation does not know the peer yet: any that may use fragments
-// makes us take them.
+// forStrangers is the policy for a peer that has not said yet which it is:
+// fragments where any peer may use them, of the smallest size.
+func forStrangers(peers []*peer) Fragmentation {
+	f := Fragmentation{Mode: ModeOff}
+	for _, p := range peers {
+		if own := p.Fragmentation; own.Mode != ModeOff && (f.Mode == ModeOff || own.packet() < f.packet()) {
+			f = own
+		}
+	}
+	return f
+}
+
+func (sa *ikeSA) fragmentation() Fragmentation {
+	if sa.peer == nil {
+		return sa.e.strangers
+	}
+	return sa.peer.Fragmentation
+}
+
 func answerFragmentation(sa *ikeSA, req *message, resp *draft) error {
-	anyPeer := slices.ContainsFunc(sa.e.peers, func(p *peer) bool { return p.Fragmentation.Mode != ModeOff })
-	if anyPeer && wire.FindNotify(req.payloads, wire.NotifyFragmentationSupported) != nil {
+	if sa.e.strangers.Mode != ModeOff && wire.FindNotify(req.payloads, wire.NotifyFragmentationSupported) != nil {
 		sa.fragments = true
 		resp.notify(wire.NotifyFragmentationSupported, nil)
 	}
@@ -89,19 +105,16 @@ func (m *parcel) longest() (n int) {
 }
 
 // splits says whether fragments of m may be sent: it is protected, the peer
-// takes them, and our policy for the peer, if it is known, is not against it.
+// takes them, and our policy is not against it.
 func (sa *ikeSA) splits(m *parcel) bool {
-	return m.first != wire.PayloadNone && sa.fragments && (sa.peer == nil || sa.peer.Fragmentation.Mode != ModeOff)
+	return m.first != wire.PayloadNone && sa.fragments && sa.fragmentation().Mode != ModeOff
 }
 
 // room is how long a datagram on the SA's path may be.
 func (sa *ikeSA) room() int {
-	packet := packetSize
-	switch {
-	case sa.narrow:
+	packet := sa.fragmentation().packet()
+	if sa.narrow {
 		packet = leastPacket
-	case sa.peer != nil:
-		packet = sa.peer.Fragmentation.packet()
 	}
 	return packet - sa.path.overhead()
 }

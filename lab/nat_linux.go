@@ -162,6 +162,16 @@ func (h *Host) DropUDP(port uint16) error {
 	}})
 }
 
+// DropLong makes the host drop forwarded IPv4 packets of more than so many bytes
+// and say nothing, as paths do whose tunnels hide.
+func (h *Host) DropLong(bytes uint16) error {
+	return h.addRules(rule{nftables.TableFamilyIPv4, forward, []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 2, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpGt, Register: 1, Data: binaryutil.BigEndian.PutUint16(bytes)},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	}})
+}
+
 // ForgetNAT empties the host's connection table, as a NAT does that restarts:
 // mappings that peers rely on may come back with other ports.
 func (h *Host) ForgetNAT() error {

@@ -75,6 +75,9 @@ func (*Host) DropForward(prefixes ...netip.Prefix) error { return ErrUnsupported
 // DropUDP fails.
 func (*Host) DropUDP(port uint16) error { return ErrUnsupported }
 
+// DropLong fails.
+func (*Host) DropLong(bytes uint16) error { return ErrUnsupported }
+
 // ForgetNAT fails.
 func (*Host) ForgetNAT() error { return ErrUnsupported }
 

@@ -20,9 +20,7 @@ const (
 func puppetIn(t testing.TB, state uint8) *puppet {
 	switch state % numStates {
 	case inHalfOpen:
-		p := newPuppet(t, true, nil)
-		p.hello()
-		return p
+		return halfOpenFragments(t)
 	case inUp:
 		return connected(t)
 	case inWaiting:
@@ -52,6 +50,7 @@ func FuzzHandleDatagram(f *testing.F) {
 			f.Add(state, info)
 			f.Add(state, p.clear(wire.ExchangeInformational, 0, p.next, failure, &wire.Delete{Protocol: wire.ProtocolIKE}))
 			f.Add(state, p.clear(wire.ExchangeIKEAuth, wire.FlagResponse, 1, p.authPayloads()...))
+			f.Add(state, p.clear(wire.ExchangeIKEAuth, 0, 1, &wire.EncryptedFragment{Number: 1, Total: 2, Body: make([]byte, 40)}))
 		}
 		f.Add(state, p.initMessage(p.initPayloads()...))
 		f.Add(state, p.initMessage(&wire.Notify{NotifyType: wire.NotifyCookie, Data: []byte("x")}))

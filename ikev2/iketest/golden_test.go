@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,6 +64,15 @@ var scenarios = []struct {
 	{name: "rekey-ike", run: rekeyAt(theIKE, nothing)},
 	{name: "rekey-ike-both", run: rekeyAt(theIKE, theIKE)},
 	{name: "rekey-child-and-ike", run: rekeyAt(theChild, theIKE)},
+	{name: "fragments", setup: longIdentity, run: func(n *Net, a, b *Host) {
+		n.Link = func(p Packet) []time.Duration {
+			if p.Number == 3 || p.Number == 9 {
+				return nil
+			}
+			return []time.Duration{10 * time.Millisecond}
+		}
+		connectFor(5*time.Second)(n, a, b)
+	}},
 	{name: "three-tunnels", setup: threeTunnels, run: connectFor(10 * time.Second)},
 	{name: "both-initiate", run: func(n *Net, a, b *Host) {
 		n.Command(a, ikev2.Connect{Peer: "foo", Path: ToB})
@@ -158,6 +168,13 @@ func without(p ikev2.Proposal, drop func(wire.Transform) bool) (kept ikev2.Propo
 		}
 	}
 	return kept
+}
+
+// longIdentity makes IKE_AUTH too long for a packet of the smallest kind.
+func longIdentity(a, b *ikev2.Peer) {
+	id := identity("@" + strings.Repeat("a-very-long-name.", 50) + "example")
+	a.LocalID, b.RemoteID = id, id
+	packetsOf(576)(a, b)
 }
 
 // threeTunnels, the second of which A does not allow.

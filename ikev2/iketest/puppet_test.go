@@ -379,7 +379,7 @@ func (p *puppet) greet() []byte {
 }
 
 // called makes the engine connect and the puppet's answer ready.
-func (p *puppet) called() {
+func (p *puppet) called(more ...wire.Payload) {
 	p.t.Helper()
 	if err := p.engine.Command(p.now, ikev2.Connect{Peer: "office", Path: ToA}); err != nil {
 		p.t.Fatal(err)
@@ -388,7 +388,7 @@ func (p *puppet) called() {
 	p.prepare()
 	first, _ := wire.ParseHeader(sent[0])
 	p.spii = first.InitiatorSPI
-	p.initResp = p.initMessage(p.initPayloads()...)
+	p.initResp = p.initMessage(append(p.initPayloads(), more...)...)
 	p.learn(sent[0])
 }
 
