@@ -255,6 +255,7 @@ var reasonTexts = [...]string{
 	ikev2.ReasonSelectorConflict: "another peer has the same traffic",
 	ikev2.ReasonSinglePair:       "one pair of traffic selectors to a child SA is allowed, and several were asked for",
 	ikev2.ReasonDuplicate:        "the peer is connected already, and that connection stays",
+	ikev2.ReasonReconfigured:     "the configuration has changed",
 	ikev2.ReasonPoolExhausted:    "no address is left for it in its pools",
 	ikev2.ReasonAddressNotAsked:  "its tunnel is for an address that we assign, and it asks for none",
 	ikev2.ReasonNoAddress:        "it assigned us no address that we can use",

@@ -30,6 +30,7 @@ func (e *Engine) Audit() error {
 		if sa.timers.pos >= 0 {
 			waiting++
 		}
+		sa.auditPolicy(check)
 		reserved += sa.auditChildren(e, check)
 		waiting += sa.waitingChildren()
 		check((sa.state == stateHeir) == (sa.heirOf != nil && sa.heirOf.heir == sa), "IKE SA %v in state %d is nobody's heir", sa.id(), sa.state)
@@ -80,9 +81,6 @@ func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int 
 	check(sa.making == nil || sa.state == stateUp, "IKE SA %v in state %d waits for key exchanges", sa.id(), sa.state)
 	check(len(sa.children) == 0 || sa.state == stateUp, "children of IKE SA %v in state %d", sa.id(), sa.state)
 	check(len(sa.wishes) <= (maxParts+1)*max(1, len(sa.peerChildren())), "IKE SA %v has %d wishes", sa.id(), len(sa.wishes))
-	for _, w := range sa.wishes {
-		check(slices.ContainsFunc(sa.peerChildren(), func(c Child) bool { return c.Name == w.cfg.Name }), "IKE SA %v wishes for child %s of another peer", sa.id(), w.cfg.Name)
-	}
 	for _, c := range sa.children {
 		for _, p := range c.remotePrefixes() {
 			check(slices.Contains(e.claims[p], c), "child %08x does not claim %v", c.in, p)
@@ -96,6 +94,20 @@ func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int 
 		check(slices.Contains(beginning, c) == (c.state == childNew) && c.state != childGone, "child %08x is kept in state %d", c.in, c.state)
 	}
 	return len(all)
+}
+
+// auditPolicy: no SA that is up outlives its peer's or its child's policy.
+func (sa *ikeSA) auditPolicy(check func(bool, string, ...any)) {
+	if sa.state != stateUp {
+		return
+	}
+	check(sa.e.byName[sa.peer.Name] == sa.peer, "IKE SA %v is up for peer %s, which is not configured any more", sa.id(), sa.peer.Name)
+	for _, w := range sa.wishes {
+		check(sa.peer.has(w.cfg), "IKE SA %v wishes for child %s, which is not configured", sa.id(), w.cfg.Name)
+	}
+	for _, c := range sa.children {
+		check(!c.live() || sa.peer.has(c.cfg), "child %08x lives by a policy that is no more", c.in)
+	}
 }
 
 func (e *Engine) auditLeases(check func(bool, string, ...any)) {
@@ -138,6 +150,7 @@ func (p *peer) audit(check func(bool, string, ...any)) {
 	if p.attempt != nil {
 		check(p.attempt.state <= stateAuth && p.e.sas[p.attempt.ownSPI()] == p.attempt, "peer %s tries with an IKE SA in state %d", p.Name, p.attempt.state)
 	}
+	check(!p.idle() || p.timers.pos >= 0, "peer %s is wanted and nothing is done for it", p.Name)
+	check(!p.stale || p.wanted && p.up != nil, "peer %s is to be renewed and not wanted, or not up", p.Name)
 	check(len(p.acquired) <= len(p.Children), "peer %s keeps %d wishes of packets", p.Name, len(p.acquired))
-	check(!p.wanted || p.up != nil || p.attempt != nil || p.timers.pos >= 0, "peer %s is wanted and nothing is done for it", p.Name)
 }

@@ -6,8 +6,8 @@ import (
 	"culvert/ikev2/wire"
 )
 
-// Config is all that the engine knows of the world. It is not changed after
-// New.
+// Config is all that the engine knows of the world. Nobody changes it after
+// New; Reconfigure takes another.
 type Config struct {
 	Peers []Peer
 	// IKEPort and NATTPort are our own UDP ports; 0 means 500 and 4500.
@@ -105,8 +105,9 @@ type Timing struct {
 	// Default 21: 79 s in all. The first request of an IKE SA is sent
 	// InitialTries times, default 9: 31 s in all.
 	Tries, InitialTries int
-	// Reconnect is the wait before a failed connection is tried again; it
-	// doubles up to ReconnectMax. Default 1 s and 60 s, with 25 % of jitter.
+	// Reconnect is the longest wait before a failed connection is tried again;
+	// it doubles up to ReconnectMax. Default 1 s and 60 s. What is waited is any
+	// part of it, so that peers which failed together do not return together.
 	Reconnect, ReconnectMax time.Duration
 }
 

@@ -43,6 +43,8 @@ type Engine struct {
 	// badTransitions counts changes of state that the table forbids: a bug.
 	badTransitions int
 
+	// then is what is done when the input at hand has been dealt with.
+	then []func()
 	// ticks counts the events in the lives of SAs whose order matters.
 	ticks uint64
 	// shut: Shutdown was said.
@@ -71,13 +73,23 @@ func New(cfg Config, rand io.Reader) *Engine {
 	}
 	e := &Engine{
 		cfg: cfg, rand: rand, limits: cfg.Limits.withDefaults(), halfOpen: crowd{by: map[netip.Addr]int{}},
-		byName: map[string]*peer{}, byRemoteID: map[Identity][]*peer{}, sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{},
+		sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{},
 	}
 	e.leases.seed(e, cfg.Leases)
+	var peers []*peer
+	for _, policy := range cfg.Peers {
+		peers = append(peers, newPeer(e, policy.withDefaults()))
+	}
+	e.know(peers)
+	return e
+}
+
+// know makes these the peers of the engine, and no others.
+func (e *Engine) know(peers []*peer) {
+	e.peers, e.accepted = peers, nil
+	e.byName, e.byRemoteID = map[string]*peer{}, map[Identity][]*peer{}
 	seen := map[string]bool{}
-	for i := range cfg.Peers {
-		p := newPeer(e, cfg.Peers[i])
-		e.peers = append(e.peers, p)
+	for _, p := range peers {
 		e.byName[p.Name] = p
 		e.byRemoteID[p.RemoteID] = append(e.byRemoteID[p.RemoteID], p)
 		for _, prop := range p.IKE {
@@ -88,7 +100,6 @@ func New(cfg Config, rand io.Reader) *Engine {
 		}
 	}
 	e.accepted, e.strangers = additionalFirst(e.accepted), forStrangers(e.peers)
-	return e
 }
 
 // HandleDatagram takes one received IKE message through its stages: header,
@@ -106,6 +117,11 @@ func (e *Engine) HandleDatagram(now time.Time, d Datagram) {
 		e.answerInit(h, d)
 	default:
 		e.dispatch(h, d)
+	}
+	for len(e.then) > 0 {
+		f := e.then[0]
+		e.then = e.then[1:]
+		f()
 	}
 }
 
@@ -237,15 +253,9 @@ func (e *Engine) newSPI() (spi wire.SPI, err error) {
 	return spi, nil
 }
 
-// jitter shortens d by up to a quarter, so that peers which failed together
-// do not return together.
-func (e *Engine) jitter(d time.Duration) time.Duration {
-	b, err := e.random(1)
-	if err != nil {
-		return d
-	}
-	return d - d/4*time.Duration(b[0])/256
-}
+// jitter is any wait up to d, so that peers which failed together return
+// spread over all of it.
+func (e *Engine) jitter(d time.Duration) time.Duration { return d - e.part(d) }
 
 // refuseVersion answers a request of a later major version with what we speak
 // (RFC 7296 section 2.5), unprotected. IKEv1 gets no answer: its header has other

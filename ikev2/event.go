@@ -70,6 +70,7 @@ const (
 	ReasonSelectorConflict        // another peer's child SA has the same traffic; Rival
 	ReasonSinglePair              // one pair of selectors to a child SA is allowed
 	ReasonDuplicate               // the peer has an IKE SA, and its policy is to keep that
+	ReasonReconfigured            // the configuration has changed
 	ReasonPoolExhausted           // no address of Pools is free for the peer
 	ReasonAddressNotAsked         // the peer has to ask for an address and did not
 	ReasonNoAddress               // the peer assigned us none that we can use
@@ -85,6 +86,7 @@ var reasonNames = [...]string{
 	ReasonDeleted: "deleted_by_peer", ReasonDisconnect: "disconnect", ReasonDead: "dead_peer", ReasonReplaced: "replaced", ReasonNotify: "error_notify",
 	ReasonRekeyed: "rekeyed", ReasonExpired: "expired",
 	ReasonSelectorConflict: "selector_conflict", ReasonSinglePair: "single_pair_required", ReasonDuplicate: "duplicate",
+	ReasonReconfigured:  "reconfigured",
 	ReasonPoolExhausted: "pool_exhausted", ReasonAddressNotAsked: "address_not_asked", ReasonNoAddress: "no_address",
 	ReasonAddressRequired: "address_required", ReasonPostQuantum: "no_post_quantum", ReasonPPK: "no_ppk",
 }

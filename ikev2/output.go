@@ -34,6 +34,9 @@ type Connect struct {
 	// Once has it tried once only, for what Acquire wants: not again when it
 	// fails or the IKE SA ends, and not soon after it failed.
 	Once bool
+	// Anew has it tried at once, even where the peer is up: the new IKE SA takes
+	// the place of that one when it is authenticated.
+	Anew bool
 }
 
 // Disconnect takes a peer down, telling it so, and stops trying.

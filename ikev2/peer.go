@@ -2,6 +2,7 @@ package ikev2
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"culvert/ikev2/wire"
@@ -16,6 +17,7 @@ type peer struct {
 	attempt *ikeSA // our own IKE SA on its way up
 	up      *ikeSA
 	virtual []netip.Addr // what the peer assigned us last
+	stale   bool         // up is to be replaced by one of our own
 	failed  int          // attempts since the peer was last up
 	// acquired are wishes of packets for when there is an IKE SA; again is when
 	// they may have it tried for.
@@ -24,11 +26,13 @@ type peer struct {
 	timers   timers
 }
 
-func newPeer(e *Engine, cfg Peer) *peer {
+// withDefaults fills in what is left to the engine.
+func (cfg Peer) withDefaults() Peer {
 	if len(cfg.IKE) == 0 {
 		cfg.IKE = DefaultIKEProposals()
 	}
 	cfg.IKE = cfg.PostQuantum.proposals(cfg.IKE)
+	cfg.Children = slices.Clone(cfg.Children)
 	for i := range cfg.Children {
 		if len(cfg.Children[i].ESP) == 0 {
 			cfg.Children[i].ESP = DefaultESPProposals()
@@ -44,7 +48,11 @@ func newPeer(e *Engine, cfg Peer) *peer {
 		cfg.RemoteNATTPort = 4500
 	}
 	cfg.Timing = cfg.Timing.withDefaults()
-	p := &peer{Peer: cfg, e: e}
+	return cfg
+}
+
+func newPeer(e *Engine, policy Peer) *peer {
+	p := &peer{Peer: policy, e: e}
 	p.timers = timers{owner: p, pos: -1}
 	return p
 }
@@ -56,9 +64,23 @@ func (p *peer) connectTo(c Connect) {
 	}
 	was := p.wanted
 	p.path, p.wanted = c.Path, true
-	if !was && p.up == nil && p.attempt == nil {
+	switch {
+	case c.Anew:
+		p.renew()
+	case !was && p.up == nil && p.attempt == nil:
 		p.connect()
 	}
+}
+
+// renew makes another IKE SA, in place of the one that is on its way up and, in
+// the end, of the one that is up.
+func (p *peer) renew() {
+	attempt := p.attempt
+	p.attempt, p.failed, p.stale = nil, 0, p.up != nil
+	if attempt != nil {
+		attempt.end(ReasonReplaced)
+	}
+	p.connect()
 }
 
 func (p *peer) connect() {
@@ -76,14 +98,24 @@ func (p *peer) connect() {
 
 func (p *peer) disconnect() {
 	p.wanted = false
+	p.end(ReasonDisconnect)
+}
+
+// end takes down what there is of the peer, and waits for nothing.
+func (p *peer) end(reason Reason) {
+	attempt, up := p.attempt, p.up
+	p.attempt, p.up, p.stale = nil, nil, false
 	p.e.stopTimers(&p.timers)
-	if p.attempt != nil {
-		p.attempt.end(ReasonDisconnect)
+	if attempt != nil {
+		attempt.end(reason)
 	}
-	if p.up != nil {
-		p.up.close(ReasonDisconnect)
+	if up != nil {
+		up.close(reason)
 	}
 }
+
+// idle: the peer is wanted, and nothing goes on that brings it up.
+func (p *peer) idle() bool { return p.wanted && p.attempt == nil && (p.up == nil || p.stale) }
 
 // lost is told that an SA of this peer is no longer of use.
 func (p *peer) lost(sa *ikeSA) {
@@ -95,11 +127,11 @@ func (p *peer) lost(sa *ikeSA) {
 			p.rest()
 		}
 	case p.up:
-		p.up = nil
+		p.up, p.stale = nil, false
 	default:
 		return
 	}
-	if p.wanted && p.up == nil && p.attempt == nil {
+	if p.idle() {
 		p.retry()
 	}
 }
@@ -111,16 +143,16 @@ func (p *peer) retry() {
 }
 
 func (p *peer) expire(timerKind) {
-	if p.wanted && p.up == nil && p.attempt == nil {
+	if p.idle() {
 		p.connect()
 	}
 }
 
 // established makes sa the peer's SA. An older one of the same identities is
-// taken down only now that the new one is proven.
+// taken down only when the new one is proven, and its children are in use.
 func (p *peer) established(sa *ikeSA, initialContact bool) {
 	attempt, old := p.attempt, p.up
-	p.attempt, p.up, p.failed = nil, sa, 0
+	p.attempt, p.up, p.stale, p.failed = nil, sa, false, 0
 	p.e.setTimer(&p.timers, timerReconnect, time.Time{})
 	if attempt != nil && attempt != sa {
 		attempt.end(ReasonReplaced)
@@ -130,7 +162,7 @@ func (p *peer) established(sa *ikeSA, initialContact bool) {
 	case initialContact:
 		old.end(ReasonReplaced) // the peer has forgotten it (RFC 7296 section 2.4)
 	default:
-		old.close(ReasonReplaced)
+		p.e.then = append(p.e.then, func() { old.close(ReasonReplaced) })
 	}
 }
 

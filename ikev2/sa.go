@@ -213,6 +213,7 @@ func (sa *ikeSA) establish(initialContact bool) {
 	sa.adopt()
 	sa.peer.established(sa, initialContact)
 	sa.armTimers()
+	sa.e.then = append(sa.e.then, sa.bringUpChildren)
 }
 
 // armTimers starts the life of an SA that is up.

@@ -107,8 +107,10 @@ func (sa *ikeSA) firstWish() *wish {
 }
 
 // bringUpChildren asks for the next child SA that is wanted and missing. One
-// that was refused waits, and holds up no other.
+// that was refused waits, and holds up no other. One that is configured no more
+// ends.
 func (sa *ikeSA) bringUpChildren() {
+	sa.endUnwanted()
 	w := sa.missing()
 	switch {
 	case w == nil:

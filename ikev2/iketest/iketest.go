@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"culvert/ikev2"
@@ -97,6 +99,19 @@ func (n *Net) Command(h *Host, c ikev2.Command) {
 		panic(err)
 	}
 	n.drain(h)
+}
+
+// Reconfigure gives h another configuration and lets its outputs out.
+func (n *Net) Reconfigure(h *Host, cfg ikev2.Config) map[string]ikev2.Change {
+	changes := h.Engine.Reconfigure(n.Now, cfg)
+	for _, name := range slices.Sorted(maps.Keys(changes)) {
+		if changes[name] != ikev2.Unchanged {
+			n.note("%s: reconfigured, %s %v", h.Name, name, changes[name])
+		}
+	}
+	h.cfg = cfg
+	n.drain(h)
+	return changes
 }
 
 // Run lets time pass for d.
