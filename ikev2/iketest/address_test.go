@@ -162,6 +162,29 @@ func TestLeaseOfCrashedClient(t *testing.T) {
 	faultless(t, n)
 }
 
+// A connection made anew beside the old one takes the lease over, and the address
+// stays the client's when the old one ends.
+func TestAddressesMadeAnew(t *testing.T) {
+	n, a, clients := office(nil, "foo")
+	foo := clients[0]
+	n.dial(foo, 0)
+	n.Command(foo, ikev2.Connect{Peer: "office", Anew: true, Path: ikev2.Path{Local: netip.AddrPortFrom(addr(clientAddr(0)), 500), Remote: ToA.Remote}})
+	n.Run(10 * time.Second)
+	foo.wants(t, "10.9.0.1/32", "fd00:9::1/128")
+	if foo.Has(ikev2.EventAssigned) != 2 || foo.Has(ikev2.EventDown) != 1 {
+		t.Errorf("assigned %d times", foo.Has(ikev2.EventAssigned))
+	}
+	if l := a.Engine.Leases(); len(l) != 2 || !l[0].InUse || !l[1].InUse {
+		t.Errorf("leases %+v", l)
+	}
+	if err := Agree(a, foo); err != nil || len(a.In) != 1 {
+		t.Errorf("%d child SAs: %v", len(a.In), err)
+	}
+	n.hangUp(foo)
+	foo.wants(t)
+	faultless(t, n)
+}
+
 // When the pool is used up, who comes gets no child but keeps its IKE SA; as soon
 // as somebody leaves, the address of who left first is given to who asks again.
 func TestPoolExhausted(t *testing.T) {
