@@ -38,6 +38,8 @@ type control struct {
 	timer         *time.Timer
 	deadline      <-chan time.Time // when stopping: the end of waiting for peers
 	scratch       []byte
+	roaming       roaming
+	wake          broadcast // of those who wait for a way to a peer
 }
 
 // noticesLen bounds what the data path has to say and control has not heard.
@@ -51,7 +53,7 @@ func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
 	c := &control{
 		g: g, engine: e, keylog: k, children: map[uint32]*child{}, assigned: map[string]ikev2.AssignAddresses{}, ownAddrs: map[string][]netip.Addr{}, peers: map[string]*peerStatus{},
 		notices: make(chan notice, noticesLen), loops: loops{ended: make(chan error, 1)},
-		dialing: map[string]bool{}, strangers: map[ikev2.EventKind]*limiter{}, timer: time.NewTimer(time.Hour),
+		dialing: map[string]bool{}, strangers: map[ikev2.EventKind]*limiter{}, timer: time.NewTimer(time.Hour), roaming: newRoaming(),
 	}
 	for i := range g.cfg.Peers {
 		c.peers[g.cfg.Peers[i].Name] = newPeerStatus(&g.cfg.Peers[i])
@@ -70,7 +72,9 @@ func (c *control) run(ctx context.Context) (broken error) {
 	}
 	traffic := time.NewTicker(trafficInterval)
 	defer traffic.Stop()
-	stop := ctx.Done()
+	clock := time.NewTicker(clockInterval)
+	defer clock.Stop()
+	stop, changed := ctx.Done(), c.g.doors.changed()
 	for c.deadline == nil || !c.engine.Idle() {
 		c.arm()
 		select {
@@ -82,6 +86,12 @@ func (c *control) run(ctx context.Context) (broken error) {
 		case <-traffic.C:
 			c.reportTraffic()
 			c.saveLeases()
+		case <-clock.C:
+			c.compareClocks()
+		case <-changed:
+			c.networkChanged()
+		case <-c.roaming.due:
+			c.lookAround(ctx)
 		case n := <-c.notices:
 			c.notice(ctx, n)
 		case ask := <-c.g.asks:
@@ -229,6 +239,7 @@ func (c *control) dial(ctx context.Context, p *config.Peer) {
 	c.dialing[p.Name] = true
 	c.loops.Go(func() {
 		for ctx.Err() == nil {
+			changed := c.wake.wait()
 			path, err := c.g.findPath(ctx, p)
 			select {
 			case c.g.asks <- func(c *control) { c.found(p, path, err) }:
@@ -239,6 +250,7 @@ func (c *control) dial(ctx context.Context, p *config.Peer) {
 			}
 			select {
 			case <-time.After(dialRetry):
+			case <-changed:
 			case <-ctx.Done():
 			}
 		}
@@ -249,12 +261,16 @@ func (c *control) dial(ctx context.Context, p *config.Peer) {
 // stopping connects no more.
 func (c *control) found(p *config.Peer, path ikev2.Path, err error) {
 	if err != nil {
+		c.roaming.way(p.Name).gone = true
 		c.noPath(p, err)
 		return
 	}
 	delete(c.dialing, p.Name)
+	w := c.roaming.way(p.Name)
+	w.path = path
 	if c.deadline == nil {
 		c.command(ikev2.Connect{Peer: p.Name, Path: path, Once: !p.Initiate})
+		c.leadsAgain(p.Name, w)
 	}
 }
 

@@ -41,6 +41,9 @@ func (d *Doors) open(cfg *config.Config) (err error) {
 	d.AddAddr = func(a netip.Addr) error { return tun.AddAddr(name, a) }
 	d.DelAddr = func(a netip.Addr) error { return tun.DelAddr(name, a) }
 	d.DelRoute = func(p netip.Prefix) error { return tun.DelRoute(name, p) }
+	if network, err := watchNetwork(); err == nil { // without it, a change is found by its silence
+		d.Network = network
+	}
 	return tun.SetUp(name, mtu)
 }
 
@@ -50,6 +53,9 @@ func (d *Doors) closeOpened() {
 	}
 	if d.NATT != nil {
 		_ = d.NATT.Close()
+	}
+	if d.Network != nil {
+		_ = d.Network.Close()
 	}
 	if d.Device != nil {
 		_ = d.Device.Close()

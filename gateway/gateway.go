@@ -56,6 +56,12 @@ type Doors struct {
 	// PathMTU is the largest packet in bytes that a path is known to take; nil
 	// knows nothing.
 	PathMTU func(local, remote netip.Addr) (int, error)
+	// Network tells of changes of this host's addresses and routes; nil tells
+	// of none.
+	Network Network
+	// Wall is the time of day, which goes on while the machine sleeps; nil is
+	// the system's.
+	Wall func() time.Time
 	// Resolve turns a host name into addresses.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	// AddRoute and DelRoute lead a prefix into the device.
@@ -208,7 +214,11 @@ func (g *Gateway) deliver(p natt.Path, b []byte) {
 }
 
 func (g *Gateway) closeDoors() {
-	for _, c := range []io.Closer{g.doors.Device, g.doors.IKE, g.doors.NATT} {
+	closers := []io.Closer{g.doors.Device, g.doors.IKE, g.doors.NATT}
+	if g.doors.Network != nil {
+		closers = append(closers, g.doors.Network)
+	}
+	for _, c := range closers {
 		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			g.log.Warn("closing: "+err.Error(), "event", "close_failed")
 		}

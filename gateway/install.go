@@ -53,7 +53,7 @@ const replayWindow = 4096
 func (c *control) installInbound(o ikev2.InstallInbound) {
 	ch := &child{Child: sadChild(o.ChildSA), since: time.Now()}
 	ch.Move(sad.Path(o.Path))
-	ch.PathMTU = c.g.pathMTU(o.Path)
+	ch.SetPathMTU(c.g.pathMTU(o.Path))
 	sa, err := espcrypto.NewInbound(o.InboundSPI, ch.Suite, espcrypto.Keys(o.Keys), replayWindow)
 	if err == nil {
 		err = c.g.table.AddInbound(ch.Child, sa)
@@ -113,7 +113,13 @@ func (c *control) removeInbound(spi uint32) {
 	delete(c.children, spi)
 }
 
-func (c *control) move(o ikev2.MovePeer) { c.g.table.MovePeer(o.InboundSPI, sad.Path(o.Path)) }
+// move sends a child's ESP by another path, which may take other packets.
+func (c *control) move(o ikev2.MovePeer) {
+	if ch := c.children[o.InboundSPI]; ch != nil {
+		ch.SetPathMTU(c.g.pathMTU(o.Path))
+	}
+	c.g.table.MovePeer(o.InboundSPI, sad.Path(o.Path))
+}
 
 func sadChild(o ikev2.ChildSA) *sad.Child {
 	return &sad.Child{

@@ -48,7 +48,7 @@ func innerMTU(pathMTU int, outerIPv6 bool, s espcrypto.Suite) int {
 // childMTU is innerMTU on the child's present path, and no more than limit if
 // that is not 0.
 func childMTU(c *sad.Child, path sad.Path, limit int) int {
-	pathMTU := c.PathMTU
+	pathMTU := c.PathMTU()
 	if pathMTU == 0 {
 		pathMTU = defaultPathMTU
 	}

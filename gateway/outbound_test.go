@@ -313,7 +313,7 @@ func TestChildMTU(t *testing.T) {
 	if got := childMTU(c, over4, 1300); got != 1300 {
 		t.Errorf("limit 1300: %d", got)
 	}
-	c.PathMTU = 1492
+	c.SetPathMTU(1492)
 	if got := childMTU(c, over4, 1438); got != 1430 {
 		t.Errorf("path 1492: %d", got)
 	}

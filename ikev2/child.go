@@ -50,11 +50,14 @@ type childSA struct {
 	// of ours has taken this one's; replacedBy is the one that the peer made for
 	// it.
 	replaces, replaced bool
-	ours               bool // we asked for it
 	replacedBy         *childSA
 	lowNonce           []byte // the lower nonce of the exchange that made it
-	volume             volume
-	timers             timers
+	// first is the lower nonce of the exchange that made the first of the children
+	// that replaced each other up to this one; ours says that we asked for that.
+	first  []byte
+	ours   bool
+	volume volume
+	timers timers
 }
 
 func (sa *ikeSA) newChild(cfg *Child) *childSA {
@@ -172,27 +175,31 @@ func (t *childTask) finish(sa *ikeSA, m *message, s secrets, reason Reason) {
 // granted begins to use the child SA.
 func (t *childTask) granted(sa *ikeSA, m *message) {
 	sa.fulfil(t.wish, t.child, wire.FindNotify(m.payloads, wire.NotifyAdditionalTSPossible) != nil)
-	if twin := t.child.twin(false); twin != nil && t.child.yieldsTo(twin) {
-		t.child.close(ReasonRekeyed)
-		return
-	}
 	t.child.activate()
 }
 
-// twin is another child SA for the same traffic, asked for by us or by the peer.
-// There is one where both sides began at once.
-func (c *childSA) twin(ours bool) *childSA {
+// settle leaves one child SA where both sides have asked for the same: the one
+// with the lowest nonce is deleted by its initiator, as where both replace a
+// child (RFC 7296 section 2.8.1). Who replaces one meanwhile changes nothing of
+// that.
+func (c *childSA) settle() {
 	for _, x := range c.sa.children {
-		if x != c && x.ours == ours && x.live() && x.like(c) {
-			return x
+		if x.ours == c.ours || !x.replaceable() || !x.like(c) {
+			continue
+		}
+		loser := c
+		if bytes.Compare(x.first, c.first) < 0 {
+			loser = x
+		}
+		if loser.ours {
+			loser.close(ReasonRekeyed)
+			return
 		}
 	}
-	return nil
 }
 
-// yieldsTo: of twins, the one with the lowest nonce is deleted by its initiator,
-// as where both sides replace a child (RFC 7296 section 2.8.1).
-func (c *childSA) yieldsTo(twin *childSA) bool { return bytes.Compare(c.lowNonce, twin.lowNonce) < 0 }
+// succeed takes the place of old.
+func (c *childSA) succeed(old *childSA) { c.replaces, c.first, c.ours = true, old.first, old.ours }
 
 func (c *childSA) like(x *childSA) bool {
 	return x.cfg == c.cfg && slices.Equal(x.local, c.local) && slices.Equal(x.remote, c.remote)
@@ -378,7 +385,6 @@ func (a *childAnswer) build(n narrowing, ours func([]Proposal) []Proposal) error
 		return a.notNow(child, err)
 	}
 	a.resp.add(mine.payloads...)
-	a.resp.then = append(a.resp.then, mine.then...)
 	if n.more {
 		a.resp.notify(wire.NotifyAdditionalTSPossible, nil)
 	}
@@ -417,24 +423,24 @@ func (a *childAnswer) make(child *childSA, c choice) (mine draft, err error) {
 // making is the child as it is when all keys are exchanged.
 func (a *childAnswer) making(child *childSA, c choice) *making {
 	c.spi = bytes.Clone(c.spi)
-	return &making{rest: c.methods(), secrets: a.secrets, child: child, old: a.old, finish: func(s secrets, resp *draft) error {
+	return &making{rest: c.methods(), secrets: a.secrets, child: child, old: a.old, finish: func(s secrets, _ *draft) error {
 		if a.old != nil && (!a.old.live() || a.old.replacedBy != nil) || a.sa.e.claims.rival(child) != nil {
 			return errOvertaken
+		}
+		if a.old != nil {
+			child.succeed(a.old)
 		}
 		if err := child.install(c, false, s); err != nil {
 			return err
 		}
 		if a.old == nil {
 			child.activate()
-			if twin := child.twin(true); twin != nil && twin.replaceable() && twin.yieldsTo(child) {
-				resp.after(func() { twin.close(ReasonRekeyed) })
-			}
 			return nil
 		}
 		if a.old.state == childHeld {
 			a.old.activate() // the peer can only replace what it has
 		}
-		child.replaces, a.old.replacedBy = true, child
+		a.old.replacedBy = child
 		return nil
 	}}
 }
@@ -551,7 +557,10 @@ func (c *childSA) install(ch choice, initiator bool, s secrets) error {
 	if initiator {
 		in, c.outKeys = toInitiator, toResponder
 	}
-	c.lowNonce, c.ours = lower(s.ni, s.nr), initiator
+	c.lowNonce = lower(s.ni, s.nr)
+	if c.first == nil {
+		c.first, c.ours = c.lowNonce, initiator
+	}
 	c.setState(childHeld)
 	c.sa.children = append(c.sa.children, c)
 	c.sa.e.claims.add(c)
@@ -582,6 +591,7 @@ func (c *childSA) activate() {
 		ev.Reason = ReasonRekeyed
 	}
 	c.sa.report(ev)
+	c.settle()
 }
 
 func (c *childSA) facts() ChildSA {

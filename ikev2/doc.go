@@ -56,6 +56,9 @@
 //	child.go      child SAs                         RFC 7296 1.2, 1.3.1, 2.17
 //	address.go    configuration payload             RFC 7296 2.19, 3.15, RFC 8598
 //	lease.go      who has which address of a pool
+//	wish.go       which child SAs to ask for        RFC 7296 2.9, single pairs, additional selectors
+//	trap.go       child SAs wanted by traffic       RFC 7296 2.9, RFC 4301 4.4.1, RFC 6023
+//	conflict.go   one peer to one traffic           RFC 4301 4.4.1
 //	selector.go   narrowing of selectors            RFC 7296 2.9
 //	freshkeys.go  nonces, PFS in CREATE_CHILD_SA    RFC 7296 1.3, 2.17
 //	rekeychild.go replacing a child SA              RFC 7296 1.3.3, 2.8, 2.25.1
@@ -70,6 +73,7 @@
 //	sa.go         one IKE SA's state
 //	path.go       where it goes, roaming            RFC 7296 2.23
 //	mobike.go     changing addresses in words       RFC 4555
+//	duplicates.go a second IKE SA of one peer       RFC 7296 2.4
 //	peer.go       a configured peer: reconnection, duplicates
 //	spi.go        inbound ESP SPIs                  RFC 4303 2.1
 //	audit.go      what must never be, for tests

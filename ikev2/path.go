@@ -44,7 +44,7 @@ func (p *peer) roam(r Roam) {
 		p.up.roam(r)
 	case p.attempt != nil:
 		p.attempt.hurry(r.Again)
-	case p.wanted:
+	case p.wanted && (r.Again || !same):
 		p.failed = 0
 		p.e.setTimer(&p.timers, timerReconnect, p.e.now.Add(p.e.part(roamJitter)))
 	}
@@ -77,10 +77,10 @@ func (sa *ikeSA) roam(r Roam) {
 	}
 	switch {
 	case to != sa.path:
-		sa.doubted = true
 		sa.moveTo(to)
 		sa.hurry(true)
 		sa.announce()
+		sa.doubted = sa.active != nil
 	case r.Again:
 		sa.doubted = true
 		sa.hurry(true)
@@ -111,8 +111,9 @@ func (sa *ikeSA) announce() {
 		sa.start(wire.ExchangeInformational, &addressesTask{})
 	case sa.nat.Local:
 		sa.start(wire.ExchangeInformational, livenessTask{})
-	default:
-		sa.doubted = false
+	case sa.peer.wanted:
+		sa.peer.up = nil
+		sa.end(ReasonMoved)
 		sa.peer.reconnect()
 	}
 }

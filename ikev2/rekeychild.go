@@ -50,7 +50,7 @@ func (t *rekeyChildTask) obsolete(*ikeSA) bool { return !t.old.replaceable() }
 func (t *rekeyChildTask) request(sa *ikeSA, req *draft) error {
 	req.add(&wire.Notify{Protocol: wire.ProtocolESP, SPI: spiBytes(t.old.in), NotifyType: wire.NotifyRekeySA})
 	err := t.ask(sa, req, t.old.local, t.old.remote)
-	t.child.replaces = true
+	t.child.succeed(t.old)
 	return err
 }
 

@@ -211,6 +211,13 @@ func (s *StrongSwan) Stop() error {
 	return s.halt()
 }
 
+// Kill ends charon without a word to its peers, and removes its files.
+func (s *StrongSwan) Kill() {
+	s.charon.Signal(syscall.SIGKILL)
+	<-s.charon.Done()
+	_ = s.Stop() // which only says that it was killed
+}
+
 func (s *StrongSwan) halt() error {
 	err := errors.Join(s.charon.Stop(), os.RemoveAll(s.dir))
 	s.unlock.Do(func() { syscall.Close(s.locked) })

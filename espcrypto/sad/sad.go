@@ -47,12 +47,11 @@ type Child struct {
 	// InboundSPI names the child; OutboundSPI is the peer's choice.
 	InboundSPI, OutboundSPI uint32
 	Suite                   espcrypto.Suite
-	// PathMTU is the largest outer IP packet in bytes; 0 stands for 1500.
-	PathMTU int
 	// Local and Remote are the negotiated selectors, seen from here.
 	Local, Remote []Selector
 
-	path atomic.Pointer[Path]
+	path    atomic.Pointer[Path]
+	pathMTU atomic.Int64
 }
 
 // Path is where the child's ESP goes now; the zero Path before the first Move.
@@ -62,6 +61,12 @@ func (c *Child) Path() Path {
 	}
 	return Path{}
 }
+
+// PathMTU is the largest outer IP packet in bytes; 0 stands for 1500.
+func (c *Child) PathMTU() int { return int(c.pathMTU.Load()) }
+
+// SetPathMTU changes it, with the path.
+func (c *Child) SetPathMTU(n int) { c.pathMTU.Store(int64(n)) }
 
 // Move sends the child's ESP to another path from now on.
 func (c *Child) Move(p Path) { c.path.Store(&p) }

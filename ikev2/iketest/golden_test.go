@@ -74,6 +74,15 @@ var scenarios = []struct {
 		connectFor(5*time.Second)(n, a, b)
 	}},
 	{name: "three-tunnels", setup: threeTunnels, run: connectFor(10 * time.Second)},
+	{name: "trap", setup: startBy(ikev2.StartPeer, ikev2.StartTraffic), run: func(n *Net, _, b *Host) {
+		n.sees(b, packetOfB)
+		n.Run(time.Second)
+	}},
+	{name: "single-pair", setup: pairsOf(true, false), run: connectFor(time.Second)},
+	{name: "additional-selectors", setup: func(a, b *ikev2.Peer) {
+		a.Children = []ikev2.Child{{Name: "one", Local: prefix("10.1.0.0/24"), Remote: lanB}, {Name: "two", Local: prefix("10.2.0.0/24"), Remote: lanB}}
+		b.Children[0].Remote = prefix("0.0.0.0/0")
+	}, run: connectFor(time.Second)},
 	{name: "both-initiate", run: func(n *Net, a, b *Host) {
 		n.Command(a, ikev2.Connect{Peer: "foo", Path: ToB})
 		n.Command(b, ikev2.Connect{Peer: "office", Path: ToA})

@@ -21,6 +21,8 @@ type Host struct {
 	Out map[uint32]ikev2.InstallOutbound
 	// Moved are the children whose path changed.
 	Moved []ikev2.MovePeer
+	// Received counts the ESP packets that arrived.
+	Received int
 	// Assigned are the addresses that peers have assigned, by peer.
 	Assigned map[string]ikev2.AssignAddresses
 	// Keepalives counts the NAT keepalives sent.
@@ -106,6 +108,7 @@ func (h *Host) take(o ikev2.Output) {
 		n.note("%s: remove outbound", h.Name)
 	case ikev2.MovePeer:
 		h.Moved = append(h.Moved, o)
+		h.move(o)
 		n.note("%s: move peer to %v", h.Name, o.Path.Remote)
 	case ikev2.AssignAddresses:
 		if len(o.Addrs) == 0 {
@@ -127,6 +130,20 @@ func (h *Host) take(o ikev2.Output) {
 			h.wronged[o.Child] = true
 		}
 		n.note("%s: %v", h.Name, happening(o))
+	}
+}
+
+// move takes both halves of a child to another path.
+func (h *Host) move(o ikev2.MovePeer) {
+	if in, ok := h.In[o.InboundSPI]; ok {
+		in.Path = o.Path
+		h.In[o.InboundSPI] = in
+	} else {
+		h.net.fault("%s: moves %08x, which is not there", h.Name, o.InboundSPI)
+	}
+	if out, ok := h.Out[o.InboundSPI]; ok {
+		out.Path = o.Path
+		h.Out[o.InboundSPI] = out
 	}
 }
 
@@ -161,6 +178,10 @@ func (h *Host) transmit(o ikev2.Transmit) {
 		h.answered = true
 	}
 	h.Sent = append(h.Sent, o)
+	if h.net.hosts[o.Path.Local.Addr()] != h {
+		h.net.note("%s: cannot send from %v, which it does not have", h.Name, o.Path.Local.Addr())
+		return
+	}
 	h.net.carry(Packet{From: h.net.outside(o.Path.Local), To: o.Path.Remote, Encap: o.Path.Encap, Payload: o.Payload})
 }
 
@@ -200,17 +221,28 @@ func (n *Net) ESP(h *Host, child string, delay time.Duration) {
 		return
 	}
 	out := h.Out[spis[len(spis)-1]]
-	heap.Push(&n.queue, arrival{Packet{To: out.Path.Remote, Number: n.count, esp: &out}, n.Now.Add(delay)})
+	p := Packet{From: n.outside(out.Path.Local), To: out.Path.Remote, Encap: true, Number: n.count, esp: &out}
+	if n.hosts[out.Path.Local.Addr()] != h || n.Broken {
+		return
+	}
+	heap.Push(&n.queue, arrival{p, n.Now.Add(delay)})
 }
 
-// accept takes an ESP packet as a gateway does.
-func (h *Host) accept(out *ikev2.InstallOutbound) {
+// accept takes an ESP packet as a gateway does, and tells the engine when its
+// peer's come from elsewhere.
+func (h *Host) accept(p Packet) {
+	out := p.esp
 	in, ok := h.In[out.OutboundSPI]
 	if !ok || !bytes.Equal(in.Keys.Encr, out.Keys.Encr) {
 		h.net.fault("%s: no key for ESP of %s with SPI %08x", h.Name, out.Child, out.OutboundSPI)
 		return
 	}
 	h.got[out.OutboundSPI] = true
+	h.Received++
+	if p.From != in.Path.Remote {
+		_ = h.Engine.Command(h.net.Now, ikev2.Moved{SPI: out.OutboundSPI, Path: ikev2.Path{Local: h.net.inside(p.To), Remote: p.From, Encap: true}})
+		h.net.drain(h)
+	}
 }
 
 // Traffic tells h's engine what its data path has seen since the last time.

@@ -49,6 +49,8 @@ type Net struct {
 	// NAT maps addresses that a private host sends from to public ones, one to
 	// one (RFC 4787's simplest kind); ports stay.
 	NAT map[netip.Addr]netip.Addr
+	// Broken loses everything.
+	Broken bool
 	// masked are the addresses and ports of hosts behind one address, both ways.
 	masked map[netip.AddrPort]netip.AddrPort
 
@@ -160,7 +162,7 @@ func (n *Net) arrive(a arrival) {
 		return
 	}
 	if a.esp != nil {
-		h.accept(a.esp)
+		h.accept(a.Packet)
 		return
 	}
 	h.Engine.HandleDatagram(n.Now, ikev2.Datagram{Path: ikev2.Path{Local: to, Remote: a.From, Encap: a.Encap}, Payload: a.Payload})
@@ -184,6 +186,9 @@ func (n *Net) carry(p Packet) {
 	delays := []time.Duration{10 * time.Millisecond}
 	if n.Link != nil {
 		delays = n.Link(p)
+	}
+	if n.Broken {
+		delays = nil
 	}
 	n.note("%v%s", carried{n, p}, fate(delays))
 	for _, d := range delays {

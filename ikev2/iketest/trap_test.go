@@ -164,6 +164,38 @@ func TestTrapsCrossOnLivingSA(t *testing.T) {
 	}
 }
 
+// The same while one of the two is replaced: its successor is as redundant as it
+// was.
+func TestTrapsCrossAndRekey(t *testing.T) {
+	for seed := range uint64(8) {
+		for slow := range 1 << 7 {
+			cfgA, cfgB := Configs()
+			WithChildren(&cfgA, &cfgB, 1, 2)
+			cfgA.Peers[0].Children[1].Start, cfgB.Peers[0].Children[1].Start = ikev2.StartTraffic, ikev2.StartTraffic
+			n := New()
+			n.NAT = natOfB
+			a, b := n.Add("A", AddrA, cfgA, 2*seed), n.Add("B", AddrB, cfgB, 2*seed+1)
+			connectFor(time.Second)(n, a, b)
+			first := n.count
+			n.Link = func(p Packet) []time.Duration {
+				if i := p.Number - first; i < 7 && slow>>i&1 == 1 {
+					return []time.Duration{700 * time.Millisecond}
+				}
+				return soon
+			}
+			n.sees(a, flow("lan2", "10.2.0.9", "10.2.1.7"))
+			n.sees(b, flow("lan2", "10.2.1.7", "10.2.0.9"))
+			n.RunUntil(5*time.Second, func() bool { return b.current("lan2") != 0 })
+			n.Command(b, ikev2.Rekey{SPI: b.current("lan2")})
+			n.Run(time.Minute)
+			if err := Agree(a, b); err != nil || len(b.Out) != 2 {
+				t.Fatalf("seed %d, slow %07b: %v %q\n%s", seed, slow, err, b.scopes(), n.Transcript())
+			}
+			faultless(t, n)
+		}
+	}
+}
+
 // Where one pair of selectors goes into a child SA, the packet says which, and
 // the next packet of another pair gets one too.
 func TestTrapSinglePair(t *testing.T) {
