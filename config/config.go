@@ -60,7 +60,7 @@ type Gateway struct {
 	// HalfOpenLifetime is how long a peer has for authenticating itself.
 	HalfOpenLifetime time.Duration
 	// ResumptionKeyFile holds the key that seals our tickets (RFC 5723), or will;
-	// "" is none: no tickets are given. Config.Path finds it.
+	// "" is none: tickets are good until a restart. Config.Path finds it.
 	ResumptionKeyFile string
 	// LeaseFile keeps, from one run to the next, which peer had which address of
 	// the pools; "" is none. Config.Path finds it.
@@ -164,6 +164,24 @@ type Tunnel struct {
 	SinglePair bool
 	// Where has "local", "remote" and "esp"; "" is the tunnel itself.
 	Where Places
+}
+
+// LocalNetworks and RemoteNetworks are the sides as a configuration has them,
+// "dynamic" among them.
+func (t *Tunnel) LocalNetworks() []string  { return networks(t.Local, t.LocalDynamic) }
+func (t *Tunnel) RemoteNetworks() []string { return networks(t.Remote, t.RemoteDynamic) }
+
+// OnTraffic: the first packet brings the tunnel up.
+func (t *Tunnel) OnTraffic() bool { return t.Start == ikev2.StartTraffic }
+
+func networks(s []wire.Selector, dynamic bool) (all []string) {
+	if dynamic {
+		all = append(all, dynamicNetwork)
+	}
+	for _, one := range s {
+		all = append(all, one.String())
+	}
+	return all
 }
 
 // Defaults of what a configuration leaves out. docs/configuration.md has them

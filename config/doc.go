@@ -30,7 +30,7 @@
 //	half_open_limit      = 4096 # or "off"
 //	half_open_per_source = 64   # or "off"
 //	half_open_lifetime   = "30s"
-//	resumption_key_file  = "tickets.key" # made if it is not there; left out: no tickets
+//	resumption_key_file  = "tickets.key" # made if it is not there; left out: good until a restart
 //	lease_file           = "leases.json" # left out: addresses of pools are given anew after a restart
 //
 //	[pool.NAME]               # virtual addresses for peers

@@ -2,12 +2,14 @@ package config
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // keyKind is what a key is for.
@@ -63,6 +65,23 @@ func (r *reader) secret(kind *keyKind, source keySource, text string, at Pos) Se
 		r.checkKey(kind, key, at)
 	}
 	return Secret{&secret{key: &key, source: source, ref: text}}
+}
+
+// swanSecret reads a key as strongSwan does: text, or behind 0x and 0s its
+// hexadecimal digits or base64.
+func (r *reader) swanSecret(kind *keyKind, text string, at Pos) Secret {
+	if digits, isHex := strings.CutPrefix(text, "0x"); isHex {
+		raw, err := hex.DecodeString(strings.ReplaceAll(digits, ":", ""))
+		if err != nil {
+			r.error(at, "write an even number of hexadecimal digits behind 0x", "the secret is not hexadecimal")
+			return Secret{&secret{key: new([]byte)}}
+		}
+		return r.secret(kind, keyBase64, base64.StdEncoding.EncodeToString(raw), at)
+	}
+	if encoded, isBase64 := strings.CutPrefix(text, "0s"); isBase64 {
+		return r.secret(kind, keyBase64, encoded, at)
+	}
+	return r.secret(kind, keyInline, text, at)
 }
 
 func (r *reader) keyFromBase64(kind *keyKind, text string, at Pos) ([]byte, bool) {

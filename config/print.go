@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"culvert/ikev2"
-	"culvert/ikev2/wire"
 )
 
 // TOML writes the configuration in culvert's own form; Parse makes the same
@@ -149,25 +148,14 @@ func (w *printer) key(kind *keyKind, s Secret) {
 func (w *printer) tunnel(peer string, p *Peer, t *Tunnel) {
 	standard := newTunnel(t.Name, p)
 	w.table(peer + ".tunnel." + quoteKey(t.Name))
-	w.networks("local", t.Local, t.LocalDynamic)
-	w.networks("remote", t.Remote, t.RemoteDynamic)
+	w.set("local", list(t.LocalNetworks(), plain))
+	w.set("remote", list(t.RemoteNetworks(), plain))
 	w.proposals("esp", t.ESP)
 	setUnless(w, "single_pair", t.SinglePair, false, strconv.FormatBool)
 	setUnless(w, "start", t.Start, standard.Start, startWords.text)
 	setUnless(w, "lifetime", t.Lifetime, standard.Lifetime, durationText)
 	setUnless(w, "lifetime_bytes", t.LifetimeBytes, 0, countText)
 	setUnless(w, "lifetime_packets", t.LifetimePackets, 0, countText)
-}
-
-func (w *printer) networks(key string, s []wire.Selector, dynamic bool) {
-	var all []string
-	if dynamic {
-		all = append(all, dynamicNetwork)
-	}
-	for _, one := range s {
-		all = append(all, one.String())
-	}
-	w.set(key, list(all, plain))
 }
 
 func (w *printer) proposals(key string, ps []ikev2.Proposal) {

@@ -2,8 +2,6 @@ package config
 
 import (
 	"cmp"
-	"encoding/base64"
-	"encoding/hex"
 	"slices"
 	"strings"
 
@@ -197,27 +195,12 @@ func (w *swanctl) key(s *swanSecret) {
 	w.secrets = append(w.secrets, s)
 }
 
-// keyOf makes the key: text, or behind 0x and 0s its hexadecimal digits or
-// base64.
 func (w *swanctl) keyOf(s *swanSecret) Secret {
 	s.used = true
 	if s.secret == nil {
 		return Secret{&secret{key: new([]byte)}} // which is reported
 	}
-	v := s.secret.value
-	encoded, isHex := strings.CutPrefix(v, "0x")
-	if isHex {
-		raw, err := hex.DecodeString(strings.ReplaceAll(encoded, ":", ""))
-		if err != nil {
-			w.error(s.secret.pos, "write an even number of hexadecimal digits behind 0x", "the secret is not hexadecimal")
-			return Secret{&secret{key: new([]byte)}}
-		}
-		return w.reader.secret(s.kind, keyBase64, base64.StdEncoding.EncodeToString(raw), s.secret.pos)
-	}
-	if encoded, isBase64 := strings.CutPrefix(v, "0s"); isBase64 {
-		return w.reader.secret(s.kind, keyBase64, encoded, s.secret.pos)
-	}
-	return w.reader.secret(s.kind, keyInline, v, s.secret.pos)
+	return w.swanSecret(s.kind, s.secret.value, s.secret.pos)
 }
 
 // pskFor is the key for a pair of identities: of those that name one of them

@@ -193,8 +193,8 @@ func (w *swanPrinter) auth(side string, id ikev2.Identity) {
 // child has strongSwan start a tunnel again as culvert does.
 func (w *swanPrinter) child(t *Tunnel, names swanNames) {
 	w.open(names.of(t.Name))
-	w.list("local_ts", swanNetworks(t.Local, t.LocalDynamic)...)
-	w.list("remote_ts", swanNetworks(t.Remote, t.RemoteDynamic)...)
+	w.list("local_ts", t.LocalNetworks()...)
+	w.list("remote_ts", t.RemoteNetworks()...)
 	w.list("esp_proposals", swanESP(t.ESP)...)
 	w.set("rekey_time", seconds(t.Lifetime))
 	if t.LifetimeBytes > 0 {
@@ -213,16 +213,6 @@ func (w *swanPrinter) child(t *Tunnel, names swanNames) {
 	}
 	w.lack(func(out *printer) { setUnless(out, "single_pair", t.SinglePair, false, strconv.FormatBool) })
 	w.close()
-}
-
-func swanNetworks(s []wire.Selector, dynamic bool) (all []string) {
-	if dynamic {
-		all = append(all, dynamicNetwork)
-	}
-	for _, one := range s {
-		all = append(all, one.String())
-	}
-	return all
 }
 
 // swanIKE puts the additional key exchanges into the proposals, as the engine

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,12 +20,16 @@ type vyos struct {
 	keys      []*vyosKey
 }
 
-// vyosKey is a "vpn ipsec authentication psk" entry (VyOS 1.4).
+// vyosKey is a "vpn ipsec authentication psk" entry (VyOS 1.4), or one of ppk
+// (1.5).
 type vyosKey struct {
+	kind   *keyKind
 	name   *node
 	ids    []ikev2.Identity
+	ppkIDs []string
 	any    bool // one of its ids is %any
 	secret *node
+	prefix string // of the secret, by its type
 	used   bool
 }
 
@@ -56,7 +61,7 @@ func (v *vyos) sections() rules {
 		"site-to-site":          later,
 		"ike-group":             later,
 		"esp-group":             later,
-		"authentication":        func(n *node) { v.each(n, rules{"psk": v.eachKey}) },
+		"authentication":        func(n *node) { v.each(n, rules{"psk": v.eachKey(pskKey), "ppk": v.eachKey(ppkKey)}) },
 		"nat-traversal":         v.agrees("NAT is always looked for", "enable"),
 		"nat-networks":          v.ignored("tunnels take the networks that they name"),
 		"ipsec-interfaces":      v.ignored("every interface is listened on; local-address chooses one"),
@@ -69,7 +74,7 @@ func (v *vyos) sections() rules {
 		"include-ipsec-conf":    v.unsupported("write the connections that it includes as peers"),
 		"include-ipsec-secrets": v.unsupported("write the keys that it includes as pre-shared-secret"),
 		"profile":               v.unsupported("DMVPN is left out"),
-		"remote-access":         v.unsupported("only site-to-site peers are read"),
+		"remote-access":         v.remoteAccess,
 	}
 }
 
@@ -129,7 +134,7 @@ func (v *vyos) unused() {
 	}
 	for _, k := range v.keys {
 		if !k.used {
-			v.warn(k.name.pos, "its ids have to name both identities of a peer", "psk %q is used by no peer", k.name.word)
+			v.warn(k.name.pos, k.unusedHint(), "%s %q is used by no peer", k.kind.setting, k.name.word)
 		}
 	}
 }
@@ -228,23 +233,49 @@ func (v *vyos) only(want, remedy string) func(*node) {
 
 func nothing(*node) {}
 
-func (v *vyos) eachKey(n *node) {
-	for _, tag := range n.kids {
-		k := &vyosKey{name: tag}
-		v.each(tag, rules{
-			"id":          v.leaves(func(id *node) { v.keyID(k, id) }),
-			"secret":      func(n *node) { k.secret = v.value(n) },
-			"secret-type": v.only("plaintext", "write the key itself"),
-		})
-		if k.secret == nil && v.ipsec.get("authentication", "psk", tag.word, "secret") == nil {
-			v.error(tag.pos, "add secret", "psk %q has no secret", tag.word)
+func (k *vyosKey) unusedHint() string {
+	if k.kind == ppkKey {
+		return "its id has to be a peer's ppk id"
+	}
+	return "its ids have to name both identities of a peer"
+}
+
+// secretTypes are what goes in front of a secret for strongSwan, which has it
+// from VyOS.
+var secretTypes = map[string]string{"plaintext": "", "hex": "0x", "base64": "0s"}
+
+func (v *vyos) eachKey(kind *keyKind) func(*node) {
+	return func(n *node) {
+		for _, tag := range n.kids {
+			k := &vyosKey{kind: kind, name: tag}
+			v.each(tag, rules{
+				"id":             v.leaves(func(id *node) { v.keyID(k, id) }),
+				"secret":         func(n *node) { k.secret = v.value(n) },
+				"secret-type":    leaf(v, &k.prefix, parseSecretType),
+				"dhcp-interface": v.ignored("write the id that the peer is to have"),
+			})
+			if k.secret == nil && tag.find("secret") == nil {
+				v.error(tag.pos, "add secret", "%s %q has no secret", kind.setting, tag.word)
+			}
+			v.keys = append(v.keys, k)
 		}
-		v.keys = append(v.keys, k)
 	}
 }
 
+func parseSecretType(s string) (string, *fault) {
+	prefix, ok := secretTypes[s]
+	if !ok {
+		return "", faultf("write plaintext, hex or base64", "secret-type %q is not known", s)
+	}
+	return prefix, nil
+}
+
 func (v *vyos) keyID(k *vyosKey, n *node) {
-	if slices.Contains(anyAddress, n.word) {
+	switch {
+	case k.kind == ppkKey:
+		addParsed(v.reader, &k.ppkIDs, n.word, n.pos, swanPPKID)
+		return
+	case slices.Contains(anyAddress, n.word):
 		k.any = true
 		return
 	}
@@ -253,6 +284,53 @@ func (v *vyos) keyID(k *vyosKey, n *node) {
 	if id != (ikev2.Identity{}) {
 		k.ids = append(k.ids, id)
 	}
+}
+
+// key is the secret of an entry, which the peer is found to use.
+func (v *vyos) key(k *vyosKey) Secret {
+	k.used = true
+	if k.secret == nil {
+		return Secret{&secret{key: new([]byte)}} // which is reported
+	}
+	return v.swanSecret(k.kind, k.prefix+k.secret.word, k.secret.pos)
+}
+
+// remoteAccess has pools that no peer of VyOS refers to; a peer of culvert can.
+func (v *vyos) remoteAccess(n *node) {
+	v.each(n, rules{
+		"connection": v.unsupported("its users authenticate by EAP or certificates; only site-to-site peers are read"),
+		"dhcp":       v.unsupported("addresses come from pools"),
+		"radius":     v.unsupported("peers authenticate by a pre-shared key"),
+		"pool": func(n *node) {
+			for _, tag := range n.kids {
+				v.pool(tag)
+			}
+		},
+	})
+}
+
+func (v *vyos) pool(tag *node) {
+	p := Pool{Pool: ikev2.Pool{Name: tag.word}, Where: Places{}}
+	if f := checkLabel(p.Name); f != nil {
+		v.error(tag.pos, f.hint, "%s", f.message)
+	}
+	where := Place{Pos: tag.pos, Key: "prefix", format: v.cfg.Format}
+	where.Given = tag.find("prefix") != nil || tag.find("range") != nil
+	p.Where["addresses"], p.Where[""] = where, Place{Pos: tag.pos, Key: "pool " + quoteVyOS(tag.word), Given: true, format: v.cfg.Format}
+	var start, stop *node
+	v.each(tag, rules{
+		"prefix":      leaf(v, &p, func(s string) (Pool, *fault) { return p.with(s) }),
+		"name-server": v.leaves(func(n *node) { addParsed(v.reader, &p.DNS, n.word, n.pos, parseDNS) }),
+		"exclude":     v.unsupported("write a range without the addresses that are not to be given"),
+		"range": func(n *node) {
+			v.each(n, rules{"start": func(n *node) { start = v.value(n) }, "stop": func(n *node) { stop = v.value(n) }})
+		},
+	})
+	if start != nil && stop != nil {
+		take(&v.reports, start.word+"-"+stop.word, start.pos, &p, func(s string) (Pool, *fault) { return p.with(s) })
+	}
+	v.warn(tag.pos, "write it as a pool of culvert's own form, and the name at the peers that are to have its addresses", "pool %q is used by no peer", tag.word)
+	v.cfg.Pools = append(v.cfg.Pools, p)
 }
 
 // fit says how well an entry fits a pair of identities: 3 when it names both,
@@ -277,6 +355,12 @@ type vyosGroup struct {
 	proposals []ikev2.Proposal
 	lifetime  time.Duration
 	dpd       time.Duration
+	mobike    ikev2.Mode
+	// bytes and packets are the ends of a child SA by what it carried.
+	bytes, packets uint64
+	// keep: nothing is replaced from here. undefined: the group is not in the
+	// file.
+	keep, undefined bool
 	// pfs is what the group says of perfect forward secrecy.
 	pfs *node
 	// actions say what to do when the peer is gone.
@@ -285,7 +369,7 @@ type vyosGroup struct {
 
 // ikeGroup reads the ike-group of that name, once.
 func (v *vyos) ikeGroup(name *node) *vyosGroup {
-	return v.group(name, "ike-group", v.ikeGroups, vyosGroup{lifetime: 28800 * time.Second, dpd: DefaultDPD}, v.readIKEGroup)
+	return v.group(name, "ike-group", v.ikeGroups, vyosGroup{lifetime: 28800 * time.Second, dpd: DefaultDPD, mobike: ikev2.ModePrefer}, v.readIKEGroup)
 }
 
 func (v *vyos) espGroup(name *node) *vyosGroup {
@@ -298,7 +382,7 @@ func (v *vyos) group(name *node, word string, known map[string]*vyosGroup, g vyo
 		if n := v.ipsec.get(word, name.word); n != nil {
 			read(n, &g)
 		} else {
-			g.lifetime = 0
+			g.undefined = true
 			v.warn(name.pos, "paste its definition too to have its proposals", "%s %q is not defined here: culvert's own proposals and lifetimes are used", word, name.word)
 		}
 	}
@@ -311,9 +395,10 @@ func (v *vyos) readIKEGroup(n *node, g *vyosGroup) {
 		"lifetime":       leaf(v, &g.lifetime, parseSeconds),
 		"key-exchange":   v.only("ikev2", "write key-exchange ikev2 here and at the peer"),
 		"close-action":   v.action(g),
-		"ikev2-reauth":   v.agrees("a connection is not authenticated again while it lives", "no", "disable"),
-		"mobike":         v.agrees("MOBIKE is not supported yet", "disable"),
-		"disable-mobike": v.agrees(""),
+		"ikev2-reauth":   v.reauth,
+		"mobike":         leaf(v, &g.mobike, parseEnable),
+		"disable-mobike": func(*node) { g.mobike = ikev2.ModeOff },
+		"disable-rekey":  func(n *node) { v.keep(n, g, "IKE SA") },
 		"mode":           v.agrees("IKEv2 has no modes", "main"),
 		"dead-peer-detection": func(n *node) {
 			v.each(n, rules{
@@ -327,6 +412,57 @@ func (v *vyos) readIKEGroup(n *node, g *vyosGroup) {
 	if n.find("key-exchange") == nil {
 		v.warn(n.pos, "write key-exchange ikev2 here and at the peer: VyOS may take IKEv1 without it", "ike-group %q does not say key-exchange ikev2; culvert speaks nothing else", n.word)
 	}
+}
+
+// reauth has a value up to VyOS 1.3.
+func (v *vyos) reauth(n *node) {
+	if len(n.kids) == 0 {
+		v.warn(n.pos, noReauth, "%s is not supported", n.word)
+		return
+	}
+	v.agrees(noReauth, "no", "disable", "inherit")(n)
+}
+
+const noReauth = "a connection is not authenticated again while it lives"
+
+func (v *vyos) keep(n *node, g *vyosGroup, what string) {
+	g.keep = true
+	v.warn(n.pos, "the peer has to replace it in time", "%s: the %s is not replaced from here, nor ended by its age", n.word, what)
+}
+
+// until is the time at which to replace what lives so long; 0 for never.
+func (g *vyosGroup) until() time.Duration {
+	if g.keep {
+		return 0
+	}
+	return g.lifetime
+}
+
+// volume are the bytes and packets after which to replace a child SA. VyOS has
+// its ends, from which strongSwan takes off an eleventh.
+func (g *vyosGroup) volume() (bytes, packets uint64) {
+	if g.keep {
+		return 0, 0
+	}
+	return g.bytes / 11 * 10, g.packets / 11 * 10
+}
+
+func parseEnable(s string) (ikev2.Mode, *fault) {
+	switch s {
+	case "enable":
+		return ikev2.ModePrefer, nil
+	case "disable":
+		return ikev2.ModeOff, nil
+	}
+	return ikev2.ModeOff, faultf("write enable or disable", "%q is neither", s)
+}
+
+func parseVyOSCount(s string) (uint64, *fault) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || n < 11 || n > maxCount {
+		return 0, faultf("write a number", "%q is not a limit", s)
+	}
+	return n, nil
 }
 
 func (v *vyos) action(g *vyosGroup) func(*node) {
@@ -344,9 +480,9 @@ func (v *vyos) readESPGroup(n *node, g *vyosGroup) {
 		"pfs":           func(n *node) { g.pfs = v.value(n) },
 		"mode":          v.only("tunnel", "write mode tunnel here and at the peer"),
 		"compression":   v.agrees("packets are not compressed", "disable"),
-		"life-bytes":    v.unsupported("only the lifetime in seconds counts"),
-		"life-packets":  v.unsupported("only the lifetime in seconds counts"),
-		"disable-rekey": v.unsupported("either side may replace the child SA"),
+		"life-bytes":    leaf(v, &g.bytes, parseVyOSCount),
+		"life-packets":  leaf(v, &g.packets, parseVyOSCount),
+		"disable-rekey": func(n *node) { v.keep(n, g, "child SA") },
 		"description":   nothing,
 	})
 }

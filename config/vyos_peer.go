@@ -17,6 +17,7 @@ type vyosPeer struct {
 	espGroup *node // default-esp-group
 	ownKey   *node // pre-shared-secret
 	connect  string
+	start    ikev2.StartMode
 }
 
 func (v *vyos) peer(tag *node) {
@@ -38,7 +39,7 @@ func (v *vyos) peer(tag *node) {
 	if n := tag.find("tunnel"); n != nil {
 		p.tunnels(n)
 	}
-	p.PSK = p.key()
+	p.PSK, p.PPK.Secret = p.key(), p.postQuantumKey()
 	v.cfg.Peers = append(v.cfg.Peers, made)
 }
 
@@ -46,7 +47,7 @@ func (p *vyosPeer) rules() rules {
 	return rules{
 		"authentication":          p.authentication,
 		"local-address":           leaf(p.vyos, &p.Local, parseLocal),
-		"remote-address":          leaf(p.vyos, &p.Remote, parseRemote),
+		"remote-address":          p.leaves(p.remoteAddress),
 		"connection-type":         leaf(p.vyos, &p.connect, parseConnectionType),
 		"ike-group":               func(n *node) { p.value(n) },
 		"default-esp-group":       func(n *node) { p.espGroup = p.value(n) },
@@ -55,25 +56,60 @@ func (p *vyosPeer) rules() rules {
 		"dhcp-interface":          p.ignored("the address is found by itself; local-address any says the same"),
 		"force-encapsulation":     p.agrees("ESP always goes in UDP", "enable", "disable"),
 		"force-udp-encapsulation": p.agrees(""),
-		"ikev2-reauth":            p.agrees("a connection is not authenticated again while it lives", "no", "inherit"),
-		"virtual-address":         p.refused("addresses handed out by the peer are still to come"),
+		"ikev2-reauth":            p.reauth,
+		"virtual-address":         p.leaves(func(n *node) { p.vip(n) }),
+		"ppk":                     p.ppk,
+		"childless":               p.agrees("the first child SA is made with the IKE SA; a peer may do without", "allow"),
 		"replay-window":           p.ignored("the window always holds at least 1024 packets"),
 		"description":             nothing,
 	}
 }
 
 func parseConnectionType(s string) (string, *fault) {
-	if !slices.Contains([]string{"initiate", "respond"}, s) {
-		return "", faultf("write initiate or respond", "connection-type %q is not supported", s)
+	if _, ok := vyosStarts[s]; !ok {
+		return "", faultf("write initiate, trap, respond or none", "connection-type %q is not supported", s)
 	}
 	return s, nil
+}
+
+// vyosStarts: none is responding too, but for what an operator does.
+var vyosStarts = map[string]ikev2.StartMode{"initiate": ikev2.StartNow, "trap": ikev2.StartTraffic, "respond": ikev2.StartPeer, "none": ikev2.StartPeer}
+
+// remoteAddress takes the first of several.
+func (p *vyosPeer) remoteAddress(n *node) {
+	if n.parent.kids[0] != n {
+		p.warn(n.pos, "write the others as peers of their own", "only the first remote-address is called")
+		return
+	}
+	if len(n.kids) > 0 {
+		p.value(n.parent)
+		return
+	}
+	take(&p.reports, n.word, n.pos, &p.Remote, parseRemote)
+}
+
+func (p *vyosPeer) ppk(n *node) {
+	p.each(n, rules{"id": leaf(p.vyos, &p.PPK.ID, swanPPKID), "required": func(*node) { p.PPK.Required = true }})
+}
+
+// vip asks for an address of that family; which one, the peer says.
+func (p *vyosPeer) vip(n *node) {
+	a, err := netip.ParseAddr(n.word)
+	if err != nil {
+		p.error(n.pos, "write 0.0.0.0 or :: for any address of that family", "%q is not an address", n.word)
+		return
+	}
+	p.Address.Request4, p.Address.Request6 = p.Address.Request4 || a.Is4(), p.Address.Request6 || !a.Is4()
+	if !a.IsUnspecified() {
+		p.warn(n.pos, "write 0.0.0.0 or :: for what it comes to", "virtual-address: no address in particular is asked for, the peer chooses")
+	}
 }
 
 // places notes where the settings are that culvert may have to speak of.
 func (p *vyosPeer) places() {
 	for name, path := range map[string]string{
 		"remote": "remote-address", "local": "local-address", "local_id": "authentication id", "remote_id": "authentication remote-id",
-		"psk": "authentication pre-shared-secret", "initiate": "connection-type", "ike": "ike-group",
+		"psk": "authentication pre-shared-secret", "initiate": "connection-type", "ike": "ike-group", "ppk_id": "ppk id", "ppk_required": "ppk required",
 	} {
 		p.Where[name] = p.place(p.tag, strings.Fields(path))
 	}
@@ -81,6 +117,10 @@ func (p *vyosPeer) places() {
 		p.Where["local_id"] = other
 	}
 	p.Where[""] = p.place(p.tag, nil)
+	p.Where["ppk"] = Place{Pos: p.tag.pos, Key: "authentication ppk NAME secret", format: p.cfg.Format}
+	if p.cfg.Format == FormatVyOSSet {
+		p.Where["ppk"] = Place{Pos: p.tag.pos, Key: "set vpn ipsec authentication ppk NAME secret", format: p.cfg.Format}
+	}
 	p.Where["dpd"], p.Where["ike_lifetime"] = p.Where["ike"], p.Where["ike"]
 }
 
@@ -167,7 +207,14 @@ func (p *vyosPeer) identities() {
 }
 
 func (p *vyosPeer) initiate() {
-	p.Initiate = p.connect == "initiate" || p.connect == "" && p.Remote != ""
+	p.start = ikev2.StartPeer
+	if p.Remote != "" {
+		p.start = ikev2.StartNow
+	}
+	if p.connect != "" {
+		p.start = vyosStarts[p.connect]
+	}
+	p.Initiate = p.start == ikev2.StartNow
 }
 
 // groups takes over what the ike-group says. What to do about a dead peer is
@@ -181,12 +228,15 @@ func (p *vyosPeer) groups() {
 	p.Where["ike"] = p.groupPlace("ike-group", n.kids[0], p.Where["ike"])
 	g := p.ikeGroup(n.kids[0])
 	p.IKE, p.DPD = g.proposals, g.dpd
-	if g.lifetime > 0 {
-		p.IKELifetime = g.lifetime
+	if !g.undefined {
+		p.IKELifetime, p.MOBIKE = g.until(), g.mobike
 	}
 	fine, does := []string{"clear", "none"}, "responds only waits for the peer to call again"
-	if p.Initiate {
+	switch p.start {
+	case ikev2.StartNow:
 		fine, does = []string{"restart", "start"}, "initiates always connects again"
+	case ikev2.StartTraffic:
+		fine, does = []string{"clear", "none", "trap", "hold"}, "is started by traffic is started again by the next packet"
 	}
 	for _, a := range g.actions {
 		if !slices.Contains(fine, a.kids[0].word) {
@@ -214,13 +264,13 @@ func (p *vyosPeer) groupPlace(word string, name *node, otherwise Place) Place {
 func (p *vyosPeer) key() Secret {
 	switch {
 	case p.ownKey != nil:
-		return p.secret(pskKey, keyInline, p.ownKey.word, p.ownKey.pos)
+		return p.swanSecret(pskKey, p.ownKey.word, p.ownKey.pos)
 	case p.tag.get("authentication", "pre-shared-secret") != nil, p.LocalID == (ikev2.Identity{}), p.RemoteID == (ikev2.Identity{}):
 		return Secret{} // something else is wrong, and reported
 	}
 	var best *vyosKey
 	for _, k := range p.keys {
-		if best == nil || k.fit(p.LocalID, p.RemoteID) > best.fit(p.LocalID, p.RemoteID) {
+		if k.kind == pskKey && (best == nil || k.fit(p.LocalID, p.RemoteID) > best.fit(p.LocalID, p.RemoteID)) {
 			best = k
 		}
 	}
@@ -229,12 +279,20 @@ func (p *vyosPeer) key() Secret {
 			"peer %q has no pre-shared key, and no psk names both %v and %v", p.Name, p.LocalID, p.RemoteID)
 		return Secret{}
 	}
-	best.used = true
-	if best.secret == nil {
-		return Secret{}
+	if best.secret != nil {
+		p.Where["psk"] = Place{Pos: best.secret.pos, Key: "secret", Given: true, format: p.cfg.Format}
 	}
-	p.Where["psk"] = Place{Pos: best.secret.pos, Key: "secret", Given: true, format: p.cfg.Format}
-	return p.secret(pskKey, keyInline, best.secret.word, best.secret.pos)
+	return p.vyos.key(best)
+}
+
+// postQuantumKey is the entry that has the peer's ppk id.
+func (p *vyosPeer) postQuantumKey() Secret {
+	for _, k := range p.keys {
+		if k.kind == ppkKey && p.PPK.ID != "" && slices.Contains(k.ppkIDs, p.PPK.ID) {
+			return p.vyos.key(k)
+		}
+	}
+	return Secret{}
 }
 
 func (p *vyosPeer) tunnels(n *node) {
@@ -252,7 +310,9 @@ func (p *vyosPeer) tunnels(n *node) {
 
 func (p *vyosPeer) tunnel(tag *node) Tunnel {
 	t := newTunnel(tag.word, p.Peer)
+	t.Start = p.start
 	t.Where = Places{
+		"start":  p.Where["initiate"],
 		"":       p.place(tag, nil),
 		"local":  p.place(tag, []string{"local", "prefix"}),
 		"remote": p.place(tag, []string{"remote", "prefix"}),
@@ -269,6 +329,7 @@ func (p *vyosPeer) tunnel(tag *node) Tunnel {
 		"allow-nat-networks":    p.agrees("write the prefix itself", "disable"),
 		"allow-public-networks": p.agrees("write the prefix itself", "disable"),
 		"priority":              p.ignored("selectors of tunnels do not overlap"),
+		"passthrough":           p.unsupported("routes decide what goes past the tunnel"),
 		"description":           nothing,
 	})
 	t.Local, t.Remote = local.selectors(p.vyos, protocol), remote.selectors(p.vyos, protocol)
@@ -279,8 +340,9 @@ func (p *vyosPeer) tunnel(tag *node) Tunnel {
 	t.Where["esp"] = p.groupPlace("esp-group", group, t.Where["esp"])
 	g := p.vyos.espGroup(group)
 	t.ESP = p.withPFS(g)
-	if g.lifetime > 0 {
-		t.Lifetime = g.lifetime
+	if !g.undefined {
+		t.Lifetime = g.until()
+		t.LifetimeBytes, t.LifetimePackets = g.volume()
 	}
 	return t
 }
@@ -349,6 +411,11 @@ func (s *vyosSide) read(v *vyos) func(*node) {
 func (s *vyosSide) selectors(v *vyos, protocol uint8) []wire.Selector {
 	var all []wire.Selector
 	for _, p := range s.prefixes {
+		if p.word == "any" {
+			v.addSelector(&all, "0.0.0.0/0", p.pos)
+			v.addSelector(&all, "::/0", p.pos)
+			continue
+		}
 		v.addSelector(&all, p.word, p.pos)
 	}
 	for i := range all {

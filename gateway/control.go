@@ -128,7 +128,23 @@ func (c *control) notice(ctx context.Context, n notice) {
 	case noticeExhausted:
 		c.g.log.Error(fmt.Sprintf("child SA %08x has used all its sequence numbers and carries nothing until it is replaced", n.InboundSPI), "event", "sequence_exhausted")
 		c.command(ikev2.Rekey{SPI: n.InboundSPI})
+	case noticeUnknownSPI:
+		c.command(ikev2.UnknownSPI{SPI: n.InboundSPI, Path: ikev2.Path(n.Path)})
 	}
+}
+
+// Drain has the gateway take no new peers until it ends, and sends those that it
+// can to another gateway: an address or a host name, empty for none. When it ends
+// it leaves those that hold a ticket to resume with its successor. The error
+// says what is wrong with to, or that the gateway does not run.
+func (g *Gateway) Drain(to string) error {
+	err := errors.New("the gateway is not running")
+	g.ask(func(c *control) {
+		if err = c.engine.Command(time.Now(), ikev2.Drain{To: to}); err == nil {
+			c.g.log.Info("draining: no new peers are taken", "event", "draining", "to", to)
+		}
+	})
+	return err
 }
 
 // arm sets the timer to the engine's deadline.
@@ -184,6 +200,8 @@ func (c *control) drain(ctx context.Context) {
 			c.removeOutbound(o.InboundSPI)
 		case ikev2.MovePeer:
 			c.move(o)
+		case ikev2.Redial:
+			c.redial(ctx, o)
 		case ikev2.AssignAddresses:
 			c.assign(o)
 		case ikev2.RemoveAddresses:
@@ -272,6 +290,30 @@ func (c *control) found(p *config.Peer, path ikev2.Path, err error) {
 		c.command(ikev2.Connect{Peer: p.Name, Path: path, Once: !p.Initiate})
 		c.leadsAgain(p.Name, w)
 	}
+}
+
+// redial finds the way to where a peer sends us, once. Without one, the peer
+// stays where it is.
+func (c *control) redial(ctx context.Context, o ikev2.Redial) {
+	i := slices.IndexFunc(c.g.cfg.Peers, func(p config.Peer) bool { return p.Name == o.Peer })
+	if i < 0 {
+		return
+	}
+	p := c.g.cfg.Peers[i]
+	p.Remote = o.Host
+	c.loops.Go(func() {
+		path, err := c.g.findPath(ctx, &p)
+		found := func(c *control) { c.command(ikev2.Redirected{Peer: p.Name, Path: path}) }
+		if err != nil {
+			found = func(c *control) {
+				c.g.log.Warn(fmt.Sprintf("%s: no way to the gateway that it sends us to: %v", p.Name, err), "event", "no_path", "peer", p.Name)
+			}
+		}
+		select {
+		case c.g.asks <- found:
+		case <-ctx.Done():
+		}
+	})
 }
 
 // findPath resolves a peer's address, and our own for it: the configured one,

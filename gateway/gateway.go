@@ -119,8 +119,8 @@ func New(cfg *config.Config, opts Options) (*Gateway, error) {
 
 // Run carries traffic until ctx ends; then it tells the peers, takes down
 // routes and device, and returns nil. Any other return is a failure that no
-// retry mends: a socket or the device broke, or the key log cannot be written;
-// peers are told of that end too. Run may be called once, and leaves no
+// retry mends: a socket or the device broke, or a file of keys cannot be read or
+// written; peers are told of that end too. Run may be called once, and leaves no
 // goroutine behind.
 func (g *Gateway) Run(ctx context.Context) error {
 	close(g.running)
@@ -135,6 +135,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if random == nil {
 		random = rand.Reader
 	}
+	tickets, err := ticketKey(g.cfg, random)
+	if err != nil {
+		g.closeDoors()
+		return err
+	}
 	g.log.Info(fmt.Sprintf("device %s is up, MTU %d", g.doors.Device.Name(), g.doors.Device.MTU()),
 		"event", "device_up", "device", g.doors.Device.Name(), "mtu", g.doors.Device.MTU(),
 		"offload", g.doors.Device.Offload().String(), "udp_offload", g.doors.NATT.Offload())
@@ -142,6 +147,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 	ctx, cancel := context.WithCancel(ctx)
 	ike := engineConfig(g.cfg, g.opts.KeyLog != "")
+	ike.Resume.Key = tickets
 	ike.Leases = g.loadLeases()
 	c := newControl(g, ikev2.New(ike, random), keylog)
 	c.routes = routes

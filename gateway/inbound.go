@@ -59,6 +59,8 @@ type inbound struct {
 	opts  inboundOptions
 	tun   *tun.Coalescer
 	runs  []natt.Run
+	// unknown bounds what control hears of packets that no SA takes.
+	unknown limiter
 
 	snapshot *sad.Snapshot
 	now      int64 // nanoseconds, read once a Receive
@@ -78,7 +80,8 @@ type inbound struct {
 func newInbound(dev tun.Device, conn natt.Conn, table *sad.Table, c *Counters, opts inboundOptions) *inbound {
 	return &inbound{
 		conn: conn, table: table, count: c.newLane(), opts: opts, tun: tun.NewCoalescer(dev),
-		runs: make([]natt.Run, maxRuns), packets: make([][]byte, 0, maxBatch), opened: make([]espcrypto.Opened, maxBatch),
+		unknown: limiter{every: 20 * time.Millisecond, burst: 10},
+		runs:    make([]natt.Run, maxRuns), packets: make([][]byte, 0, maxBatch), opened: make([]espcrypto.Opened, maxBatch),
 	}
 }
 
@@ -151,6 +154,9 @@ func (in *inbound) open() {
 	sa := in.snapshot.Inbound(in.spi)
 	if sa == nil {
 		in.count.add(dropUnknownSPI, n)
+		if in.unknown.allow(in.now) {
+			post(in.opts.Notices, notice{Kind: noticeUnknownSPI, InboundSPI: in.spi, Path: in.path}, in.count)
+		}
 		return
 	}
 	in.mtu = childMTU(sa.Child, sa.Path(), in.opts.InnerMTU)

@@ -83,13 +83,16 @@ var ikeIntegrity = map[uint16]string{
 }
 
 // ike writes the keys of an IKE SA, and once more after each additional key
-// exchange (RFC 9370): Wireshark goes by the last row.
+// exchange (RFC 9370): Wireshark goes by the last row. It leaves out an SA whose cipher
+// Wireshark has no name for, as it has none for ChaCha20-Poly1305: it would not
+// read the table.
 func (k *keyLog) ike(o ikev2.IKEKeys) {
-	if k == nil {
+	cipher, known := ikeCiphers[[2]uint16{o.Suite.Encr, o.Suite.KeyBits}]
+	if k == nil || !known {
 		return
 	}
 	_, _ = fmt.Fprintf(k.ikeFile, "%x,%x,%x,%x,%q,%x,%x,%q\n", o.ID.Initiator[:], o.ID.Responder[:],
-		o.Keys.SKei, o.Keys.SKer, ikeCiphers[[2]uint16{o.Suite.Encr, o.Suite.KeyBits}],
+		o.Keys.SKei, o.Keys.SKer, cipher,
 		o.Keys.SKai, o.Keys.SKar, ikeIntegrity[o.Suite.Integ])
 }
 

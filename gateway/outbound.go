@@ -67,9 +67,9 @@ type outboundOptions struct {
 // over a bounded channel that drops when full.
 type notice struct {
 	Kind noticeKind
-	// InboundSPI names the child; 0 with noticeNoSA.
+	// InboundSPI names the child, or none; 0 with noticeNoSA.
 	InboundSPI uint32
-	// Path is where the packet came from, with noticeMoved.
+	// Path is where the packet came from, with noticeMoved and noticeUnknownSPI.
 	Path natt.Path
 	// Flow found no SA but the reservation of Policy, with noticeNoSA.
 	Flow   tun.Flow
@@ -84,6 +84,8 @@ const (
 	noticeNoSA noticeKind = iota + 1
 	// noticeExhausted: the outbound SA has no sequence numbers left.
 	noticeExhausted
+	// noticeUnknownSPI: a packet came for which there is no SA.
+	noticeUnknownSPI
 	// noticeMoved: an authentic packet came from another address or port than
 	// the child's path has (RFC 7296 section 2.23).
 	noticeMoved

@@ -106,7 +106,7 @@ func (p *peerStatus) note(e ikev2.Event, text string) {
 	case ikev2.EventEstablished:
 		p.State, p.Since, p.Attempt, p.Problem = "up", time.Now(), 0, ""
 		p.InitiatorSPI, p.ResponderSPI = hex8(e.IKE.Initiator), hex8(e.IKE.Responder)
-		p.Initiator, p.NAT, p.Suite, p.PostQuantum = e.Initiator, e.NAT.String(), suiteText(e), postQuantum(e)
+		p.Initiator, p.NAT, p.Suite, p.PostQuantum, p.Resumed = e.Initiator, e.NAT.String(), suiteText(e), postQuantum(e), e.Resumed
 	case ikev2.EventRekeyed:
 		p.InitiatorSPI, p.ResponderSPI = hex8(e.IKE.Initiator), hex8(e.IKE.Responder)
 		p.Initiator, p.Suite, p.PostQuantum = e.Initiator, suiteText(e), postQuantum(e)
@@ -176,7 +176,11 @@ func sentence(e ikev2.Event) string {
 	case ikev2.EventFloat:
 		return fmt.Sprintf("%s: moving to UDP port %d", e.Peer, remote.Port())
 	case ikev2.EventEstablished:
-		return fmt.Sprintf("%s: authenticated %v (%s) at %v; we are %v; %s", e.Peer, e.RemoteID, e.RemoteID.TypeName(), remote, e.LocalID, suiteText(e))
+		how := "authenticated"
+		if e.Resumed {
+			how = "resumed the session with"
+		}
+		return fmt.Sprintf("%s: %s %v (%s) at %v; we are %v; %s", e.Peer, how, e.RemoteID, e.RemoteID.TypeName(), remote, e.LocalID, suiteText(e))
 	case ikev2.EventChildUp:
 		return fmt.Sprintf("%s: tunnel %s is up, %v <-> %v, %v, SPIs %08x in, %08x out", e.Peer, e.Child, list(e.LocalTS), list(e.RemoteTS), e.ESP, e.InboundSPI, e.OutboundSPI)
 	case ikev2.EventRekeyed:
@@ -191,6 +195,10 @@ func sentence(e ikev2.Event) string {
 		return fmt.Sprintf("%s: the connection with %v is down: %s", e.Peer, remote, reasonText(e.Reason))
 	case ikev2.EventRetrying:
 		return fmt.Sprintf("%s: next attempt in %v", e.Peer, e.Wait.Round(10*time.Millisecond))
+	case ikev2.EventTicketRefused:
+		return fmt.Sprintf("%s: %v does not resume the session; a full exchange follows", e.Peer, remote)
+	case ikev2.EventRedirected:
+		return fmt.Sprintf("%s: %v sends us to %s", e.Peer, remote, e.Gateway)
 	case ikev2.EventMoved:
 		return fmt.Sprintf("%s: goes by %v <-> %v now, before by %v <-> %v", e.Peer, e.Path.Local, remote, e.Former.Local, e.Former.Remote)
 	case ikev2.EventRefused:
@@ -255,6 +263,9 @@ var reasonTexts = [...]string{
 	ikev2.ReasonMoved:            "this host has another address, and without MOBIKE the peer does not follow",
 	ikev2.ReasonSelectorConflict: "another peer has the same traffic",
 	ikev2.ReasonSinglePair:       "one pair of traffic selectors to a child SA is allowed, and several were asked for",
+	ikev2.ReasonRestarted:        "the peer has proven that it has restarted",
+	ikev2.ReasonTicket:           "its ticket is not one of ours, or no longer good",
+	ikev2.ReasonRedirects:        "the peer sends us on too often",
 	ikev2.ReasonDuplicate:        "the peer is connected already, and that connection stays",
 	ikev2.ReasonReconfigured:     "the configuration has changed",
 	ikev2.ReasonPoolExhausted:    "no address is left for it in its pools",
@@ -311,6 +322,8 @@ func attributes(e ikev2.Event, r diagnose.Report) []any {
 	add("spi_out", spiText(e.OutboundSPI), e.OutboundSPI != 0)
 	add("addresses", addrList(e.Addresses), len(e.Addresses) > 0)
 	add("pools", strings.Join(e.Pools, ", "), len(e.Pools) > 0)
+	add("resumed", e.Resumed, e.Kind == ikev2.EventEstablished)
+	add("gateway", e.Gateway, e.Gateway != "")
 	add("attempt", e.Attempt, e.Attempt != 0)
 	add("wait", e.Wait.String(), e.Wait != 0)
 	return a

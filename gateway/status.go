@@ -40,6 +40,7 @@ type PeerStatus struct {
 	RemoteAddress netip.AddrPort `json:"remote_address"`
 	NAT           string         `json:"nat"`
 	Initiator     bool           `json:"initiator"`
+	Resumed       bool           `json:"resumed,omitempty"`
 	InitiatorSPI  string         `json:"initiator_spi,omitempty"`
 	ResponderSPI  string         `json:"responder_spi,omitempty"`
 	Suite         string         `json:"suite,omitempty"`

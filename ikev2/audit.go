@@ -33,6 +33,8 @@ func (e *Engine) Audit() error {
 		sa.auditPolicy(check)
 		reserved += sa.auditChildren(e, check)
 		waiting += sa.waitingChildren()
+		check(sa.ticket == nil || sa.state == stateUp, "IKE SA %v in state %d keeps a ticket", sa.id(), sa.state)
+		check(sa.resumed == nil || sa.state <= stateAuth || sa.state >= stateClosing, "IKE SA %v in state %d is still to be resumed", sa.id(), sa.state)
 		check((sa.state == stateHeir) == (sa.heirOf != nil && sa.heirOf.heir == sa), "IKE SA %v in state %d is nobody's heir", sa.id(), sa.state)
 		check(sa.heir == nil || sa.state == stateUp && e.sas[sa.heir.ownSPI()] == sa.heir, "heir of IKE SA %v in state %d", sa.id(), sa.state)
 		sa.auditPath(check)
@@ -52,6 +54,7 @@ func (e *Engine) Audit() error {
 	for _, sa := range e.inits {
 		check(e.sas[sa.ownSPI()] == sa, "IKE_SA_INIT of forgotten IKE SA %v", sa.id())
 	}
+	check(len(e.spent) <= maxSpent, "%d spent tickets", len(e.spent))
 	check(halfOpen.total == e.halfOpen.total && maps.Equal(halfOpen.by, e.halfOpen.by), "half-open: %v, counted %v", halfOpen, e.halfOpen)
 	check(reserved == e.spis.used(), "%d inbound SPIs have an owner, %d are in use", reserved, e.spis.used())
 	check(waiting == len(e.heap), "%d timers have an owner, %d are waiting", waiting, len(e.heap))
@@ -150,6 +153,8 @@ func (p *peer) audit(check func(bool, string, ...any)) {
 	if p.attempt != nil {
 		check(p.attempt.state <= stateAuth && p.e.sas[p.attempt.ownSPI()] == p.attempt, "peer %s tries with an IKE SA in state %d", p.Name, p.attempt.state)
 	}
+	check(p.ticket == nil || p.wanted && p.attempt == nil, "peer %s keeps a ticket for nothing", p.Name)
+	check(len(p.redirects) <= maxRedirects, "peer %s remembers %d redirects", p.Name, len(p.redirects))
 	check(!p.idle() || p.timers.pos >= 0, "peer %s is wanted and nothing is done for it", p.Name)
 	check(!p.stale || p.wanted && p.up != nil, "peer %s is to be renewed and not wanted, or not up", p.Name)
 	check(len(p.acquired) <= len(p.Children), "peer %s keeps %d wishes of packets", p.Name, len(p.acquired))

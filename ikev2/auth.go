@@ -37,7 +37,7 @@ func (sa *ikeSA) authTasks() []task {
 	} else {
 		tasks = append(tasks, &configTask{})
 	}
-	return tasks
+	return append(append(tasks, sa.keepsakes()...), followTask{})
 }
 
 func (authTask) request(sa *ikeSA, req *draft) error {
@@ -94,13 +94,17 @@ func (sa *ikeSA) refusedByPeer(ps []wire.Payload) error {
 
 // authValue is the AUTH payload of one of the two sides (RFC 7296 section
 // 2.15): over its own first message, the other's nonce, its identity and what
-// both have said in between.
+// both have said in between. In a resumed SA the key that it had has done its
+// part (RFC 5723 section 5.1).
 func (sa *ikeSA) authValue(keys keymat.IKEKeys, initiator bool, psk, idBody []byte) []byte {
-	between := sa.intermediate.octets()
+	first, nonce, skp := sa.initResp, sa.ni, keys.SKpr
 	if initiator {
-		return keymat.PSKAuth(sa.prf, psk, sa.initReq, sa.nr, keys.SKpi, idBody, between)
+		first, nonce, skp = sa.initReq, sa.nr, keys.SKpi
 	}
-	return keymat.PSKAuth(sa.prf, psk, sa.initResp, sa.ni, keys.SKpr, idBody, between)
+	if sa.resumed != nil {
+		return keymat.ResumeAuth(sa.prf, first, nonce, skp, idBody)
+	}
+	return keymat.PSKAuth(sa.prf, psk, first, nonce, skp, idBody, sa.intermediate.octets())
 }
 
 // noPSK stands for the key of an identity that nobody knows, so that it takes
@@ -140,7 +144,12 @@ func answerAuth(sa *ikeSA, req *message, resp *draft) error {
 	id := p.LocalID.payload(true)
 	sa.answerPPK(p, req.payloads, resp)
 	resp.add(id, &wire.Auth{Method: wire.AuthSharedKey, Data: sa.authValue(sa.keys, sa.initiator, p.PSK, id.Body())})
-	sa.establish(wire.FindNotify(req.payloads, wire.NotifyInitialContact) != nil)
+	// Who resumes has forgotten the SA before (RFC 5723 section 4.3.1).
+	forgotten := sa.resumed != nil
+	if forgotten {
+		sa.e.spend(sa.resumed)
+	}
+	sa.establish(forgotten || wire.FindNotify(req.payloads, wire.NotifyInitialContact) != nil)
 	return nil
 }
 
@@ -153,7 +162,7 @@ func (sa *ikeSA) judge(p *peer, idi *wire.ID, req *message) Reason {
 	keys, value, usable := sa.keysOf(p, req.payloads)
 	fits := ok && hmac.Equal(value, sa.authValue(keys, !sa.initiator, psk, idi.Body()))
 	switch {
-	case p == nil:
+	case p == nil, sa.resumed != nil && sa.resumed.peer != p: // RFC 5723 section 5.1: the identities of the ticket
 		return ReasonUnknownIdentity
 	case !ok || auth.Method != wire.AuthSharedKey:
 		return ReasonAuthMethod

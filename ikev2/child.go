@@ -673,18 +673,23 @@ func (c *childSA) leave() {
 // deletedByPeer obeys a Delete. A child that is deleted without having been
 // replaced is brought up again, not at once, if it is wanted at all times.
 func (c *childSA) deletedByPeer() {
-	var had []*wish
-	for _, w := range c.sa.wishes {
-		if c.replaceable() && w.fulfilledBy(c) {
-			had = append(had, w)
-		}
-	}
+	had := c.fulfils()
 	c.leave()
 	for _, w := range had {
 		if !c.sa.fulfilled(w) {
 			w.refused++
 		}
 	}
+}
+
+// fulfils are the wishes that end with the child.
+func (c *childSA) fulfils() (had []*wish) {
+	for _, w := range c.sa.wishes {
+		if c.replaceable() && w.fulfilledBy(c) {
+			had = append(had, w)
+		}
+	}
+	return had
 }
 
 // drop forgets the child at once.

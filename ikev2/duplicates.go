@@ -18,7 +18,7 @@ const (
 
 // contestedTries is how often an SA is asked for life while another of the same
 // peer waits for its place: 15 s in all.
-const contestedTries = 4
+const contestedTries = 5
 
 // keepsOut: the peer has an IKE SA, which stays. One that was made meanwhile
 // crossed with the newcomer, and is no duplicate.

@@ -47,10 +47,14 @@ type Engine struct {
 	then []func()
 	// ticks counts the events in the lives of SAs whose order matters.
 	ticks uint64
-	// shut: Shutdown was said.
-	shut bool
+	// shut: Shutdown was said; draining: Drain was, with drainTo.
+	shut, draining bool
+	drainTo        string
+	// spent are the tickets that have been used, and when they expire.
+	spent map[ticketSalt]time.Time
 
 	replies budget // of unprotected messages
+	hints   budget // that an SA is lost
 }
 
 // initKey finds the SA of a retransmitted IKE_SA_INIT request: by the whole
@@ -74,6 +78,8 @@ func New(cfg Config, rand io.Reader) *Engine {
 	e := &Engine{
 		cfg: cfg, rand: rand, limits: cfg.Limits.withDefaults(), halfOpen: crowd{by: map[netip.Addr]int{}},
 		sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{},
+		spent:   map[ticketSalt]time.Time{},
+		replies: budget{total: repliesPerSecond, each: repliesToSource}, hints: budget{total: hintsPerSecond, each: hintsOfSource},
 	}
 	e.leases.seed(e, cfg.Leases)
 	var peers []*peer
@@ -109,11 +115,15 @@ func (e *Engine) HandleDatagram(now time.Time, d Datagram) {
 	e.now = now
 	h, err := wire.ParseHeader(d.Payload)
 	switch {
-	case err != nil || int(h.Length) != len(d.Payload) || h.InitiatorSPI == (wire.SPI{}):
+	case err != nil || int(h.Length) != len(d.Payload):
+		e.drop(dropHeader)
+	case h.Exchange == wire.ExchangeInformational && h.Major == 2 && h.Flags&wire.FlagResponse == 0 && inTheClear(h):
+		e.unprotectedSPI(d)
+	case h.InitiatorSPI == (wire.SPI{}):
 		e.drop(dropHeader)
 	case h.Major != 2:
 		e.refuseVersion(h, d)
-	case h.Exchange == wire.ExchangeIKESAInit && h.Flags&wire.FlagResponse == 0:
+	case opens(h.Exchange) && h.Flags&wire.FlagResponse == 0:
 		e.answerInit(h, d)
 	default:
 		e.dispatch(h, d)
@@ -136,6 +146,13 @@ func (e *Engine) dispatch(h wire.Header, d Datagram) {
 	sa := e.sas[ours]
 	if sa == nil || sa.initiator == fromInitiator || !sa.hasPeerSPI(theirs) {
 		e.drop(dropUnknownSA)
+		if sa == nil {
+			e.answerUnknownSA(h, d)
+		}
+		return
+	}
+	if inTheClear(h) {
+		sa.unprotected(d)
 		return
 	}
 	if h.Flags&wire.FlagResponse != 0 {
@@ -170,6 +187,12 @@ func (e *Engine) Command(now time.Time, c Command) error {
 		if child := e.spis.get(c.SPI); child != nil {
 			child.traffic(c, now)
 		}
+	case UnknownSPI:
+		e.unknownSPI(c)
+	case Drain:
+		return e.drain(c)
+	case Redirected:
+		return e.withPeer(c.Peer, func(p *peer) { p.goTo(c.Path) })
 	case Rekey:
 		if child := e.spis.get(c.SPI); child != nil {
 			child.rekey()
@@ -189,6 +212,10 @@ func (e *Engine) Command(now time.Time, c Command) error {
 func (e *Engine) shutdown() {
 	e.shut = true
 	for _, p := range e.peers {
+		if e.draining && p.up != nil && p.up.ticketed {
+			p.wanted = false
+			p.up.end(ReasonDisconnect)
+		}
 		p.disconnect()
 	}
 	for _, sa := range e.sas {

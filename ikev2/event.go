@@ -31,6 +31,8 @@ const (
 	EventRekeyed                               // an IKE SA has taken the place of Replaced, with all its children
 	EventLeased                                // the peer has Addresses of our pools
 	EventAssigned                              // we have Addresses of the peer's
+	EventTicketRefused                         // the responder does not resume the SA; a full exchange follows
+	EventRedirected                            // the peer sends us to Gateway, and we go
 )
 
 var eventNames = [...]string{
@@ -39,6 +41,7 @@ var eventNames = [...]string{
 	EventChildUp: "child_up", EventChildDown: "child_down", EventDown: "down", EventRefused: "refused",
 	EventRefusedByPeer: "refused_by_peer", EventGaveUp: "gave_up", EventRetrying: "retrying", EventMoved: "moved",
 	EventRekeyed: "rekeyed", EventLeased: "leased", EventAssigned: "assigned",
+	EventTicketRefused: "ticket_refused", EventRedirected: "redirected",
 }
 
 // String is the kind's name in logs and scripts.
@@ -76,6 +79,9 @@ const (
 	ReasonAddressNotAsked         // the peer has to ask for an address and did not
 	ReasonNoAddress               // the peer assigned us none that we can use
 	ReasonAddressRequired         // the peer wants us to ask it for an address
+	ReasonRestarted               // the peer has proven that it has lost the SA
+	ReasonTicket                  // the ticket is not ours, spent, expired, or of a peer that is no longer configured so
+	ReasonRedirects               // the peer sends us on too often
 	ReasonPostQuantum             // an additional key exchange is required and not to be had
 	ReasonPPK                     // a post-quantum pre-shared key is required, here or there, and not shared
 )
@@ -90,6 +96,7 @@ var reasonNames = [...]string{
 	ReasonReconfigured:  "reconfigured",
 	ReasonPoolExhausted: "pool_exhausted", ReasonAddressNotAsked: "address_not_asked", ReasonNoAddress: "no_address",
 	ReasonAddressRequired: "address_required", ReasonPostQuantum: "no_post_quantum", ReasonPPK: "no_ppk",
+	ReasonRestarted: "restarted", ReasonTicket: "ticket", ReasonRedirects: "redirects",
 }
 
 // String is the reason's name in logs and scripts.
@@ -128,8 +135,11 @@ type Event struct {
 	Path     Path
 	Former   Path // before the move
 	NAT      NAT
-	// Initiator says whether we started the IKE SA.
-	Initiator bool
+	// Initiator says whether we started the IKE SA, Resumed whether it is made
+	// from a ticket.
+	Initiator, Resumed bool
+	// Gateway is an address or name: the peer's word.
+	Gateway string
 	// LocalID and RemoteID are the identities in use, or the ones that were
 	// expected where something is refused.
 	LocalID, RemoteID Identity

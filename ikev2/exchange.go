@@ -25,15 +25,16 @@ type perishable interface{ obsolete(sa *ikeSA) bool }
 type answerer func(sa *ikeSA, req *message, resp *draft) error
 
 // answerers of each exchange, in the order in which they see the request. Those
-// of IKE_SA_INIT add to the answer what is beside proposal, key exchange and
+// of a first exchange add to the answer what is beside proposal, key exchange and
 // nonce, and cannot fail.
 var answerers = map[wire.ExchangeType][]answerer{
-	wire.ExchangeIKESAInit:       {answerNATDetection, answerFragmentation, answerIntermediateSupported, answerUsePPK},
-	wire.ExchangeIKEIntermediate: {answerIntermediate},
-	wire.ExchangeIKEAuth:         {answerAuth, answerMOBIKE, answerFirstChild},
-	wire.ExchangeCreateChildSA:   {answerCreateChildSA},
-	wire.ExchangeIKEFollowupKE:   {answerFollowup},
-	wire.ExchangeInformational:   {answerPeerFailure, answerRoaming, answerDelete},
+	wire.ExchangeIKESAInit:        {answerNATDetection, answerFragmentation, answerIntermediateSupported, answerUsePPK, answerChildless, answerRedirectable},
+	wire.ExchangeIKESessionResume: {answerNATDetection, answerFragmentation, answerChildless, answerRedirectable},
+	wire.ExchangeIKEIntermediate:  {answerIntermediate},
+	wire.ExchangeIKEAuth:          {answerAuth, answerMOBIKE, answerFirstChild, answerTicket, answerToken},
+	wire.ExchangeCreateChildSA:    {answerCreateChildSA},
+	wire.ExchangeIKEFollowupKE:    {answerFollowup},
+	wire.ExchangeInformational:    {answerPeerFailure, answerRoaming, answerTicket, answerToken, answerInvalidSPI, answerRedirect, answerDelete},
 }
 
 // message is a received message that passed integrity, format and legality. raw
@@ -161,19 +162,24 @@ func (sa *ikeSA) write(x *exchange) error {
 	if x.parcel, err = sa.encode(x.kind, 0, sa.nextID, d.payloads); err != nil {
 		return err
 	}
-	if x.kind == wire.ExchangeIKESAInit {
+	if opens(x.kind) {
 		sa.initReq = x.parcel.datagrams[0]
 	}
 	return nil
 }
 
-// encode writes a message, protected but for IKE_SA_INIT.
+// opens says that an exchange is the first of an IKE SA, in the clear.
+func opens(x wire.ExchangeType) bool {
+	return x == wire.ExchangeIKESAInit || x == wire.ExchangeIKESessionResume
+}
+
+// encode writes a message, protected but for the first.
 func (sa *ikeSA) encode(kind wire.ExchangeType, flags wire.Flags, id uint32, ps []wire.Payload) (*parcel, error) {
 	if sa.initiator {
 		flags |= wire.FlagInitiator
 	}
 	h := wire.Header{InitiatorSPI: sa.spii, ResponderSPI: sa.spir, Major: 2, Exchange: kind, Flags: flags, MessageID: id}
-	if kind == wire.ExchangeIKESAInit {
+	if opens(kind) {
 		m := wire.Message{Header: h, Payloads: ps}
 		return &parcel{header: h, datagrams: [][]byte{m.Append(nil)}}, nil
 	}
@@ -205,7 +211,7 @@ func (sa *ikeSA) retransmit() {
 	switch {
 	case x == nil:
 		return
-	case x.kind == wire.ExchangeIKESAInit:
+	case opens(x.kind):
 		tries = sa.timing().InitialTries
 	case sa.state == stateClosing:
 		tries = min(tries, 3)
@@ -352,7 +358,7 @@ func (sa *ikeSA) handleResponse(h wire.Header, d Datagram) {
 		sa.e.drop(dropUnexpected)
 		return
 	}
-	if x.kind == wire.ExchangeIKESAInit {
+	if opens(x.kind) {
 		sa.handleInitResponse(h, d, x)
 		return
 	}

@@ -25,19 +25,39 @@ type initTask struct {
 	rounds int
 }
 
-func (t *initTask) request(sa *ikeSA, req *draft) (err error) {
+// opening is the task that a connection's first request is about.
+type opening interface {
+	task
+	begun() *initTask
+	// accept takes an answer that works, and changes nothing for another.
+	accept(*ikeSA, wire.Header, []wire.Payload) bool
+}
+
+func (t *initTask) begun() *initTask { return t }
+
+func (t *initTask) accept(sa *ikeSA, h wire.Header, ps []wire.Payload) bool {
+	return sa.acceptInit(h, ps)
+}
+
+// begin adds the cookie, and makes the nonce.
+func (t *initTask) begin(sa *ikeSA, req *draft) (err error) {
+	if t.cookie != nil {
+		req.notify(wire.NotifyCookie, t.cookie)
+	}
 	if sa.ni == nil {
-		if sa.ni, err = sa.e.random(nonceLen); err != nil {
-			return err
-		}
+		sa.ni, err = sa.e.random(nonceLen)
+	}
+	return err
+}
+
+func (t *initTask) request(sa *ikeSA, req *draft) (err error) {
+	if err = t.begin(sa, req); err != nil {
+		return err
 	}
 	if sa.ke == nil {
 		if err = sa.offerGroup(sa.peer.IKE[0].of(wire.TransformKE)[0].ID); err != nil {
 			return err
 		}
-	}
-	if t.cookie != nil {
-		req.notify(wire.NotifyCookie, t.cookie)
 	}
 	req.add(&wire.SA{Proposals: offer(sa.peer.IKE, wire.ProtocolIKE, nil)},
 		&wire.KE{Group: sa.ke.Group(), Data: sa.ke.Public()},
@@ -50,7 +70,7 @@ func (t *initTask) response(*ikeSA, *message) error { return nil }
 // initTasks are a connection's first request. initTask comes first; the others
 // see the answer when initTask has taken it.
 func initTasks() []task {
-	return []task{&initTask{}, natdTask{}, fragmentationTask{}, childlessTask{}, intermediateSupported{}, ppkTask{}}
+	return []task{&initTask{}, natdTask{}, fragmentationTask{}, childlessTask{}, intermediateSupported{}, ppkTask{}, redirectableTask{}}
 }
 
 func (sa *ikeSA) offerGroup(group uint16) (err error) {
@@ -67,7 +87,7 @@ func offer(ps []Proposal, proto wire.Protocol, spi []byte) []wire.Proposal {
 	return out
 }
 
-// handleInitResponse takes the answer to IKE_SA_INIT. Nothing in it is
+// handleInitResponse takes the answer to a first request. Nothing in it is
 // protected, so whatever does not fit is ignored and the wait goes on: the
 // first answer that works wins (RFC 7296 section 2.21.1).
 func (sa *ikeSA) handleInitResponse(h wire.Header, d Datagram, x *exchange) {
@@ -76,11 +96,11 @@ func (sa *ikeSA) handleInitResponse(h wire.Header, d Datagram, x *exchange) {
 		sa.e.drop(dropMalformed)
 		return
 	}
-	if _, ok := wire.Find[*wire.SA](m.Payloads); !ok {
+	if _, ok := wire.Find[*wire.Nonce](m.Payloads); !ok {
 		sa.sentBack(m.Payloads, x)
 		return
 	}
-	if !sa.acceptInit(h, m.Payloads) {
+	if !x.tasks[0].(opening).accept(sa, h, m.Payloads) {
 		sa.e.drop(dropMalformed)
 		return
 	}
@@ -104,9 +124,13 @@ func (sa *ikeSA) handleInitResponse(h wire.Header, d Datagram, x *exchange) {
 	sa.startAuth()
 }
 
-// sentBack handles a responder that wants IKE_SA_INIT again, or not at all.
+// sentBack handles a responder that wants the first request again, another, or
+// none.
 func (sa *ikeSA) sentBack(ps []wire.Payload, x *exchange) {
-	t := x.tasks[0].(*initTask)
+	if sa.ticketRefused(x, ps) || sa.redirectedInit(ps) {
+		return
+	}
+	t := x.tasks[0].(opening).begun()
 	retry := t.rounds < maxInitRounds && (sa.takeCookie(ps, t) || sa.takeGroup(ps))
 	if !retry {
 		sa.e.drop(dropUnprotected)
@@ -136,6 +160,9 @@ func (sa *ikeSA) takeCookie(ps []wire.Payload, t *initTask) bool {
 }
 
 func (sa *ikeSA) takeGroup(ps []wire.Payload) bool {
+	if sa.ke == nil {
+		return false
+	}
 	g, ok := wantedGroup(ps, sa.peer.IKE, sa.ke.Group())
 	if !ok || sa.offerGroup(g) != nil {
 		return false
@@ -202,7 +229,7 @@ func nonceFits(n *wire.Nonce, c choice) bool {
 	return err == nil && 2*len(n.Data) >= p.KeyLen()
 }
 
-// answerInit is the responder's IKE_SA_INIT. A refusal leaves no state.
+// answerInit is the responder's first exchange. A refusal leaves no state.
 func (e *Engine) answerInit(h wire.Header, d Datagram) {
 	if own := e.sas[h.InitiatorSPI]; own != nil && own.initiator {
 		e.drop(dropReflected)
@@ -232,13 +259,26 @@ func (e *Engine) answerInit(h wire.Header, d Datagram) {
 		e.drop(dropMalformed)
 		return
 	}
-	c, ok := e.chooseIKE(m, d)
-	if !ok {
+	if e.draining {
+		e.turnAway(m, d)
 		return
 	}
-	if err := e.acceptInit(m, d, c, key); err != nil {
+	answer := e.answerProposal
+	if h.Exchange == wire.ExchangeIKESessionResume {
+		answer = e.answerResume
+	}
+	if answer(m, d, key) != nil {
 		e.drop(dropRandom)
 	}
+}
+
+// answerProposal is the responder's IKE_SA_INIT.
+func (e *Engine) answerProposal(m *wire.Message, d Datagram, key initKey) error {
+	c, ok := e.chooseIKE(m, d)
+	if !ok {
+		return nil
+	}
+	return e.acceptInit(m, d, c, key)
 }
 
 // repeatInit answers a retransmission with the same bytes, as long as the peer
@@ -311,27 +351,40 @@ func (e *Engine) acceptInit(m *wire.Message, d Datagram, c choice, key initKey) 
 	if err != nil {
 		return err
 	}
-	sa := e.newSA(nil, false, d.Path, stateAuth)
-	sa.initKey, sa.spii, sa.spir, sa.rank = key, m.InitiatorSPI, spir, m.InitiatorSPI
+	sa := e.newHalfOpen(m, d, key, spir)
 	sa.suite, sa.ke, sa.peerKE = c.ikeSuite(), own, bytes.Clone(ke.Data)
 	sa.ni, sa.nr = bytes.Clone(nonce.Data), nr
-	sa.initReq = bytes.Clone(d.Payload)
 
 	var resp draft
 	resp.add(&wire.SA{Proposals: []wire.Proposal{{Number: c.number, Protocol: wire.ProtocolIKE, Transforms: c.transforms(ikeTypes)}}},
 		&wire.KE{Group: own.Group(), Data: own.Public()}, &wire.Nonce{Data: nr})
+	return sa.answerFirst(m, d, key, &resp)
+}
+
+// newHalfOpen is a responder's SA; answerFirst makes it known.
+func (e *Engine) newHalfOpen(m *wire.Message, d Datagram, key initKey, spir wire.SPI) *ikeSA {
+	sa := e.newSA(nil, false, d.Path, stateAuth)
+	sa.initKey, sa.spii, sa.spir, sa.rank = key, m.InitiatorSPI, spir, m.InitiatorSPI
+	sa.initReq = bytes.Clone(d.Payload)
+	return sa
+}
+
+// answerFirst sends the answer to a first request, after what the answerers
+// add to it.
+func (sa *ikeSA) answerFirst(m *wire.Message, d Datagram, key initKey, resp *draft) (err error) {
+	e := sa.e
 	req := &message{header: m.Header, path: d.Path, raw: d.Payload, payloads: m.Payloads}
-	for _, answer := range answerers[wire.ExchangeIKESAInit] {
-		if err := answer(sa, req, &resp); err != nil {
+	for _, answer := range answerers[m.Exchange] {
+		if err = answer(sa, req, resp); err != nil {
 			return err
 		}
 	}
-	sa.answer, err = sa.encode(wire.ExchangeIKESAInit, wire.FlagResponse, 0, resp.payloads)
+	sa.answer, err = sa.encode(m.Exchange, wire.FlagResponse, 0, resp.payloads)
 	if err != nil {
 		return err
 	}
 	sa.initResp, sa.last, sa.expectID = sa.answer.datagrams[0], key.digest, 1
-	e.sas[spir], e.inits[key] = sa, sa
+	e.sas[sa.spir], e.inits[key] = sa, sa
 	e.setTimer(&sa.timers, timerLifetime, e.now.Add(e.limits.HalfOpenLifetime))
 	sa.report(Event{Kind: EventInit, Suite: sa.suite})
 	sa.post(d.Path, sa.answer)

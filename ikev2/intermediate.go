@@ -41,8 +41,12 @@ func (sa *ikeSA) cover(h wire.Header, first wire.PayloadType, inner []byte) {
 }
 
 // nextMethod is the additional key exchange that is to be made before IKE_AUTH,
-// 0 where none is left (RFC 9370 section 2.2.2).
+// 0 where none is left (RFC 9370 section 2.2.2). A resumed SA has the secrets of
+// those before in its keys.
 func (sa *ikeSA) nextMethod() uint16 {
+	if sa.resumed != nil {
+		return wire.GroupNone
+	}
 	if ids := addKEMethods(sa.suite); sa.intermediate.done < len(ids) {
 		return ids[sa.intermediate.done]
 	}

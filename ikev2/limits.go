@@ -103,10 +103,10 @@ const (
 	repliesToSource  = 100
 )
 
-// replyClear sends one unprotected payload back under the request's SPIs, but
-// no more bytes than came and not too often: the sender may be made up.
-func (e *Engine) replyClear(h wire.Header, d Datagram, payload wire.Payload) {
-	m := wire.Message{Header: h, Payloads: []wire.Payload{payload}}
+// replyClear sends unprotected payloads back under the request's SPIs, but no
+// more bytes than came and not too often: the sender may be made up.
+func (e *Engine) replyClear(h wire.Header, d Datagram, payloads ...wire.Payload) {
+	m := wire.Message{Header: h, Payloads: payloads}
 	m.Major, m.Minor = 2, 0
 	reply := m.Append(nil)
 	if len(reply) > len(d.Payload) || !e.replies.take(e.now, sourceOf(d.Path.Remote)) {
@@ -116,19 +116,20 @@ func (e *Engine) replyClear(h wire.Header, d Datagram, payload wire.Payload) {
 	e.transmit(d.Path, reply)
 }
 
-// budget allows a number of unprotected replies a second, in all and to one
-// source. It remembers the sources of one second.
+// budget allows a number of things a second for messages that anybody can write,
+// in all and for one source. It remembers the sources of one second.
 type budget struct {
-	second time.Time
-	used   int
-	by     map[netip.Addr]int
+	total, each int
+	second      time.Time
+	used        int
+	by          map[netip.Addr]int
 }
 
 func (b *budget) take(now time.Time, source netip.Addr) bool {
 	if s := now.Truncate(time.Second); b.by == nil || !s.Equal(b.second) {
-		*b = budget{second: s, by: map[netip.Addr]int{}}
+		*b = budget{total: b.total, each: b.each, second: s, by: map[netip.Addr]int{}}
 	}
-	if b.used >= repliesPerSecond || b.by[source] >= repliesToSource {
+	if b.used >= b.total || b.by[source] >= b.each {
 		return false
 	}
 	b.used++

@@ -24,6 +24,12 @@ type peer struct {
 	acquired []*wish
 	again    time.Time
 	timers   timers
+
+	ticket    *ticket     // of an SA that was lost, for the next attempt
+	redirects []time.Time // when the peer sent us elsewhere
+	awaited   bool        // Redial was said, Redirected was not
+	detour    Path        // where it sent us, until that fails
+	sentBy    netip.Addr
 }
 
 // withDefaults fills in what is left to the engine.
@@ -93,6 +99,10 @@ func (p *peer) connect() {
 	}
 	p.attempt = sa
 	p.e.emit(sa.event(Event{Kind: EventConnecting, Attempt: p.failed + 1}))
+	if t := p.takeTicket(); t != nil {
+		sa.start(wire.ExchangeIKESessionResume, resumeTasks(t)...)
+		return
+	}
 	sa.start(wire.ExchangeIKESAInit, initTasks()...)
 }
 
@@ -105,6 +115,7 @@ func (p *peer) disconnect() {
 func (p *peer) end(reason Reason) {
 	attempt, up := p.attempt, p.up
 	p.attempt, p.up, p.stale = nil, nil, false
+	p.awaited, p.ticket, p.detour = false, nil, Path{}
 	p.e.stopTimers(&p.timers)
 	if attempt != nil {
 		attempt.end(reason)
@@ -123,6 +134,7 @@ func (p *peer) lost(sa *ikeSA) {
 	case p.attempt:
 		p.attempt = nil
 		p.failed++
+		p.detour = Path{}
 		if !p.wanted {
 			p.rest()
 		}
@@ -131,7 +143,11 @@ func (p *peer) lost(sa *ikeSA) {
 	default:
 		return
 	}
-	if p.idle() {
+	switch {
+	case !p.idle():
+	case p.ticket != nil && p.up == nil: // good for one attempt, so that the next one waits
+		p.connect()
+	default:
 		p.retry()
 	}
 }
@@ -139,7 +155,7 @@ func (p *peer) lost(sa *ikeSA) {
 func (p *peer) retry() {
 	wait := p.e.jitter(backoff(p.Timing.Reconnect, p.Timing.ReconnectMax, p.failed))
 	p.e.setTimer(&p.timers, timerReconnect, p.e.now.Add(wait))
-	p.e.emit(Event{Kind: EventRetrying, Peer: p.Name, Path: p.path, Attempt: p.failed, Wait: wait})
+	p.e.emit(Event{Kind: EventRetrying, Peer: p.Name, Path: p.way(), Attempt: p.failed, Wait: wait})
 }
 
 func (p *peer) expire(timerKind) {

@@ -92,8 +92,12 @@ func (sa *ikeSA) offerPPK(req *draft, idBody []byte) {
 	}
 }
 
-// takePPK: the responder says with PPK_IDENTITY that it has used the key.
+// takePPK: the responder says with PPK_IDENTITY that it has used the key. A
+// resumed SA has it in its keys, or has not.
 func (sa *ikeSA) takePPK(ps []wire.Payload) Reason {
+	if sa.resumed != nil {
+		return ReasonNone
+	}
 	sa.ppk = sa.usePPK && wire.FindNotify(ps, wire.NotifyPPKIdentity) != nil
 	if sa.ppk {
 		sa.keys = sa.offeredKeys()
@@ -111,6 +115,8 @@ func (sa *ikeSA) keysOf(p *peer, ps []wire.Payload) (keys keymat.IKEKeys, value 
 		value = auth.Data
 	}
 	switch n := wire.FindNotify(ps, wire.NotifyPPKIdentity); {
+	case sa.resumed != nil:
+		return sa.keys, value, true
 	case sa.sharesPPK(p, ps):
 		return sa.keys.WithPPK(sa.prf, p.PPK.Secret), value, true
 	case n == nil:

@@ -33,6 +33,8 @@ var defaultGroups = []wire.Transform{
 	group(wire.GroupMODP2048), group(wire.GroupMODP3072), group(wire.GroupMODP4096),
 }
 
+var defaultAEADs = Proposal{encr(wire.EncrAESGCM16, 128), encr(wire.EncrAESGCM16, 256), encr(wire.EncrChaCha20Poly1305, 0)}
+
 var defaultPRFs = []wire.Transform{prf(wire.PRFHMACSHA2256), prf(wire.PRFHMACSHA2384), prf(wire.PRFHMACSHA2512)}
 
 var defaultIntegs = []wire.Transform{integ(wire.IntegHMACSHA2256128), integ(wire.IntegHMACSHA2384192), integ(wire.IntegHMACSHA2512256)}
@@ -41,10 +43,12 @@ var defaultESNs = []wire.Transform{esn(wire.ESNYes), esn(wire.ESNNo)}
 
 // DefaultIKEProposals is what culvert offers and accepts for an IKE SA when
 // the configuration names nothing: RFC 8247's algorithms that are neither
-// SHA-1 nor shorter than 2048-bit MODP, AEAD before CBC.
+// SHA-1 nor shorter than 2048-bit MODP, AEAD before CBC. AES-GCM comes before
+// ChaCha20-Poly1305 (RFC 7634), which is the faster one only where the processor
+// has no AES.
 func DefaultIKEProposals() []Proposal {
 	return []Proposal{
-		slices.Concat(Proposal{encr(wire.EncrAESGCM16, 128), encr(wire.EncrAESGCM16, 256)}, defaultPRFs, defaultGroups),
+		slices.Concat(defaultAEADs, defaultPRFs, defaultGroups),
 		slices.Concat(Proposal{encr(wire.EncrAESCBC, 128), encr(wire.EncrAESCBC, 256)}, defaultIntegs, defaultPRFs, defaultGroups),
 	}
 }
@@ -53,10 +57,9 @@ func DefaultIKEProposals() []Proposal {
 // sequence number are offered: a peer that knows no ESN takes the short one.
 // A key exchange is made whenever the peer makes one too.
 func DefaultESPProposals() []Proposal {
-	gcm := Proposal{encr(wire.EncrAESGCM16, 128), encr(wire.EncrAESGCM16, 256)}
 	cbc := slices.Concat(Proposal{encr(wire.EncrAESCBC, 128), encr(wire.EncrAESCBC, 256)}, defaultIntegs)
 	return []Proposal{
-		slices.Concat(gcm, defaultGroups, defaultESNs), slices.Concat(gcm, defaultESNs),
+		slices.Concat(defaultAEADs, defaultGroups, defaultESNs), slices.Concat(defaultAEADs, defaultESNs),
 		slices.Concat(cbc, defaultGroups, defaultESNs), slices.Concat(cbc, defaultESNs),
 	}
 }

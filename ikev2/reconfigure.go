@@ -37,13 +37,13 @@ func (c Change) String() string { return changeNames[c] }
 // Reconfigure has the engine work by another configuration from now on, and
 // says by name what that means for the peers of both. Peers and children are
 // matched by their names. SAs that are not authenticated yet go on and are
-// judged by the new peers. Ports and KeyLog stay as they are. After Shutdown it
+// judged by the new peers. Ports, KeyLog and the key of tickets stay as they are. After Shutdown it
 // does nothing.
 func (e *Engine) Reconfigure(now time.Time, cfg Config) map[string]Change {
 	if e.now = now; e.shut {
 		return nil
 	}
-	cfg.IKEPort, cfg.NATTPort, cfg.KeyLog = e.cfg.IKEPort, e.cfg.NATTPort, e.cfg.KeyLog
+	cfg.IKEPort, cfg.NATTPort, cfg.KeyLog, cfg.Resume.Key = e.cfg.IKEPort, e.cfg.NATTPort, e.cfg.KeyLog, e.cfg.Resume.Key
 	pools := changedPools(e.cfg.Pools, cfg.Pools)
 	e.cfg, e.limits = cfg, cfg.Limits.withDefaults()
 

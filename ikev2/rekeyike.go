@@ -87,6 +87,7 @@ func (t *rekeyIKETask) finish(sa *ikeSA, m *message, s secrets, reason Reason) {
 		sa.inherit()
 		made.sendDelete()
 	default:
+		made.takeToken(m.payloads)
 		sa.disinherit((*ikeSA).retire)
 		sa.handOver(made)
 		sa.sendDelete()
@@ -193,6 +194,7 @@ func (sa *ikeSA) makeHeir(c choice, id SAID, s secrets, resp *draft) error {
 	if err != nil {
 		return err
 	}
+	made.giveToken(resp)
 	sa.heir, made.heirOf = made, sa
 	sa.e.sas[made.spir] = made
 	if !sa.busyWith(rekeysIKE) {
@@ -261,6 +263,7 @@ func (sa *ikeSA) handOver(to *ikeSA) {
 	to.wishes, sa.wishes = sa.wishes, nil
 	to.born, to.proven, to.dialed, to.rank = sa.born, sa.proven, sa.dialed, sa.rank
 	to.heard, to.sent = sa.e.now, sa.sent
+	to.redirectable = sa.redirectable
 	to.path, to.espHeld, to.nat = sa.path, sa.espHeld, sa.nat
 	to.mobike, to.others = sa.mobike, sa.others
 	if sa.peer.up == sa {
@@ -273,6 +276,7 @@ func (sa *ikeSA) handOver(to *ikeSA) {
 	to.e.setTimer(&to.timers, timerChildren, waiting)
 	to.report(Event{Kind: EventRekeyed, Replaced: sa.id(), Suite: to.suite, PPK: to.ppk})
 	to.pump()
+	to.renewKeepsakes(sa)
 	to.bringUpChildren()
 }
 

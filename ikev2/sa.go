@@ -135,6 +135,13 @@ type ikeSA struct {
 	sent      time.Time    // anything of ours on path
 	timers    timers
 	complaint wire.NotifyType // an unprotected error was reported
+	hinted    time.Time       // a liveness check was last made for an unprotected hint
+
+	resumed      *ticket // that the SA is made from, until it is up
+	ticket       *ticket // that the responder gave us
+	ticketed     bool    // we gave the initiator one
+	token        []byte  // that proves the peer's loss of the SA
+	redirectable bool    // the initiator goes where we send it
 }
 
 func (e *Engine) newSA(p *peer, initiator bool, path Path, first state) *ikeSA {
@@ -149,7 +156,7 @@ func (e *Engine) newInitiator(p *peer) (*ikeSA, error) {
 	if err != nil {
 		return nil, err
 	}
-	sa := e.newSA(p, true, p.path, stateInit)
+	sa := e.newSA(p, true, p.way(), stateInit)
 	sa.spii, sa.rank, sa.dialed = spi, spi, true
 	e.sas[spi] = sa
 	return sa, nil
@@ -207,9 +214,11 @@ func (sa *ikeSA) establish(initialContact bool) {
 	sa.setState(stateUp)
 	sa.proven = sa.e.tick()
 	sa.initReq, sa.initResp, sa.intermediate = nil, nil, intermediate{}
+	resumed := sa.resumed != nil
+	sa.resumed = nil
 	sa.e.setTimer(&sa.timers, timerLifetime, time.Time{})
 	sa.heard = sa.e.now
-	sa.report(Event{Kind: EventEstablished, Suite: sa.suite, PPK: sa.ppk})
+	sa.report(Event{Kind: EventEstablished, Suite: sa.suite, PPK: sa.ppk, Resumed: resumed})
 	sa.adopt()
 	sa.peer.established(sa, initialContact)
 	sa.armTimers()
@@ -240,7 +249,7 @@ func (sa *ikeSA) close(reason Reason) {
 // sendDelete is the end of an SA on our side: only the answer is waited for.
 func (sa *ikeSA) sendDelete() {
 	sa.setState(stateClosing)
-	sa.queue = nil
+	sa.queue, sa.ticket = nil, nil
 	for _, k := range []timerKind{timerDPD, timerRekey, timerLifetime} {
 		sa.e.setTimer(&sa.timers, k, time.Time{})
 	}
@@ -264,6 +273,7 @@ func (sa *ikeSA) end(reason Reason) {
 		delete(sa.e.inits, sa.initKey)
 	}
 	sa.disinherit(func(heir *ikeSA) { heir.end(reason) })
+	sa.leaveTicket(reason)
 	sa.leavePeer()
 }
 
@@ -275,7 +285,7 @@ func (sa *ikeSA) linger(reason Reason) {
 	}
 	sa.setState(stateLinger)
 	sa.dropChildren(reason)
-	sa.active, sa.queue, sa.partials = nil, nil, [2]assembly{}
+	sa.active, sa.queue, sa.ticket, sa.partials = nil, nil, nil, [2]assembly{}
 	sa.e.stopTimers(&sa.timers)
 	sa.e.setTimer(&sa.timers, timerLifetime, sa.e.now.Add(lingerTime))
 	sa.disinherit(func(heir *ikeSA) { heir.end(reason) })

@@ -124,14 +124,3 @@ func (p *peer) rest() {
 	p.acquired = nil
 	p.again = p.e.now.Add(p.e.jitter(backoff(p.Timing.Reconnect, p.Timing.ReconnectMax, p.failed)))
 }
-
-// childlessTask learns whether the responder takes an IKE_AUTH without a child
-// (RFC 6023 section 3).
-type childlessTask struct{}
-
-func (childlessTask) request(*ikeSA, *draft) error { return nil }
-
-func (childlessTask) response(sa *ikeSA, m *message) error {
-	sa.childless = wire.FindNotify(m.payloads, wire.NotifyChildlessIKEv2Supported) != nil
-	return nil
-}

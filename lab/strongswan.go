@@ -38,6 +38,10 @@ type StrongSwanConfig struct {
 	IKE         string // proposals; empty for aes128gcm16-prfsha256-x25519
 	Children    []StrongSwanChild
 
+	// Swanctl is a whole swanctl.conf, which takes the place of all the others
+	// but CharonExtra.
+	Swanctl string
+
 	CharonExtra     string // lines for the charon section of strongswan.conf
 	ConnectionExtra string // lines for the connection
 	SecretsExtra    string // sections for secrets
@@ -230,7 +234,11 @@ func (s *StrongSwan) writeConfig(config StrongSwanConfig) error {
 			return err
 		}
 	}
-	for file, t := range map[string]*template.Template{"strongswan.conf": charonConf, "swanctl/swanctl.conf": swanctlConf} {
+	swanctlFile := swanctlConf
+	if config.Swanctl != "" {
+		swanctlFile = template.Must(template.New("").Parse("{{.Swanctl}}"))
+	}
+	for file, t := range map[string]*template.Template{"strongswan.conf": charonConf, "swanctl/swanctl.conf": swanctlFile} {
 		var text strings.Builder
 		if err := t.Execute(&text, config.withDefaults()); err != nil {
 			return err

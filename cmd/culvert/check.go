@@ -14,11 +14,12 @@ func checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check FILE",
 		Short: "say whether a configuration is right, and what it means",
-		Long: `Reads FILE, in culvert's own form or as VyOS has it, and prints everything that
-is wrong or worth knowing, each with its line and what to write instead. It
-needs no rights and touches nothing. The exit code is 2 when FILE cannot be used.`,
+		Long: `Reads FILE, in culvert's own form, as VyOS has it, or a swanctl.conf, and prints
+everything that is wrong or worth knowing, each with its line and what to write
+instead. It needs no rights and touches nothing. The exit code is 2 when FILE cannot be used.`,
 		Example: `  culvert check site.toml
-  culvert check vpn.vyos`,
+  culvert check vpn.vyos
+  culvert check /etc/swanctl/swanctl.conf`,
 		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := loadConfig(cmd.ErrOrStderr(), args[0])
@@ -62,7 +63,11 @@ func describe(w io.Writer, cfg *config.Config) {
 		fmt.Fprintf(w, "  we are     %v (%s)\n", p.LocalID, p.LocalID.TypeName())
 		fmt.Fprintf(w, "  it must be %v (%s)\n", p.RemoteID, p.RemoteID.TypeName())
 		for _, t := range p.Tunnels {
-			fmt.Fprintf(w, "  tunnel %s: %v here, %v there\n", t.Name, t.Local, t.Remote)
+			when := ""
+			if t.OnTraffic() {
+				when = ", when there is traffic"
+			}
+			fmt.Fprintf(w, "  tunnel %s: %v here, %v there%s\n", t.Name, t.LocalNetworks(), t.RemoteNetworks(), when)
 		}
 	}
 }

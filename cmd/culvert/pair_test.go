@@ -38,7 +38,7 @@ func (n *peerNet) pair(textA, textB string) (a, b *culvertProcess) {
 // TestExamples runs the example files as they are shipped, each once on its
 // side.
 func TestExamples(t *testing.T) {
-	for _, form := range []string{"toml", "vyos", "set"} {
+	for _, form := range []string{"toml", "vyos", "set", "swanctl.conf"} {
 		t.Run(form, func(t *testing.T) {
 			n := newPeerNet(t)
 			a := n.culvert(n.GatewayA, "side-a."+form, example(t, "side-a."+form))

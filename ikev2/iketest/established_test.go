@@ -22,9 +22,6 @@ func TestEstablishedIgnores(t *testing.T) {
 	attacks := map[string]func(p *puppet) []byte{
 		"Delete in the clear":                func(p *puppet) []byte { return p.clear(info, 0, 2, deleteIKE) },
 		"AUTHENTICATION_FAILED in the clear": func(p *puppet) []byte { return p.clear(info, 0, 2, failure) },
-		"INVALID_IKE_SPI in the clear": func(p *puppet) []byte {
-			return p.clear(info, wire.FlagResponse, 0, &wire.Notify{NotifyType: wire.NotifyInvalidIKESPI})
-		},
 		"INVALID_SPI in the clear": func(p *puppet) []byte {
 			return p.clear(info, 0, 2, &wire.Notify{NotifyType: wire.NotifyInvalidSPI, Data: []byte{1, 2, 3, 4}})
 		},

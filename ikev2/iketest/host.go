@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"container/heap"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -122,6 +123,8 @@ func (h *Host) take(o ikev2.Output) {
 		}
 		delete(h.Assigned, o.Peer)
 		n.note("%s: remove addresses", h.Name)
+	case ikev2.Redial:
+		h.redial(o)
 	case ikev2.IKEKeys:
 		h.Keys, n.keys[o.ID] = o, append(n.keys[o.ID], o)
 	case ikev2.Event:
@@ -130,6 +133,22 @@ func (h *Host) take(o ikev2.Output) {
 			h.wronged[o.Child] = true
 		}
 		n.note("%s: %v", h.Name, happening(o))
+	}
+}
+
+// redial finds the way to an address, or to a name that the network knows.
+func (h *Host) redial(o ikev2.Redial) {
+	h.net.note("%s: wants the way to %s", h.Name, o.Host)
+	addr, err := netip.ParseAddr(h.net.Names[o.Host])
+	if err != nil {
+		addr, err = netip.ParseAddr(o.Host)
+	}
+	if err != nil {
+		return
+	}
+	path := ikev2.Path{Local: netip.AddrPortFrom(h.net.addrOf(h), 500), Remote: netip.AddrPortFrom(addr, 500)}
+	if err := h.Engine.Command(h.net.Now, ikev2.Redirected{Peer: o.Peer, Path: path}); err != nil {
+		h.net.fault("%s: %v", h.Name, err)
 	}
 }
 
@@ -229,10 +248,17 @@ func (n *Net) ESP(h *Host, child string, delay time.Duration) {
 }
 
 // accept takes an ESP packet as a gateway does, and tells the engine when its
-// peer's come from elsewhere.
-func (h *Host) accept(p Packet) {
+// peer's come from elsewhere. One for an SPI that there never was is for the life
+// before a restart.
+func (h *Host) accept(p Packet, path ikev2.Path) {
 	out := p.esp
 	in, ok := h.In[out.OutboundSPI]
+	if !h.used[out.OutboundSPI] {
+		h.net.note("%s: ESP with an unknown SPI", h.Name)
+		_ = h.Engine.Command(h.net.Now, ikev2.UnknownSPI{SPI: out.OutboundSPI, Path: path})
+		h.net.drain(h)
+		return
+	}
 	if !ok || !bytes.Equal(in.Keys.Encr, out.Keys.Encr) {
 		h.net.fault("%s: no key for ESP of %s with SPI %08x", h.Name, out.Child, out.OutboundSPI)
 		return

@@ -49,6 +49,8 @@ type Net struct {
 	// NAT maps addresses that a private host sends from to public ones, one to
 	// one (RFC 4787's simplest kind); ports stay.
 	NAT map[netip.Addr]netip.Addr
+	// Names are the addresses of gateways that have a name.
+	Names map[string]string
 	// Broken loses everything.
 	Broken bool
 	// masked are the addresses and ports of hosts behind one address, both ways.
@@ -161,11 +163,12 @@ func (n *Net) arrive(a arrival) {
 		n.note("%v: nobody there", a.To)
 		return
 	}
+	path := ikev2.Path{Local: to, Remote: a.From, Encap: a.Encap}
 	if a.esp != nil {
-		h.accept(a.Packet)
+		h.accept(a.Packet, path)
 		return
 	}
-	h.Engine.HandleDatagram(n.Now, ikev2.Datagram{Path: ikev2.Path{Local: to, Remote: a.From, Encap: a.Encap}, Payload: a.Payload})
+	h.Engine.HandleDatagram(n.Now, ikev2.Datagram{Path: path, Payload: a.Payload})
 	n.drain(h)
 }
 
@@ -194,6 +197,15 @@ func (n *Net) carry(p Packet) {
 	for _, d := range delays {
 		heap.Push(&n.queue, arrival{p, n.Now.Add(d)})
 	}
+}
+
+func (n *Net) addrOf(h *Host) netip.Addr {
+	for a, x := range n.hosts {
+		if x == h {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
 // Masquerade shows the UDP ports of a private address as others of a public

@@ -75,6 +75,9 @@ func newSchedule(seed uint64) *schedule {
 	s := &schedule{rng: newRand(seed)}
 	cfgA, cfgB := Configs()
 	WithChildren(&cfgA, &cfgB, []byte{1, 2, 3}[:1+s.rng.IntN(3)]...)
+	if seed%2 == 0 {
+		cfgA.Resume.Key, cfgB.Resume.Key = keyA, keyB
+	}
 	s.choose(&cfgA.Peers[0], &cfgB.Peers[0])
 	for i := range cfgA.Peers[0].Children {
 		if seed%3 == 0 { // additional key exchanges for the child SAs too

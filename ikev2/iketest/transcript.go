@@ -69,26 +69,36 @@ func (n *Net) contents(m *wire.Message, b []byte) string {
 	if f, ok := wire.Find[*wire.EncryptedFragment](m.Payloads); ok {
 		return fmt.Sprintf("SKF %d/%d, %d bytes", f.Number, f.Total, len(b))
 	}
+	if _, ok := wire.Find[*wire.Encrypted](m.Payloads); !ok {
+		return names(m.Payloads)
+	}
+	ps, opened, err := n.revealed(m, b)
+	switch {
+	case !opened:
+		return "SK{?}"
+	case err != nil:
+		return "SK{malformed}"
+	}
+	return "SK{" + names(ps) + "}"
+}
+
+// revealed are the payloads of a protected message, if its keys are known.
+func (n *Net) revealed(m *wire.Message, b []byte) (ps []wire.Payload, opened bool, err error) {
 	sk, ok := wire.Find[*wire.Encrypted](m.Payloads)
 	if !ok {
-		return names(m.Payloads)
+		return nil, false, nil
 	}
 	for _, k := range n.keys[ikev2.SAID{Initiator: m.InitiatorSPI, Responder: m.ResponderSPI}] {
 		c, err := newCipher(k, m.Flags&wire.FlagInitiator != 0)
 		if err != nil {
-			return "SK{?}"
-		}
-		inner, err := c.Open(b, sk.BodyOffset)
-		if err != nil {
 			continue
 		}
-		ps, err := wire.ParsePayloads(sk.First, inner)
-		if err != nil {
-			return "SK{malformed}"
+		if inner, err := c.Open(b, sk.BodyOffset); err == nil {
+			ps, err = wire.ParsePayloads(sk.First, inner)
+			return ps, true, err
 		}
-		return "SK{" + names(ps) + "}"
 	}
-	return "SK{?}"
+	return nil, false, nil
 }
 
 func names(ps []wire.Payload) string {

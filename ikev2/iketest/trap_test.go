@@ -218,6 +218,23 @@ func TestTrapSinglePair(t *testing.T) {
 	}
 }
 
+// A responder with several children grants the one that the packet lies in, not
+// the first that fits (RFC 7296 section 2.9).
+func TestTrapFindsItsChild(t *testing.T) {
+	n, a, b := sides(func(pa, pb *ikev2.Peer) {
+		pa.Children = []ikev2.Child{{Name: "one", Local: prefix("10.1.0.0/24"), Remote: lanB}, {Name: "two", Local: prefix("10.2.0.0/24"), Remote: lanB}}
+		pb.Children[0].Remote, pb.Children[0].Start = prefixes("10.1.0.0/24", "10.2.0.0/24"), ikev2.StartTraffic
+	})
+	for _, to := range []string{"10.2.0.9", "10.1.0.9"} {
+		n.sees(b, flow("lan", "10.104.0.7", to))
+		n.Run(time.Second)
+		if got := len(b.Out); got == 1 && b.scopes()[0] != "lan [10.104.0.0/24] [10.2.0.0/24]" {
+			t.Errorf("granted %q", b.scopes())
+		}
+	}
+	agreeOn(t, n, a, b, "lan [10.104.0.0/24] [10.1.0.0/24]", "lan [10.104.0.0/24] [10.2.0.0/24]")
+}
+
 // A child that only the peer starts is never asked for, and answered.
 func TestStartPeer(t *testing.T) {
 	n, a, b := sides(func(pa, pb *ikev2.Peer) {

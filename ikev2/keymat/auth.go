@@ -22,6 +22,11 @@ func PSKAuth(prf PRF, psk, initMessage, peerNonce, skp, idBody, intAuth []byte) 
 	return prf.Sum(key, initMessage, peerNonce, prf.Sum(skp, idBody), intAuth)
 }
 
+// ResumeAuth is the Authentication Data of a side of a resumed IKE SA (RFC 5723 5.1): what PSKAuth signs, under SK_px itself.
+func ResumeAuth(prf PRF, initMessage, peerNonce, skp, idBody []byte) []byte {
+	return prf.Sum(skp, initMessage, peerNonce, prf.Sum(skp, idBody))
+}
+
 // NATDetection is the content of a NAT_DETECTION_SOURCE_IP or _DESTINATION_IP notify (RFC 7296 2.23): SHA-1 of both SPIs in the order of
 // the header, the address (4 or 16 bytes) and the port. SHA-1 hides here and authenticates nothing.
 func NATDetection(spii, spir [8]byte, a netip.AddrPort) [20]byte {

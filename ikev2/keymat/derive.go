@@ -51,6 +51,16 @@ func (k IKEKeys) WithPPK(prf PRF, ppk []byte) IKEKeys {
 	return k
 }
 
+// DeriveIKEResume gives the keys of an IKE SA that is resumed from a ticket (RFC 5723 5.1). The suite and oldSKd are those of the SA that the
+// ticket is of; the nonces and SPIs are of IKE_SESSION_RESUME.
+func DeriveIKEResume(s IKESuite, oldSKd, ni, nr []byte, spii, spir [8]byte) (IKEKeys, error) {
+	prf, err := NewPRF(s.PRF)
+	if err != nil {
+		return IKEKeys{}, err
+	}
+	return deriveIKE(s, resumeSeed(prf, oldSKd, ni, nr), ni, nr, spii, spir)
+}
+
 // firstSeed is SKEYSEED = prf(Ni | Nr, g^ir).
 func firstSeed(prf PRF, ni, nr, shared []byte) []byte {
 	return prf.Sum(slices.Concat(ni, nr), shared)
@@ -59,6 +69,11 @@ func firstSeed(prf PRF, ni, nr, shared []byte) []byte {
 // rekeySeed is SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr | SK(1) | ... SK(n)).
 func rekeySeed(prf PRF, oldSKd, ni, nr, shared, more []byte) []byte {
 	return prf.Sum(oldSKd, shared, ni, nr, more)
+}
+
+// resumeSeed is SKEYSEED = prf(SK_d (old), "Resumption" | Ni | Nr).
+func resumeSeed(prf PRF, oldSKd, ni, nr []byte) []byte {
+	return prf.Sum(oldSKd, []byte("Resumption"), ni, nr)
 }
 
 func deriveIKE(s IKESuite, skeyseed, ni, nr []byte, spii, spir [8]byte) (IKEKeys, error) {

@@ -81,6 +81,10 @@ func TestDeriveIndependent(t *testing.T) {
 		if err != nil || !bytes.Equal(rekeyed.joined(), c.Rekeyed) {
 			t.Errorf("%d: keys of a rekey, %v", n, err)
 		}
+		resumed, err := DeriveIKEResume(s, c.OldSKd, c.Ni, c.Nr, [8]byte(c.Spii), [8]byte(c.Spir))
+		if err != nil || !bytes.Equal(resumed.joined(), c.Resumed) {
+			t.Errorf("%d: keys of a resumption, %v", n, err)
+		}
 		if _, err := NewCipher(c.Encr, c.KeyBits, c.Integ, keys.SKei, keys.SKai); err != nil {
 			t.Errorf("%d: the cipher does not take the keys: %v", n, err)
 		}
@@ -175,6 +179,9 @@ func TestPSKAuthIndependent(t *testing.T) {
 		lengths[len(c.PSK)] = true
 		if got := PSKAuth(mustPRF(t, c.PRF), c.PSK, c.InitMessage, c.PeerNonce, c.Skp, c.IDBody, nil); !bytes.Equal(got, c.Auth) {
 			t.Errorf("PRF %d, a key of %d bytes: %x", c.PRF, len(c.PSK), got)
+		}
+		if got := ResumeAuth(mustPRF(t, c.PRF), c.InitMessage, c.PeerNonce, c.Skp, c.IDBody); !bytes.Equal(got, c.ResumeAuth) {
+			t.Errorf("PRF %d, resumed: %x", c.PRF, got)
 		}
 	}
 	for _, n := range []int{1, 63, 64, 65, 128} { // around HMAC's block, where a longer key is hashed first

@@ -46,12 +46,12 @@ type published struct {
 // independent.json is what independent.py computed with other implementations.
 type independent struct {
 	Derive []struct {
-		OldPRF, PRF, Encr, KeyBits, Integ                                  uint16
-		Ni, Nr, Shared, Spii, Spir, OldSKd, Keys, Rekeyed, Child, ChildPFS hexBytes
+		OldPRF, PRF, Encr, KeyBits, Integ                                           uint16
+		Ni, Nr, Shared, Spii, Spir, OldSKd, Keys, Rekeyed, Resumed, Child, ChildPFS hexBytes
 	}
 	Auth []struct {
-		PRF                                            uint16
-		PSK, InitMessage, PeerNonce, Skp, IDBody, Auth hexBytes
+		PRF                                                        uint16
+		PSK, InitMessage, PeerNonce, Skp, IDBody, Auth, ResumeAuth hexBytes
 	}
 	Sealed []struct {
 		Encr, KeyBits, Integ               uint16

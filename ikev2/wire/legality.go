@@ -32,6 +32,12 @@ var legality = map[messageKind]map[PayloadType]occurs{
 		PayloadSA: once, PayloadKE: once, PayloadNonce: once,
 		PayloadCertReq: anyTimes, PayloadNotify: anyTimes, PayloadVendor: anyTimes,
 	},
+	{ExchangeIKESessionResume, false}: { // RFC 5723 section 4.3.1
+		PayloadNonce: once, PayloadNotify: anyTimes, PayloadVendor: anyTimes,
+	},
+	{ExchangeIKESessionResume, true}: {
+		PayloadNonce: once, PayloadNotify: anyTimes, PayloadVendor: anyTimes,
+	},
 	{ExchangeIKEAuth, false}: {
 		PayloadIDi: once, PayloadIDr: optional, PayloadAuth: optional, PayloadEAP: optional,
 		PayloadSA: optional, PayloadTSi: optional, PayloadTSr: optional, PayloadCP: optional,
@@ -111,8 +117,8 @@ func checkSelectors(exchange ExchangeType, counts map[PayloadType]int) error {
 
 // refusals are the status notifications that take the place of an answer as an
 // error does: try again with this cookie (RFC 7296 section 2.6), elsewhere (RFC
-// 5685).
-var refusals = map[NotifyType]bool{NotifyCookie: true, NotifyRedirect: true}
+// 5685), without a ticket (RFC 5723).
+var refusals = map[NotifyType]bool{NotifyCookie: true, NotifyRedirect: true, NotifyTicketNACK: true}
 
 // isRefusal: nothing but notifications, one of which refuses.
 func isRefusal(ps []Payload) bool {

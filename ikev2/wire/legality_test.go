@@ -13,6 +13,7 @@ var sample = map[string]Payload{
 	"N(COOKIE)":              &Notify{NotifyType: NotifyCookie},
 	"N(NO_PROPOSAL_CHOSEN)":  &Notify{NotifyType: NotifyNoProposalChosen},
 	"N(AUTHENTICATION_FAIL)": &Notify{NotifyType: NotifyAuthenticationFailed},
+	"N(TICKET_NACK)":         &Notify{NotifyType: NotifyTicketNACK},
 	"N(TS_UNACCEPTABLE)":     &Notify{NotifyType: NotifyTSUnacceptable},
 }
 
@@ -90,7 +91,12 @@ func TestLegality(t *testing.T) {
 		{ExchangeInformational, response, list{"AUTH"}, illegal},
 
 		{ExchangeIKEIntermediate, request, list{}, illegal},
-		{ExchangeIKESessionResume, request, list{}, illegal},
+		{ExchangeIKESessionResume, request, list{"Nonce", "N(status)", "N(status)"}, legal},
+		{ExchangeIKESessionResume, request, list{"N(status)"}, illegal},
+		{ExchangeIKESessionResume, request, list{"Nonce", "SA"}, illegal},
+		{ExchangeIKESessionResume, response, list{"Nonce", "N(status)"}, legal},
+		{ExchangeIKESessionResume, response, list{"N(TICKET_NACK)"}, legal},
+		{ExchangeIKESessionResume, response, list{"N(status)"}, illegal},
 		{0, request, list{}, illegal},
 	} {
 		err := Check(x.exchange, x.response, payloads(x.payloads))

@@ -42,6 +42,7 @@ def derive():
         skd = keys[:size]
         yield dict(oldPRF=old, prf=new, encr=encr, keyBits=bits, integ=integ, ni=ni.hex(), nr=nr.hex(), shared=gir.hex(),
                    spii=spii.hex(), spir=spir.hex(), oldSKd=oldd.hex(), keys=keys.hex(), rekeyed=rekeyed.hex(),
+                   resumed=plus(new, prf(new, oldd, b"Resumption" + ni + nr), ni + nr + spii + spir, n).hex(),
                    child=plus(new, skd, ni + nr, 200).hex(), childPFS=plus(new, skd, gir + ni + nr, 72).hex())
 
 
@@ -52,7 +53,8 @@ def auth():
             psk, message, nonce, skp, body = s("psk", n), s("message", 300), s("nonce", 32), s("skp", 64), b"\x02\x00\x00\x07foo"
             key = prf(h, psk, b"Key Pad for IKEv2")
             yield dict(prf=h, psk=psk.hex(), initMessage=message.hex(), peerNonce=nonce.hex(), skp=skp.hex(), idBody=body.hex(),
-                       auth=prf(h, key, message + nonce + prf(h, skp, body)).hex())
+                       auth=prf(h, key, message + nonce + prf(h, skp, body)).hex(),
+                       resumeAuth=prf(h, skp, message + nonce + prf(h, skp, body)).hex())
 
 
 def datagram(first, body):
