@@ -260,7 +260,6 @@ var reasonTexts = [...]string{
 	ikev2.ReasonNotify:           "the peer answered with an error",
 	ikev2.ReasonRekeyed:          "one with new keys took its place",
 	ikev2.ReasonExpired:          "its lifetime is over and it was not replaced",
-	ikev2.ReasonMoved:            "this host has another address, and without MOBIKE the peer does not follow",
 	ikev2.ReasonSelectorConflict: "another peer has the same traffic",
 	ikev2.ReasonSinglePair:       "one pair of traffic selectors to a child SA is allowed, and several were asked for",
 	ikev2.ReasonRestarted:        "the peer has proven that it has restarted",

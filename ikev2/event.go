@@ -70,7 +70,6 @@ const (
 	ReasonNotify                  // another protected error notify
 	ReasonRekeyed                 // a child SA with new keys takes over, or has
 	ReasonExpired                 // its lifetime is over and nothing replaced it
-	ReasonMoved                   // we are at another address, to which the peer does not follow
 	ReasonSelectorConflict        // another peer's child SA has the same traffic; Rival
 	ReasonSinglePair              // one pair of selectors to a child SA is allowed
 	ReasonDuplicate               // the peer has an IKE SA, and its policy is to keep that
@@ -91,7 +90,7 @@ var reasonNames = [...]string{
 	ReasonAuthMethod: "auth_method", ReasonWrongResponder: "wrong_responder", ReasonAuthFailed: "authentication_failed",
 	ReasonChildProposal: "child_proposal", ReasonSelectors: "selectors", ReasonChildRefused: "child_refused", ReasonMalformed: "malformed",
 	ReasonDeleted: "deleted_by_peer", ReasonDisconnect: "disconnect", ReasonDead: "dead_peer", ReasonReplaced: "replaced", ReasonNotify: "error_notify",
-	ReasonRekeyed: "rekeyed", ReasonExpired: "expired", ReasonMoved: "moved",
+	ReasonRekeyed: "rekeyed", ReasonExpired: "expired",
 	ReasonSelectorConflict: "selector_conflict", ReasonSinglePair: "single_pair_required", ReasonDuplicate: "duplicate",
 	ReasonReconfigured:  "reconfigured",
 	ReasonPoolExhausted: "pool_exhausted", ReasonAddressNotAsked: "address_not_asked", ReasonNoAddress: "no_address",

@@ -200,8 +200,8 @@ func (sa *ikeSA) resend(x *exchange) {
 	sa.post(sa.path, x.parcel)
 	t := sa.timing()
 	sa.e.setTimer(&sa.timers, timerRetransmit, sa.e.now.Add(backoff(t.Retransmit, t.RetransmitMax, x.tries)))
-	if sa.doubted && sa.state == stateUp && x.tries == doubtTries && sa.peer.attempt == nil {
-		sa.peer.reconnect()
+	if x.tries == doubtTries {
+		sa.despair()
 	}
 }
 

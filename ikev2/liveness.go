@@ -40,10 +40,16 @@ func (sa *ikeSA) probe() {
 	case sa.e.now.Sub(sa.heard) < sa.timing().DPD:
 		sa.armDPD()
 		return
-	case sa.active == nil:
+	}
+	sa.ask()
+	sa.e.setTimer(&sa.timers, timerDPD, sa.e.now.Add(sa.timing().DPD))
+}
+
+// ask wants any answer of the peer.
+func (sa *ikeSA) ask() {
+	if sa.active == nil {
 		sa.start(wire.ExchangeInformational, livenessTask{})
 	}
-	sa.e.setTimer(&sa.timers, timerDPD, sa.e.now.Add(sa.timing().DPD))
 }
 
 // keepaliveByte is a NAT keepalive's only content (RFC 3948 section 2.3).

@@ -2,7 +2,6 @@ package ikev2
 
 import (
 	"bytes"
-	"crypto/sha1"
 	"encoding/binary"
 	"net/netip"
 	"slices"
@@ -79,7 +78,7 @@ func (sa *ikeSA) learnAddresses(m *message) (listed bool) {
 			listed = true
 		case wire.NotifyAdditionalIP4Address, wire.NotifyAdditionalIP6Address:
 			listed = true
-			if a, ok := netip.AddrFromSlice(n.Data); ok && len(list) < maxOthers {
+			if a, _ := netip.AddrFromSlice(n.Data); len(list) < maxOthers { // of the right length, or wire had refused it
 				list = append(list, a.Unmap())
 			}
 		}
@@ -142,7 +141,9 @@ func (t *updateTask) response(sa *ikeSA, m *message) error {
 		return nil
 	case errorNotify(m.payloads) != nil:
 		sa.report(Event{Kind: EventRefusedByPeer, Reason: ReasonNotify, Notify: errorNotify(m.payloads).NotifyType})
-		sa.peer.reconnect()
+		if sa.peer.wanted {
+			sa.peer.renew()
+		}
 		return nil
 	}
 	sa.findNAT(m)
@@ -282,7 +283,7 @@ func (sa *ikeSA) watchesNAT() bool { return sa.mobike && sa.dialed && sa.nat.Loc
 // section 3.8), and finds a NAT that has changed before.
 func (sa *ikeSA) seenOtherwise(m *message) bool {
 	n := wire.FindNotify(m.payloads, wire.NotifyNATDetectionDestinationIP)
-	if n == nil || len(n.Data) != sha1.Size || bytes.Equal(n.Data, sa.seenAs) {
+	if n == nil || bytes.Equal(n.Data, sa.seenAs) {
 		return false
 	}
 	sa.seenAs = bytes.Clone(n.Data)

@@ -32,31 +32,22 @@ const doubtTries = 3
 const roamJitter = 500 * time.Millisecond
 
 func (p *peer) roam(r Roam) {
-	same := r.Path.Local.Addr() == p.path.Local.Addr()
+	moved := r.Path.Local.Addr() != p.path.Local.Addr()
 	if p.wanted {
 		p.path = r.Path
-	}
-	if !same {
-		p.abandon()
+		if moved {
+			p.abandon()
+		}
 	}
 	switch {
 	case p.up != nil:
 		p.up.roam(r)
 	case p.attempt != nil:
 		p.attempt.hurry(r.Again)
-	case p.wanted && (r.Again || !same):
+	}
+	if p.idle() && (moved || r.Again) {
 		p.failed = 0
 		p.e.setTimer(&p.timers, timerReconnect, p.e.now.Add(p.e.part(roamJitter)))
-	}
-}
-
-// reconnect calls the peer by its path of now, in place of the attempt that is
-// under way and beside the SA that may be up. What is established takes the
-// place of that.
-func (p *peer) reconnect() {
-	if p.wanted {
-		p.abandon()
-		p.connect()
 	}
 }
 
@@ -79,14 +70,12 @@ func (sa *ikeSA) roam(r Roam) {
 	case to != sa.path:
 		sa.moveTo(to)
 		sa.hurry(true)
+		sa.doubted = true
 		sa.announce()
-		sa.doubted = sa.active != nil
 	case r.Again:
 		sa.doubted = true
 		sa.hurry(true)
-		if sa.active == nil {
-			sa.start(wire.ExchangeInformational, livenessTask{})
-		}
+		sa.ask()
 	default:
 		sa.hurry(false)
 	}
@@ -109,12 +98,11 @@ func (sa *ikeSA) announce() {
 		sa.startRoaming(&updateTask{})
 	case sa.mobike:
 		sa.start(wire.ExchangeInformational, &addressesTask{})
-	case sa.nat.Local:
-		sa.start(wire.ExchangeInformational, livenessTask{})
-	case sa.peer.wanted:
-		sa.peer.up = nil
-		sa.end(ReasonMoved)
-		sa.peer.reconnect()
+	case sa.nat.Local, !sa.peer.wanted:
+		sa.ask()
+	default:
+		sa.ask()
+		sa.peer.renew()
 	}
 }
 
@@ -136,16 +124,25 @@ func (sa *ikeSA) hurry(anew bool) {
 	sa.resend(x)
 }
 
+// despair calls a peer that does not answer in time after Roam anew, beside the
+// SA that may yet be of use.
+func (sa *ikeSA) despair() {
+	if p := sa.peer; sa.doubted && p.up == sa && p.wanted && p.attempt == nil {
+		p.connect()
+	}
+}
+
 // answered ends the doubt, and with it the call beside that has not come as far
 // as the peer's authentication.
 func (sa *ikeSA) answered() {
-	if !sa.doubted {
+	p := sa.peer
+	if !sa.doubted || p.up != sa {
 		return
 	}
 	sa.doubted = false
-	if a := sa.peer.attempt; a != nil && a.state == stateInit {
-		sa.peer.failed = 0
-		sa.peer.abandon()
+	if p.attempt != nil && p.attempt.state == stateInit && !p.stale {
+		p.failed = 0
+		p.abandon()
 	}
 }
 

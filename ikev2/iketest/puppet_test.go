@@ -38,6 +38,7 @@ type puppet struct {
 	outbound  map[uint32]uint32 // the puppet's SPIs by the engine's
 	assigned  ikev2.AssignAddresses
 	events    []ikev2.Event
+	moved     []ikev2.MovePeer
 }
 
 type randomReader struct{ next byte }
@@ -99,9 +100,9 @@ func (p *puppet) send(b []byte) [][]byte {
 
 func (p *puppet) sendFrom(path ikev2.Path, b []byte) [][]byte {
 	p.t.Helper()
-	before, events := p.dropped(), len(p.events)
+	before, effects := p.dropped(), len(p.events)+len(p.moved)
 	sent := p.deliver(path, b)
-	if len(sent) == 0 && len(p.events) == events && p.dropped() == before {
+	if len(sent) == 0 && len(p.events)+len(p.moved) == effects && p.dropped() == before {
 		p.t.Errorf("a datagram had no effect and was not counted: %x", b)
 	}
 	return sent
@@ -139,6 +140,8 @@ func (p *puppet) poll() (sent [][]byte) {
 			delete(p.installed, o.InboundSPI)
 		case ikev2.AssignAddresses:
 			p.assigned = o
+		case ikev2.MovePeer:
+			p.moved = append(p.moved, o)
 		case ikev2.Event:
 			p.events = append(p.events, o)
 		}

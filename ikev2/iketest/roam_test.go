@@ -55,8 +55,8 @@ func (v *travel) crosses(limit time.Duration) (took time.Duration, ok bool) {
 }
 
 func (v *travel) tick() {
-	v.n.ESP(v.a, "lan", 5*time.Millisecond)
-	v.n.ESP(v.b, "lan", 5*time.Millisecond)
+	v.n.ESP(v.a, "lan", 15*time.Millisecond) // no faster than IKE
+	v.n.ESP(v.b, "lan", 15*time.Millisecond) // no faster than IKE
 	v.n.Run(100 * time.Millisecond)
 	v.n.Traffic(v.a)
 	v.n.Traffic(v.b)

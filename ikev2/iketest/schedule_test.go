@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -68,11 +69,12 @@ type schedule struct {
 	rng     *rand.Rand
 	n       *Net
 	a, b    *Host
+	atB     netip.Addr // what B has
 	failure string
 }
 
 func newSchedule(seed uint64) *schedule {
-	s := &schedule{rng: newRand(seed)}
+	s := &schedule{rng: newRand(seed), atB: netip.MustParseAddr(AddrB)}
 	cfgA, cfgB := Configs()
 	WithChildren(&cfgA, &cfgB, []byte{1, 2, 3}[:1+s.rng.IntN(3)]...)
 	if seed%2 == 0 {
@@ -85,7 +87,7 @@ func newSchedule(seed uint64) *schedule {
 		}
 	}
 	s.n = New()
-	s.n.NAT = natOfB
+	s.n.NAT = maps.Clone(natOfB)
 	s.a, s.b = s.n.Add("A", AddrA, cfgA, 2*seed), s.n.Add("B", AddrB, cfgB, 2*seed+1)
 	return s
 }
@@ -196,7 +198,9 @@ func (s *schedule) act() {
 	if s.rng.IntN(2) == 0 {
 		h = s.b
 	}
-	switch s.rng.IntN(16) {
+	switch s.rng.IntN(19) {
+	case 16, 17, 18:
+		s.roam(h)
 	case 14, 15:
 		s.packets()
 	case 0:
@@ -215,9 +219,32 @@ func (s *schedule) act() {
 }
 
 func (s *schedule) connect(h *Host) {
-	path := ToA
+	s.n.Command(h, ikev2.Connect{Peer: h.cfg.Peers[0].Name, Path: s.path(h)})
+}
+
+// path is h's way to the other as it is now.
+func (s *schedule) path(h *Host) ikev2.Path {
+	a, b := ToA.Remote, netip.AddrPortFrom(s.atB, 500)
 	if h == s.a {
-		path = ToB
+		return ikev2.Path{Local: a, Remote: netip.AddrPortFrom(s.n.NAT[s.atB], 500)}
 	}
-	s.n.Command(h, ikev2.Connect{Peer: h.cfg.Peers[0].Name, Path: path})
+	return ikev2.Path{Local: b, Remote: a}
+}
+
+// roam has B's NAT show another address, or B have another one too, of which B
+// learns; or tells h that its path is there again.
+func (s *schedule) roam(h *Host) {
+	what := s.rng.IntN(3)
+	if what > 0 && h == s.b {
+		public := netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + s.rng.IntN(4))})
+		if what == 2 {
+			s.atB = netip.AddrFrom4([4]byte{172, 16, 0, byte(1 + s.rng.IntN(4))})
+		}
+		s.n.NAT = map[netip.Addr]netip.Addr{s.atB: public}
+		s.n.Move(s.b, s.atB.String())
+		s.n.note("B: has %v, seen as %v", s.atB, public)
+	}
+	if what != 1 {
+		s.n.Command(h, ikev2.Roam{Peer: h.cfg.Peers[0].Name, Path: s.path(h), Again: what == 0})
+	}
 }
