@@ -72,6 +72,7 @@ func (c *control) run(ctx context.Context) (broken error) {
 	}
 	traffic := time.NewTicker(trafficInterval)
 	defer traffic.Stop()
+	c.compareClocks()
 	clock := time.NewTicker(clockInterval)
 	defer clock.Stop()
 	stop, changed := ctx.Done(), c.g.doors.changed()
