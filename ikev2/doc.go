@@ -77,6 +77,10 @@
 //	sa.go         one IKE SA's state
 //	path.go       where it goes, roaming            RFC 7296 2.23
 //	mobike.go     changing addresses in words       RFC 4555
+//	childless.go  an IKE SA without a child         RFC 6023
+//	redirect.go   going, and sending, elsewhere     RFC 5685
+//	resume.go     tickets, IKE SAs made of them     RFC 5723
+//	qcd.go        peers that have forgotten an SA   RFC 6290, RFC 7296 1.5, 2.21.4
 //	duplicates.go a second IKE SA of one peer       RFC 7296 2.4
 //	peer.go       a configured peer: reconnection, duplicates
 //	spi.go        inbound ESP SPIs                  RFC 4303 2.1
