@@ -351,3 +351,29 @@ func TestClampInbound(t *testing.T) {
 	got := b.receive(t, newPeer(t, gcm128, spiAtB).seal(bytes.Clone(syn), 4))
 	wantPackets(t, "SYN of a peer that does not clamp", got, [][]byte{want})
 }
+
+// Control hears of packets that no SA takes, but not of each one of a flood, which
+// costs no memory.
+func TestUnknownSPINotice(t *testing.T) {
+	_, b := newPair(t, gcm128)
+	p := newPeer(t, gcm128, spiAtB)
+	b.table.RemoveInbound(spiAtB)
+	unknown := p.seal(inner(), 4)
+	b.receive(t, unknown)
+	wantNotices(t, b, notice{Kind: noticeUnknownSPI, InboundSPI: spiAtB, Path: p.path})
+	heard := 0
+	b.in.snapshot = b.table.Load()
+	if n := testing.AllocsPerRun(1000, func() {
+		b.in.sort(&unknown)
+		b.in.open()
+		for ; len(b.notices) > 0; heard++ {
+			<-b.notices
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations a packet", n)
+	}
+	if heard > 10 { // of a burst, at one moment
+		t.Errorf("control hears of %d packets", heard)
+	}
+	b.wantCounts(t, map[string]uint64{"unknown_spi": 1002})
+}

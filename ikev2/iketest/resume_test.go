@@ -665,3 +665,25 @@ func TestSharedKey(t *testing.T) {
 		t.Error("the old gateway keeps its tunnel")
 	}
 }
+
+// The whole of a resumption, and of the move to another gateway, message by
+// message.
+func TestResumptionTranscripts(t *testing.T) {
+	t.Run("resumption", func(t *testing.T) {
+		n, a, b := resumable()
+		connectFor(time.Second)(n, a, b)
+		n.Restart(a, 3)
+		n.ESP(b, "lan", time.Millisecond)
+		n.Run(time.Second)
+		faultless(t, n)
+		golden(t, "resumption", n.Transcript())
+	})
+	t.Run("redirect", func(t *testing.T) {
+		n, a, b, _ := redirecting()
+		connectFor(time.Second)(n, a, b)
+		n.Command(a, ikev2.Drain{To: "vpn2.example"})
+		n.Run(time.Second)
+		faultless(t, n)
+		golden(t, "redirect", n.Transcript())
+	})
+}

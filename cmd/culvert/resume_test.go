@@ -1,0 +1,190 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"culvert/lab"
+)
+
+const chachaIKE, chachaESP = "chacha20poly1305-prfsha256-x25519", "chacha20poly1305"
+
+// TestStrongSwanChaCha has ChaCha20-Poly1305 protect IKE and ESP, with either
+// side as the initiator.
+func TestStrongSwanChaCha(t *testing.T) {
+	needStrongSwan(t)
+	net := newPeerNet(t)
+	s := suite{chachaIKE, chachaESP}
+	check := func(n *peerNet, p *culvertProcess, swan *lab.StrongSwan) {
+		n.t.Helper()
+		n.reaches()
+		n.wantSame(p, swan)
+		p.wantNoDrops("unknown_spi", "authentication_failed", "inbound_malformed", "ike_integrity", "ike_malformed")
+		if st := p.status().Peers[0]; !strings.HasPrefix(st.Suite, "CHACHA20_POLY1305/") || !strings.HasPrefix(st.Children[0].Suite, "CHACHA20_POLY1305") {
+			n.t.Errorf("suites %q and %q", st.Suite, st.Children[0].Suite)
+		}
+	}
+	t.Run("responds", func(t *testing.T) {
+		n := net.in(t)
+		swan, b := n.swanResponds(swanA(s), sideB(s))
+		check(n, b, swan)
+	})
+	t.Run("initiates", func(t *testing.T) {
+		n := net.in(t)
+		a, swan := n.swanInitiates(sideA(s), swanB(s))
+		check(n, a, swan)
+	})
+}
+
+// TestStrongSwanChaChaDefault: a peer that has nothing else finds ChaCha20 among
+// the defaults.
+func TestStrongSwanChaChaDefault(t *testing.T) {
+	needStrongSwan(t)
+	n := newPeerNet(t)
+	text := edit(t, sideB(plainSuite), `ike = ["`+plainSuite.ike+`"]`, "", `esp = ["`+plainSuite.esp+`"]`, "")
+	swan, b := n.swanResponds(swanA(suite{chachaIKE, chachaESP}), text)
+	n.pings(n.ways()...)
+	n.wantSame(b, swan)
+}
+
+// TestStrongSwanChildless has strongSwan make the IKE SA without a child, which
+// it does only where culvert says that it may, and ask for the child after.
+func TestStrongSwanChildless(t *testing.T) {
+	needStrongSwan(t)
+	n := newPeerNet(t)
+	c := swanB(plainSuite)
+	c.ConnectionExtra = "childless = force"
+	a, swan := n.swanInitiates(sideA(plainSuite), c)
+	n.reaches()
+	n.wantSame(a, swan)
+	if log := swan.Log(); !strings.Contains(log, "N(CHDLESS_SUP)") || !strings.Contains(log, "generating CREATE_CHILD_SA request") {
+		t.Error("strongSwan did not make the IKE SA without a child")
+	}
+}
+
+// withTicketKey is a side with a key for tickets of its own.
+func withTicketKey(text string) string {
+	return "[gateway]\nresumption_key_file = \"tickets.key\"\n\n" + text
+}
+
+// resumedIn wants the gateway's nth connection to come of a ticket, or not.
+func (p *culvertProcess) wantResumed(nth int, want bool) {
+	p.t.Helper()
+	if got := p.waitNth(nth, "event", "established")["resumed"]; got != want {
+		p.t.Errorf("%s: connection %d is resumed: %v, want %v", filepath.Base(p.file), nth, got, want)
+	}
+}
+
+// outage pings every 10 ms for five seconds, in which do takes place, and returns
+// the time that the lost ones stand for.
+func (n *peerNet) outage(w route, do func()) time.Duration {
+	n.t.Helper()
+	const every, count = 10 * time.Millisecond, 500
+	var stats lab.PingStats
+	var err error
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), waitTime)
+		defer cancel()
+		stats, err = w.from.Ping(ctx, w.addr, lab.PingOptions{Count: count, Interval: every, Timeout: time.Second})
+	})
+	do()
+	wg.Wait()
+	if err != nil {
+		n.t.Error(err)
+	}
+	return every * time.Duration(stats.Lost())
+}
+
+// TestPairResumes kills the responder under traffic and starts it again: its
+// peer learns of it by the packets that it sends, and resumes. The key that
+// makes this possible is its owner's alone.
+func TestPairResumes(t *testing.T) {
+	n := newPeerNet(t)
+	a, b := n.pair(withTicketKey(sideA(plainSuite)), sideB(plainSuite))
+	b.wantResumed(1, false)
+	for i := range 3 {
+		outage := n.outage(n.ways()[0], func() {
+			a.kill()
+			a = n.culvert(n.GatewayA, "a.toml", withTicketKey(sideA(plainSuite)))
+			a.wait("event", "child_up")
+			n.comesBack(waitTime)
+		})
+		a.wantResumed(1, true)
+		b.wantResumed(i+2, true)
+		t.Logf("no answer for %v", outage.Round(time.Millisecond))
+	}
+	if down := b.log.records("event", "down", "reason", "restarted"); len(down) != 3 {
+		t.Errorf("%d proofs of a restart", len(down))
+	}
+	for _, p := range []*culvertProcess{a, b} {
+		if s := p.status().Peers[0]; !s.Resumed || s.State != "up" {
+			t.Errorf("status %+v", s)
+		}
+	}
+	n.reaches()
+	info, err := os.Stat(filepath.Join(n.dir, "tickets.key"))
+	if err != nil || info.Mode() != 0o600 {
+		t.Errorf("the key: %v, %v", info.Mode(), err)
+	}
+	key, err := os.ReadFile(filepath.Join(n.dir, "tickets.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []*culvertProcess{a, b} {
+		if log := p.log.String(); strings.Contains(log, string(key)) || strings.Contains(log, fmt.Sprintf("%x", key)) {
+			t.Error("the key of tickets is in the log")
+		}
+	}
+}
+
+// TestPairResumesNot: without the key of before, or where tickets are switched
+// off, the peer connects anew; without a file the restart takes until the peer is
+// given up to notice, which nobody waits for here.
+func TestPairResumesNot(t *testing.T) {
+	net := newPeerNet(t)
+	dpd := "[peer.office]\ndpd = \"1s\"\nretransmit = \"100ms\"\nretransmit_max = \"200ms\"\nretransmit_tries = 4\n"
+	textB := func(t *testing.T) string { return edit(t, sideB(plainSuite), "[peer.office]\n", dpd) }
+	t.Run("no file", func(t *testing.T) {
+		n := net.in(t)
+		a, b := n.pair(sideA(plainSuite), textB(t))
+		a.kill()
+		a = n.culvert(n.GatewayA, "a.toml", sideA(plainSuite))
+		a.wantResumed(1, false)
+		b.wantResumed(2, false)
+		n.comesBack(waitTime)
+	})
+	t.Run("switched off", func(t *testing.T) {
+		n := net.in(t)
+		off := withTicketKey(edit(t, sideA(plainSuite), "[peer.foo]\n", "[peer.foo]\nresumption = false\n"))
+		a, b := n.pair(off, textB(t))
+		a.kill()
+		a = n.culvert(n.GatewayA, "a.toml", off)
+		a.wantResumed(1, false)
+		b.wantResumed(2, false)
+		n.comesBack(waitTime)
+	})
+}
+
+// TestUnreadableTicketKey: a key that others may read stops the gateway at its
+// start, in words.
+func TestUnreadableTicketKey(t *testing.T) {
+	n := newPeerNet(t)
+	if err := os.WriteFile(filepath.Join(n.dir, "tickets.key"), make([]byte, 32), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	a := n.culvert(n.GatewayA, "a.toml", withTicketKey(sideA(plainSuite)))
+	a.killed = true // it ends by itself, with an error
+	eventually(t, "end of the gateway", a.ended)
+	if log := a.log.String(); !strings.Contains(log, "chmod 600") || !strings.Contains(log, "tickets.key") {
+		t.Errorf("it says %s", log)
+	}
+}
