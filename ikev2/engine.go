@@ -54,6 +54,7 @@ type Engine struct {
 	spent map[ticketSalt]time.Time
 
 	replies budget // of unprotected messages
+	repeats budget // of answers from the cache
 	hints   budget // that an SA is lost
 }
 
@@ -79,7 +80,7 @@ func New(cfg Config, rand io.Reader) *Engine {
 		cfg: cfg, rand: rand, limits: cfg.Limits.withDefaults(), halfOpen: crowd{by: map[netip.Addr]int{}},
 		sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{},
 		spent:   map[ticketSalt]time.Time{},
-		replies: budget{total: repliesPerSecond, each: repliesToSource}, hints: budget{total: hintsPerSecond, each: hintsOfSource},
+		replies: replyBudget, repeats: repeatBudget, hints: budget{total: hintsPerSecond, each: hintsOfSource},
 	}
 	e.leases.seed(e, cfg.Leases)
 	var peers []*peer

@@ -238,8 +238,7 @@ func (sa *ikeSA) handleRequest(h wire.Header, d Datagram) {
 	digest := sha256.Sum256(d.Payload)
 	switch {
 	case h.MessageID == sa.expectID-1 && sa.repeats(h, d, digest):
-		sa.e.drop(dropRetransmitted)
-		sa.post(d.Path, sa.answer)
+		sa.answerAgain(d.Path)
 		return
 	case h.MessageID != sa.expectID:
 		sa.e.drop(dropMessageID)

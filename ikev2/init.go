@@ -288,8 +288,7 @@ func (sa *ikeSA) repeatInit(d Datagram) {
 		sa.e.drop(dropMessageID)
 		return
 	}
-	sa.e.drop(dropRetransmitted)
-	sa.post(d.Path, sa.answer)
+	sa.answerAgain(d.Path)
 }
 
 // chooseIKE picks a proposal out of all that any peer allows, for the identity

@@ -96,12 +96,26 @@ func (sa *ikeSA) countHalfOpen(to state) {
 	}
 }
 
-const (
-	// repliesPerSecond bounds the work and the traffic of a flood whose senders
-	// are made up, repliesToSource what one of them receives who never asked.
-	repliesPerSecond = 50000
-	repliesToSource  = 100
+// What goes to an address that nobody has proven to be at: the total bounds the
+// work of a flood whose senders are made up, the other number what one of them
+// receives who never asked. Retransmissions are answered from a budget of their
+// own, which a flood of strangers does not use up, and a large one: thousands of
+// peers may have one NAT in front of them.
+var (
+	replyBudget  = budget{total: 50000, each: 100}
+	repeatBudget = budget{total: 50000, each: 1000}
 )
+
+// answerAgain answers a request that has come again. Anybody who has seen it can
+// send it in another's name.
+func (sa *ikeSA) answerAgain(p Path) {
+	if !sa.e.repeats.take(sa.e.now, sourceOf(p.Remote)) {
+		sa.e.drop(dropReply)
+		return
+	}
+	sa.e.drop(dropRetransmitted)
+	sa.post(p, sa.answer)
+}
 
 // replyClear sends unprotected payloads back under the request's SPIs, but no
 // more bytes than came and not too often: the sender may be made up.
@@ -127,7 +141,7 @@ type budget struct {
 
 func (b *budget) take(now time.Time, source netip.Addr) bool {
 	if s := now.Truncate(time.Second); b.by == nil || !s.Equal(b.second) {
-		*b = budget{total: b.total, each: b.each, second: s, by: map[netip.Addr]int{}}
+		b.second, b.used, b.by = s, 0, map[netip.Addr]int{}
 	}
 	if b.used >= b.total || b.by[source] >= b.each {
 		return false

@@ -281,6 +281,34 @@ func TestOtherGroupWithoutState(t *testing.T) {
 	}
 }
 
+// A request that has been seen can be sent again in somebody's name, before and
+// after authentication: what that somebody receives of it has a bound, and the
+// next second begins anew.
+func TestRepeatedRequestsAreBounded(t *testing.T) {
+	p := newPuppet(t, true, nil)
+	p.hello()
+	first := ikev2.Path{Local: ToB.Local, Remote: ToB.Remote}
+	up := connected(t)
+	info := up.request(wire.ExchangeInformational)
+	up.send(info)
+	for name, c := range map[string]struct {
+		p    *puppet
+		path ikev2.Path
+		b    []byte
+	}{"IKE_SA_INIT": {p, first, p.initReq}, "INFORMATIONAL": {up, up.path, info}} {
+		for range 2 {
+			answers := 0
+			for range 3000 {
+				answers += len(c.p.sendFrom(c.path, c.b))
+			}
+			if answers != 1000 {
+				t.Errorf("%s: %d answers in a second", name, answers)
+			}
+			c.p.now = c.p.now.Add(time.Second)
+		}
+	}
+}
+
 // One source, an IPv4 address or an IPv6 /64, has its share of half-open SAs,
 // also of those that were refused and linger; others have theirs.
 func TestHalfOpenPerSource(t *testing.T) {
