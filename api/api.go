@@ -1,10 +1,24 @@
 // Package api is the operator's door: HTTP and JSON over a unix socket that
 // only its owner may open.
 //
-//	GET /v1/status     what the gateway is doing, as gateway.Status
+//	GET  /v1/status                                 what the gateway is doing, as gateway.Status
+//	POST /v1/reload                                 read the configuration again; gateway.Reloaded
+//	POST /v1/drain                                  {"to": HOST}: take no new peers, send them there
+//	POST /v1/peers/{peer}/connect                   keep it connected
+//	POST /v1/peers/{peer}/disconnect                take it down, and leave it down
+//	POST /v1/peers/{peer}/rekey                     new keys for its IKE SA
+//	POST /v1/peers/{peer}/tunnels/rekey             new keys for all its child SAs
+//	POST /v1/peers/{peer}/tunnels/{tunnel}/rekey    new keys for those of one tunnel
+//
+// Names are escaped as in any URL. An answer is {"done": "what was begun"} unless
+// it says otherwise. One that is no success has {"error": "why"}: status 404 where
+// there is no such peer or tunnel, 409 where it is not the moment, 422 with
+// {"diagnostics": [...]} where a configuration cannot be used, 503 where the
+// gateway is starting or stopping.
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,13 +53,26 @@ type Server struct {
 	http     *http.Server
 }
 
-// A slow or hostile client holds one connection for no longer than this, and
-// can send no more than that.
+// A slow or hostile client holds one connection for no longer than this, or
+// where it changes something than that, and can send no more than maxRequest.
 const (
 	clientTime   = 5 * time.Second
+	changeTime   = 30 * time.Second
 	maxRequest   = 4 << 10
 	maxSocketLen = 107 // of sun_path, on Linux; a byte less elsewhere
 )
+
+// Error is an answer that is no success.
+type Error struct {
+	Status  int    `json:"-"` // of HTTP
+	Message string `json:"error"`
+	// Diagnostics are what is wrong with a configuration, piece by piece; nil
+	// otherwise.
+	Diagnostics any `json:"diagnostics,omitempty"`
+}
+
+// Error is the message alone.
+func (e *Error) Error() string { return e.Message }
 
 // Listen opens the socket with mode 0600, in place of one that a crashed
 // gateway has left behind. One that answers is another gateway's, and stays.
@@ -72,8 +99,28 @@ func Listen(path string) (*Server, error) {
 	}
 	mux := http.NewServeMux()
 	return &Server{listener: l, mux: mux, http: &http.Server{
-		Handler: mux, ReadTimeout: clientTime, WriteTimeout: clientTime, IdleTimeout: clientTime, MaxHeaderBytes: maxRequest,
+		Handler: ownersOnly(mux), ConnContext: withUser, ReadTimeout: clientTime, WriteTimeout: clientTime, IdleTimeout: clientTime, MaxHeaderBytes: maxRequest,
 	}}, nil
+}
+
+// user is the key of a connection's context for who is at its other end.
+type user struct{}
+
+func withUser(ctx context.Context, c net.Conn) context.Context {
+	uid, err := peerUID(c)
+	return context.WithValue(ctx, user{}, err == nil && (uid == 0 || uid == os.Geteuid()))
+}
+
+// ownersOnly asks the system who is at the other end, for a socket's mode can be
+// changed, and not every system heeds it.
+func ownersOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if allowed, _ := r.Context().Value(user{}).(bool); !allowed {
+			refuse(w, &Error{Status: http.StatusForbidden, Message: "only who runs the gateway may ask it"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // removeStale removes a socket on which nobody listens. Whatever else is there
@@ -98,19 +145,47 @@ func removeStale(path string) error {
 	return err
 }
 
-// Serve answers until Close, and returns at once after it. status is called for
-// each request, from several goroutines at once; false says that the gateway
-// is not running. Serve may be called once.
-func (s *Server) Serve(status func() (any, bool)) error {
-	s.mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
-		v, ok := status()
-		if !ok {
-			http.Error(w, "it is starting or stopping", http.StatusServiceUnavailable)
+// Handle answers requests that match a pattern of net/http with what f returns,
+// as JSON. An error that is not an *Error has status 500. f is called from several
+// goroutines at once. All is to be handled before Serve.
+func (s *Server) Handle(pattern string, f func(*http.Request) (any, error)) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(changeTime))
+		}
+		v, err := f(r)
+		if err != nil {
+			refuse(w, err)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(v)
 	})
+}
+
+func refuse(w http.ResponseWriter, err error) {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Status: http.StatusInternalServerError, Message: err.Error()}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(e.Status)
+	_ = json.NewEncoder(w).Encode(e)
+}
+
+// Body decodes a request's JSON into v; a request without a body leaves v as it
+// is.
+func Body(r *http.Request, v any) error {
+	d := json.NewDecoder(io.LimitReader(r.Body, maxRequest))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil && !errors.Is(err, io.EOF) {
+		return &Error{Status: http.StatusBadRequest, Message: "the request makes no sense: " + err.Error()}
+	}
+	return nil
+}
+
+// Serve answers until Close, and returns at once after it. It may be called once.
+func (s *Server) Serve() error {
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
@@ -124,27 +199,44 @@ func (s *Server) Close() error {
 	return err
 }
 
-// Get asks the gateway at a socket and decodes its answer into v. The error
-// says in plain words why there is none.
+// Get asks the gateway at a socket and decodes its answer into v. The error says
+// in plain words why there is none; an *Error inside it is the gateway's own.
 func Get(ctx context.Context, socket, path string, v any) error {
-	client := http.Client{Timeout: clientTime, Transport: &http.Transport{
+	return ask(ctx, socket, http.MethodGet, path, clientTime, nil, v)
+}
+
+// Post has the gateway at a socket change something. body is sent as JSON unless
+// it is nil; errors are those of Get.
+func Post(ctx context.Context, socket, path string, body, v any) error {
+	return ask(ctx, socket, http.MethodPost, path, changeTime, body, v)
+}
+
+func ask(ctx context.Context, socket, method, path string, limit time.Duration, body, v any) error {
+	client := http.Client{Timeout: limit, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
 	}}
 	defer client.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://culvert"+path, nil)
+	var sent io.Reader = http.NoBody
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		sent = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://culvert"+path, sent)
 	if err != nil {
 		return err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return askError(socket, err)
+		return askError(socket, limit, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxRequest))
-		return fmt.Errorf("the gateway at %s: %s", socket, strings.TrimSpace(string(text)))
+		return fmt.Errorf("the gateway at %s: %w", socket, errorOf(resp))
 	}
 	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
 		return fmt.Errorf("the gateway at %s gave an answer that makes no sense: %w", socket, err)
@@ -152,15 +244,29 @@ func Get(ctx context.Context, socket, path string, v any) error {
 	return nil
 }
 
+// maxError bounds what a gateway says of a failure: a hundred diagnostics with
+// their hints.
+const maxError = 1 << 20
+
+// errorOf is an *Error, of a gateway or of whatever else answers there.
+func errorOf(resp *http.Response) error {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxError))
+	e := &Error{Status: resp.StatusCode}
+	if json.Unmarshal(text, e) != nil || e.Message == "" {
+		e.Message = strings.TrimSpace(string(text))
+	}
+	return e
+}
+
 // askError says why a socket gives no answer.
-func askError(socket string, err error) error {
+func askError(socket string, limit time.Duration, err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no culvert is running at %s (start one with `culvert up FILE`, or name its socket with --socket)", socket)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%s belongs to another user: only who runs the gateway may ask it", socket)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("the gateway at %s does not answer within %v", socket, clientTime)
+		return fmt.Errorf("the gateway at %s does not answer within %v", socket, limit)
 	}
 	return fmt.Errorf("the gateway at %s: %w", socket, err)
 }

@@ -40,7 +40,8 @@ func serve(t *testing.T, status func() (any, bool)) (socket string) {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(status) }()
+	handleStatus(s, status)
+	go func() { ended <- s.Serve() }()
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Errorf("Close: %v", err)
@@ -53,6 +54,15 @@ func serve(t *testing.T, status func() (any, bool)) (socket string) {
 		}
 	})
 	return socket
+}
+
+func handleStatus(s *Server, status func() (any, bool)) {
+	s.Handle("GET /v1/status", func(*http.Request) (any, error) {
+		if v, ok := status(); ok {
+			return v, nil
+		}
+		return nil, &Error{Status: http.StatusServiceUnavailable, Message: "it is starting or stopping"}
+	})
 }
 
 func running() (any, bool) { return answer{"fine"}, true }
@@ -122,7 +132,8 @@ func TestStaleSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = s.Serve(running) }()
+	handleStatus(s, running)
+	go func() { _ = s.Serve() }()
 	wantAnswer(t, socket)
 	if err := s.Close(); err != nil {
 		t.Error(err)
@@ -201,7 +212,7 @@ func TestCloseBeforeServe(t *testing.T) {
 			t.Fatal(err)
 		}
 		ended := make(chan error)
-		go func() { ended <- s.Serve(running) }()
+		go func() { ended <- s.Serve() }()
 		_ = s.Close()
 		if err := <-ended; err != nil {
 			t.Fatal(err)
@@ -237,7 +248,7 @@ func TestAskError(t *testing.T) {
 		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EACCES)}, "belongs to another user"},
 		{fmt.Errorf("awaiting headers: %w", context.DeadlineExceeded), "does not answer within 5s"},
 	} {
-		if got := askError("/run/x.sock", c.err).Error(); !strings.Contains(got, c.want) || !strings.Contains(got, "/run/x.sock") {
+		if got := askError("/run/x.sock", clientTime, c.err).Error(); !strings.Contains(got, c.want) || !strings.Contains(got, "/run/x.sock") {
 			t.Errorf("%v: %s", c.err, got)
 		}
 	}

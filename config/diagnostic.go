@@ -10,8 +10,9 @@ import (
 // Pos is a place in a configuration file. Line and Column count from 1, the
 // column in characters; Line 0 is the file as a whole.
 type Pos struct {
-	File         string
-	Line, Column int
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
 }
 
 // String is file:line:column, or the file's name alone.
@@ -42,13 +43,24 @@ func (s Severity) String() string {
 // MarshalText makes severities readable in JSON.
 func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads what MarshalText wrote.
+func (s *Severity) UnmarshalText(text []byte) error {
+	for _, known := range []Severity{SeverityError, SeverityWarning} {
+		if string(text) == known.String() {
+			*s = known
+			return nil
+		}
+	}
+	return fmt.Errorf("no severity is called %q", text)
+}
+
 // Diagnostic is one thing to say about a configuration.
 type Diagnostic struct {
 	Pos
-	Severity Severity
-	Message  string
+	Severity Severity `json:"severity"`
+	Message  string   `json:"message"`
 	// Hint says what to write instead, and may be empty.
-	Hint string
+	Hint string `json:"hint,omitempty"`
 }
 
 // String is

@@ -1,12 +1,14 @@
 // Package config reads a gateway's configuration and freezes it.
 //
-// One configuration comes in three spellings, told apart by their content:
-// culvert's own TOML, a VyOS configuration tree, and the same as VyOS "set"
-// commands. Each has a reader; what follows is one path for all.
+// One configuration comes in four spellings, told apart by their content:
+// culvert's own TOML, a VyOS configuration tree, the same as VyOS "set"
+// commands, and strongSwan's swanctl.conf. Each has a reader; what follows is one
+// path for all.
 //
-//	TOML ----------> toml.go ------> native.go --\
-//	VyOS tree -----> vyos_tree.go --\             > validate.go -> Config -> print.go -> TOML
-//	set commands --> vyos_set.go ----> vyos.go --/
+//	TOML ----------> toml.go -----------> native.go ---\
+//	VyOS tree -----> vyos_tree.go --\                   \                          /-> print.go -> TOML
+//	set commands --> vyos_set.go ----> vyos.go ----------> validate.go -> Config --
+//	swanctl.conf --> swanctl_parse.go -> swanctl.go -----/                         \-> swanctl_print.go -> swanctl.conf
 //
 // A reader reports everything it finds wrong, each with file, line, column
 // and a hint, and goes on; the configuration is refused when one report is an

@@ -27,6 +27,8 @@ func settleStart(r *reader, p *Peer) {
 		switch {
 		case t.Start == ikev2.StartNow && !p.Initiate:
 			r.error(where, `leave one of them out, or write start = "traffic" or "peer"`, "tunnel %q starts now, but peer %q is not initiated to", t.Name, p.Name)
+		case t.OnTraffic() && (t.LocalDynamic || t.RemoteDynamic):
+			r.error(where, "start it with the connection, or name the networks", "tunnel %q cannot be started by traffic: a dynamic network is not known before the connection is up", t.Name)
 		case t.Start == ikev2.StartTraffic && p.Remote == "" && !r.failed(p.Where["remote"]):
 			r.error(where, "write the peer's address or host name, or let the peer start it", "tunnel %q cannot be started by traffic: the address of peer %q is not known", t.Name, p.Name)
 		}

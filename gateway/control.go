@@ -27,7 +27,9 @@ type control struct {
 	notices   chan notice // from the data path
 	reserved  []*sad.Outbound
 	loops     loops
-	dialing   map[string]bool              // peers whose address is being looked for
+	dialing   map[string]*search           // for peers' addresses
+	said      map[string]bool              // peers that the operator has told to connect, or not to
+	ctx       context.Context              // ends when the gateway is to
 	strangers map[ikev2.EventKind]*limiter // of log records
 	// assigned is what peers assign to us, ownAddrs the device's addresses by the
 	// peer that assigned them last, routes the prefixes that lead into it.
@@ -53,7 +55,7 @@ func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
 	c := &control{
 		g: g, engine: e, keylog: k, children: map[uint32]*child{}, assigned: map[string]ikev2.AssignAddresses{}, ownAddrs: map[string][]netip.Addr{}, peers: map[string]*peerStatus{},
 		notices: make(chan notice, noticesLen), loops: loops{ended: make(chan error, 1)},
-		dialing: map[string]bool{}, strangers: map[ikev2.EventKind]*limiter{}, timer: time.NewTimer(time.Hour), roaming: newRoaming(),
+		dialing: map[string]*search{}, said: map[string]bool{}, strangers: map[ikev2.EventKind]*limiter{}, timer: time.NewTimer(time.Hour), roaming: newRoaming(),
 	}
 	for i := range g.cfg.Peers {
 		c.peers[g.cfg.Peers[i].Name] = newPeerStatus(&g.cfg.Peers[i])
@@ -65,6 +67,7 @@ func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
 // their time to answer; or what broke.
 func (c *control) run(ctx context.Context) (broken error) {
 	defer c.timer.Stop()
+	c.ctx = ctx
 	for i := range c.g.cfg.Peers {
 		if p := &c.g.cfg.Peers[i]; p.Initiate {
 			c.dial(ctx, p)
@@ -72,6 +75,7 @@ func (c *control) run(ctx context.Context) (broken error) {
 	}
 	traffic := time.NewTicker(trafficInterval)
 	defer traffic.Stop()
+	c.compareClocks()
 	clock := time.NewTicker(clockInterval)
 	defer clock.Stop()
 	stop, changed := ctx.Done(), c.g.doors.changed()
@@ -138,7 +142,7 @@ func (c *control) notice(ctx context.Context, n notice) {
 // it leaves those that hold a ticket to resume with its successor. The error
 // says what is wrong with to, or that the gateway does not run.
 func (g *Gateway) Drain(to string) error {
-	err := errors.New("the gateway is not running")
+	err := ErrNotRunning
 	g.ask(func(c *control) {
 		if err = c.engine.Command(time.Now(), ikev2.Drain{To: to}); err == nil {
 			c.g.log.Info("draining: no new peers are taken", "event", "draining", "to", to)
@@ -247,20 +251,31 @@ func (c *control) reportTraffic() {
 // dialRetry is the wait before another look for a way to a peer that has none.
 const dialRetry = 5 * time.Second
 
+// search looks for the address of a peer, until there is one or something else
+// has made it needless.
+type search struct {
+	peer *config.Peer
+	anew bool // connect even where the peer is up
+	end  context.CancelFunc
+}
+
 // dial finds out where a peer is and from which address we reach it, then has
 // the engine connect. Looking a name up takes time, so it happens aside, once
 // at a time for each peer.
-func (c *control) dial(ctx context.Context, p *config.Peer) {
-	if c.dialing[p.Name] {
-		return
+func (c *control) dial(ctx context.Context, p *config.Peer) *search {
+	if s := c.dialing[p.Name]; s != nil {
+		return s
 	}
-	c.dialing[p.Name] = true
+	ctx, end := context.WithCancel(ctx)
+	s := &search{peer: p, end: end}
+	c.dialing[p.Name] = s
+	gateway := c.g.cfg.Gateway
 	c.loops.Go(func() {
 		for ctx.Err() == nil {
 			changed := c.wake.wait()
-			path, err := c.g.findPath(ctx, p)
+			path, err := c.g.findPath(ctx, &gateway, p)
 			select {
-			case c.g.asks <- func(c *control) { c.found(p, path, err) }:
+			case c.g.asks <- func(c *control) { c.found(s, path, err) }:
 			case <-ctx.Done():
 			}
 			if err == nil {
@@ -273,23 +288,45 @@ func (c *control) dial(ctx context.Context, p *config.Peer) {
 			}
 		}
 	})
+	return s
+}
+
+// hangUp ends the search for a peer's address.
+func (c *control) hangUp(peer string) {
+	if s := c.dialing[peer]; s != nil {
+		s.end()
+		delete(c.dialing, peer)
+	}
 }
 
 // found takes what dial found, a way or why there is none. A gateway that is
 // stopping connects no more.
-func (c *control) found(p *config.Peer, path ikev2.Path, err error) {
-	if err != nil {
-		c.roaming.way(p.Name).gone = true
-		c.noPath(p, err)
+func (c *control) found(s *search, path ikev2.Path, err error) {
+	name := s.peer.Name
+	if c.dialing[name] != s {
 		return
 	}
-	delete(c.dialing, p.Name)
-	w := c.roaming.way(p.Name)
+	w := c.roaming.way(name)
+	if err != nil {
+		w.gone = true
+		c.noPath(s.peer, err)
+		return
+	}
+	c.hangUp(name)
 	w.path = path
 	if c.deadline == nil {
-		c.command(ikev2.Connect{Peer: p.Name, Path: path, Once: !p.Initiate})
-		c.leadsAgain(p.Name, w)
+		c.command(ikev2.Connect{Peer: name, Path: path, Once: !c.initiates(s.peer), Anew: s.anew})
+		c.leadsAgain(name, w)
 	}
+}
+
+// initiates says whether we keep the peer connected: what the operator has said
+// since the start goes before the configuration.
+func (c *control) initiates(p *config.Peer) bool {
+	if said, ok := c.said[p.Name]; ok {
+		return said
+	}
+	return p.Initiate
 }
 
 // redial finds the way to where a peer sends us, once. Without one, the peer
@@ -299,10 +336,10 @@ func (c *control) redial(ctx context.Context, o ikev2.Redial) {
 	if i < 0 {
 		return
 	}
-	p := c.g.cfg.Peers[i]
+	p, gateway := c.g.cfg.Peers[i], c.g.cfg.Gateway
 	p.Remote = o.Host
 	c.loops.Go(func() {
-		path, err := c.g.findPath(ctx, &p)
+		path, err := c.g.findPath(ctx, &gateway, &p)
 		found := func(c *control) { c.command(ikev2.Redirected{Peer: p.Name, Path: path}) }
 		if err != nil {
 			found = func(c *control) {
@@ -318,7 +355,7 @@ func (c *control) redial(ctx context.Context, o ikev2.Redial) {
 
 // findPath resolves a peer's address, and our own for it: the configured one,
 // or the one that the system would send from.
-func (g *Gateway) findPath(ctx context.Context, p *config.Peer) (ikev2.Path, error) {
+func (g *Gateway) findPath(ctx context.Context, gateway *config.Gateway, p *config.Peer) (ikev2.Path, error) {
 	remote, err := netip.ParseAddr(p.Remote)
 	if remote = remote.Unmap(); err != nil {
 		if remote, err = g.lookup(ctx, p.Remote); err != nil {
@@ -327,14 +364,14 @@ func (g *Gateway) findPath(ctx context.Context, p *config.Peer) (ikev2.Path, err
 	}
 	local := p.Local
 	if !local.IsValid() {
-		local = g.cfg.Gateway.Local
+		local = gateway.Local
 	}
 	if !local.IsValid() || local.IsUnspecified() {
 		if local, err = g.doors.LocalAddr(remote); err != nil {
 			return ikev2.Path{}, fmt.Errorf("no way to %v from this host: %w", remote, err)
 		}
 	}
-	return ikev2.Path{Local: netip.AddrPortFrom(local, g.cfg.Gateway.IKEPort), Remote: netip.AddrPortFrom(remote, p.RemoteIKEPort)}, nil
+	return ikev2.Path{Local: netip.AddrPortFrom(local, gateway.IKEPort), Remote: netip.AddrPortFrom(remote, p.RemoteIKEPort)}, nil
 }
 
 // unresolved is the resolver's word on a name that leads nowhere.

@@ -42,7 +42,7 @@ esp = "aes256gcm16"
 lifetime_bytes = 1000
 lifetime_packets = 10
 single_pair = true
-start = "traffic"
+start = "peer"
 `
 
 // TestEngineGetsEverything: no setting of the engine is left to chance.

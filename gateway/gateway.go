@@ -22,14 +22,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
 	"culvert/config"
 	"culvert/espcrypto/sad"
 	"culvert/ikev2"
-	"culvert/ikev2/wire"
 	"culvert/natt"
 	"culvert/tun"
 )
@@ -75,7 +73,7 @@ type Doors struct {
 
 // Gateway is one running configuration.
 type Gateway struct {
-	cfg      *config.Config
+	cfg      *config.Config // control's, once Run has begun: Reload takes another
 	opts     Options
 	log      *slog.Logger
 	doors    *Doors
@@ -143,20 +141,18 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.log.Info(fmt.Sprintf("device %s is up, MTU %d", g.doors.Device.Name(), g.doors.Device.MTU()),
 		"event", "device_up", "device", g.doors.Device.Name(), "mtu", g.doors.Device.MTU(),
 		"offload", g.doors.Device.Offload().String(), "udp_offload", g.doors.NATT.Offload())
-	routes := g.addRoutes()
-
 	ctx, cancel := context.WithCancel(ctx)
 	ike := engineConfig(g.cfg, g.opts.KeyLog != "")
 	ike.Resume.Key = tickets
 	ike.Leases = g.loadLeases()
 	c := newControl(g, ikev2.New(ike, random), keylog)
-	c.routes = routes
+	c.addRoutes()
 	c.reserve(g.cfg)
 	g.startDataPath(c)
 	err = c.run(ctx)
 	cancel()
 	c.saveLeases()
-	g.delRoutes(routes)
+	c.delRoutes(c.routes)
 	g.closeDoors()
 	c.loops.Wait()
 	return err
@@ -229,57 +225,4 @@ func (g *Gateway) closeDoors() {
 			g.log.Warn("closing: "+err.Error(), "event", "close_failed")
 		}
 	}
-}
-
-// addRoutes leads every tunnel's remote prefixes into the device from the
-// start, tunnel up or not, so that their traffic never leaves in the clear.
-func (g *Gateway) addRoutes() (added []netip.Prefix) {
-	for _, p := range g.cfg.Peers {
-		for _, t := range p.Tunnels {
-			for _, prefix := range routePrefixes(g.cfg, &p, &t) {
-				opts := tun.RouteOptions{Source: sourceAddr(t.Local, prefix)}
-				if slices.Contains(added, prefix) {
-					continue
-				}
-				if err := g.addRoute(&p, prefix, opts); err != nil {
-					g.log.Warn(fmt.Sprintf("no route to %v: %v", prefix, err), "event", "route_failed", "peer", p.Name, "prefix", prefix)
-					continue
-				}
-				added = append(added, prefix)
-				g.log.Info(fmt.Sprintf("route to %v leads into %s", prefix, g.doors.Device.Name()), "event", "route_added",
-					"peer", p.Name, "tunnel", t.Name, "prefix", prefix, "device", g.doors.Device.Name())
-			}
-		}
-	}
-	return added
-}
-
-// errSwallowed: such a route would lead IKE itself into the tunnel that it is
-// to build.
-var errSwallowed = errors.New("the prefix has the peer's own address in it; lead what should go through the tunnel into the device by routes of your own")
-
-func (g *Gateway) addRoute(p *config.Peer, prefix netip.Prefix, opts tun.RouteOptions) error {
-	if remote, err := netip.ParseAddr(p.Remote); err == nil && prefix.Contains(remote) {
-		return errSwallowed
-	}
-	return g.doors.AddRoute(prefix, opts)
-}
-
-func (g *Gateway) delRoutes(added []netip.Prefix) {
-	for _, p := range added {
-		if err := g.doors.DelRoute(p); err != nil {
-			g.log.Debug(fmt.Sprintf("route to %v: %v", p, err), "event", "route_failed", "prefix", p)
-		}
-	}
-}
-
-// sourceAddr is an address of this host inside the local selectors, which its
-// own traffic to a prefix behind the tunnel has to carry.
-func sourceAddr(local []wire.Selector, to netip.Prefix) netip.Addr {
-	for _, s := range local {
-		if a, ok := tun.HostAddr(sad.Selector(s).Cover()); ok && a.Is4() == to.Addr().Is4() {
-			return a
-		}
-	}
-	return netip.Addr{}
 }

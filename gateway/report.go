@@ -71,7 +71,7 @@ func (c *control) noPath(p *config.Peer, err error) {
 // lookAgain gives the next attempt the address that the peer's name has then.
 func (c *control) lookAgain(ctx context.Context, name string) {
 	for i := range c.g.cfg.Peers {
-		if p := &c.g.cfg.Peers[i]; p.Name == name && p.Initiate {
+		if p := &c.g.cfg.Peers[i]; p.Name == name && c.initiates(p) {
 			c.dial(ctx, p)
 		}
 	}

@@ -182,6 +182,9 @@ func (c *control) looked(looks []look, slept bool) {
 		return
 	}
 	for _, l := range looks {
+		if c.peers[l.peer] == nil {
+			continue // gone with a reload
+		}
 		w := c.roaming.way(l.peer)
 		if l.err != nil {
 			c.wayGone(w, l)

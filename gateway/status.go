@@ -82,12 +82,12 @@ type ChildStatus struct {
 // Status asks the running gateway. False when it is not running: before Run,
 // and when that is done.
 func (g *Gateway) Status() (Status, bool) {
-	s := Status{Started: g.started, Config: g.cfg.File, Device: DeviceStatus{
+	s := Status{Started: g.started, Device: DeviceStatus{
 		Name: g.doors.Device.Name(), MTU: g.doors.Device.MTU(),
 		Offload: g.doors.Device.Offload().String(), UDPOffload: g.doors.NATT.Offload(),
 	}}
 	ok := g.ask(func(c *control) {
-		s.Drops, s.Leases = c.drops(), c.leases()
+		s.Config, s.Drops, s.Leases = g.cfg.File, c.drops(), c.leases()
 		children := c.childrenByPeer()
 		for _, p := range g.cfg.Peers {
 			peer := c.peers[p.Name].PeerStatus

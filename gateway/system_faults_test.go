@@ -222,7 +222,11 @@ func TestFoundTooLate(t *testing.T) {
 		b.stop()
 		synctest.Wait()
 		path := ikev2.Path{Local: netip.AddrPortFrom(nattest.PrivateB, 500), Remote: netip.AddrPortFrom(nattest.PublicA, 500)}
-		if !b.ask(func(c *control) { c.found(&b.cfg.Peers[0], path, nil) }) {
+		if !b.ask(func(c *control) {
+			s := &search{peer: &b.cfg.Peers[0], end: func() {}}
+			c.dialing[s.peer.Name] = s
+			c.found(s, path, nil)
+		}) {
 			w.Fatal("B is gone already")
 		}
 		b.end()
@@ -414,7 +418,7 @@ func TestFindPath(t *testing.T) {
 		"203.0.113.1": "203.0.113.1:500", "::ffff:203.0.113.1": "203.0.113.1:500", "both": "203.0.113.1:500",
 		"six": "no way to 2001:db8::1 from this host", "none": "it has no address",
 	} {
-		path, err := g.findPath(t.Context(), &config.Peer{Remote: remote, RemoteIKEPort: 500})
+		path, err := g.findPath(t.Context(), &config.Gateway{}, &config.Peer{Remote: remote, RemoteIKEPort: 500})
 		got := path.Remote.String()
 		if err != nil {
 			got = err.Error()

@@ -71,6 +71,9 @@ func (c *control) acquire(ctx context.Context, n notice) {
 		return
 	}
 	p := &c.g.cfg.Peers[i]
+	if connect, said := c.said[p.Name]; said && !connect {
+		return
+	}
 	c.command(ikev2.Acquire{Peer: p.Name, Child: n.Policy.Name,
 		Local:  packetSelector(n.Flow, n.Flow.Src, n.Flow.SrcPort),
 		Remote: packetSelector(n.Flow, n.Flow.Dst, n.Flow.DstPort)})

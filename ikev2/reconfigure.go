@@ -37,8 +37,8 @@ func (c Change) String() string { return changeNames[c] }
 // Reconfigure has the engine work by another configuration from now on, and
 // says by name what that means for the peers of both. Peers and children are
 // matched by their names. SAs that are not authenticated yet go on and are
-// judged by the new peers. Ports, KeyLog and the key of tickets stay as they are. After Shutdown it
-// does nothing.
+// judged by the new peers. Ports, KeyLog and the key of tickets stay as they are.
+// After Shutdown it does nothing.
 func (e *Engine) Reconfigure(now time.Time, cfg Config) map[string]Change {
 	if e.now = now; e.shut {
 		return nil
@@ -124,6 +124,9 @@ func (p *peer) adopt(policy Peer, pools map[string]bool) Change {
 	}
 	if p.isAnother(policy) || change == Reestablished && !p.wanted {
 		p.end(ReasonReconfigured)
+	}
+	if change == Reestablished {
+		p.ticket = nil // it stands for what was agreed then
 	}
 	was := p.Peer
 	p.Peer, p.failed, p.acquired, p.again = policy, 0, nil, time.Time{}

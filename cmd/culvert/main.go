@@ -35,13 +35,14 @@ It needs no IPsec in the kernel.`,
 		Example: `  culvert demo                    two gateways and a 1:1 NAT on this machine
   culvert check site.toml         is this configuration right?
   sudo culvert up site.toml       run it
-  sudo culvert status             what is it doing?`,
+  sudo culvert status             what is it doing?
+  sudo culvert reload             take what has changed in site.toml`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
-	root.AddCommand(upCommand(), checkCommand(), convertCommand(), statusCommand(), demoCommand(), versionCommand())
+	root.AddCommand(upCommand(), checkCommand(), convertCommand(), statusCommand(), reloadCommand(), connectCommand(), disconnectCommand(), rekeyCommand(), drainCommand(), demoCommand(), versionCommand())
 	return root
 }
 

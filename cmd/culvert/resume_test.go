@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"culvert/config"
+	"culvert/gateway"
 	"culvert/lab"
 )
 
@@ -186,5 +188,78 @@ func TestUnreadableTicketKey(t *testing.T) {
 	eventually(t, "end of the gateway", a.ended)
 	if log := a.log.String(); !strings.Contains(log, "chmod 600") || !strings.Contains(log, "tickets.key") {
 		t.Errorf("it says %s", log)
+	}
+}
+
+// inProcess runs a gateway of this process on a host, for what no command says
+// to it.
+func (n *peerNet) inProcess(h *lab.Host, text string) *gateway.Gateway {
+	n.t.Helper()
+	cfg, err := config.Parse("site.toml", []byte(text), config.Lookups{})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	opened, ended := make(chan *gateway.Gateway, 1), make(chan error, 1)
+	go func() {
+		ended <- h.Do(func() error {
+			g, err := gateway.New(cfg, gateway.Options{})
+			if err != nil {
+				close(opened)
+				return err
+			}
+			opened <- g
+			return g.Run(ctx)
+		})
+	}()
+	n.t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			n.t.Error(err)
+		}
+	})
+	g := <-opened
+	if g == nil {
+		n.t.Fatal("no gateway")
+	}
+	return g
+}
+
+func isUp(g *gateway.Gateway) bool {
+	s, ok := g.Status()
+	return ok && s.Peers[0].State == "up" && len(s.Peers[0].Children) == 1
+}
+
+// TestStrongSwanFollowsRedirect has a draining gateway send strongSwan to
+// another: when it is up, and when it comes anew.
+func TestStrongSwanFollowsRedirect(t *testing.T) {
+	needStrongSwan(t)
+	n := newPeerNet(t)
+	other, err := n.Host("gwc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.link(other, "wan", "198.51.100.1/24", n.NAT, "out2", "198.51.100.254/24")
+	n.defaultRoute(other, "198.51.100.254/24")
+	a, c := n.inProcess(n.GatewayA, sideA(plainSuite)), n.inProcess(other, sideA(plainSuite))
+	swan := n.strongSwan(n.GatewayB, swanB(plainSuite))
+	initiate := func() {
+		if text, err := swan.Initiate(context.Background(), "t1"); err != nil {
+			t.Logf("%v\n%s", err, text)
+		}
+	}
+	initiate()
+	eventually(t, "tunnel", func() bool { return isUp(a) })
+	if err := a.Drain("198.51.100.1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "tunnel with the other gateway", func() bool { return isUp(c) && !isUp(a) })
+
+	n.swanctl(swan, "--terminate", "--ike", "foo")
+	eventually(t, "end of the tunnel", func() bool { return !isUp(c) })
+	initiate()
+	eventually(t, "tunnel of one sent away at once", func() bool { return isUp(c) })
+	if isUp(a) {
+		t.Error("a draining gateway takes a new peer")
 	}
 }

@@ -16,6 +16,8 @@ import (
 //
 //	culvert ARGS          it succeeds
 //	exits N culvert ARGS  it ends with that exit code
+//	gateways A B          gateways of these two files run in memory, connected
+//	connected FILE        waits until that one is connected
 func TestScripts(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -46,6 +48,8 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"gateways":  gateways,
+			"connected": connected,
 			"culvert": func(ts *testscript.TestScript, neg bool, args []string) {
 				if neg {
 					ts.Fatalf("say which exit code: exits N culvert ...")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -26,21 +25,14 @@ func statusCommand() *cobra.Command {
 traffic and drop counters. Only the user who runs the gateway may ask.`,
 		Example: `  sudo culvert status
   sudo culvert status --json | jq '.peers[] | {name, state}'`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError(fmt.Errorf("status takes no arguments"))
-			}
-			return nil
-		},
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var s gateway.Status
 			if err := api.Get(cmd.Context(), socket, "/v1/status", &s); err != nil {
 				return failure(err)
 			}
 			if asJSON {
-				e := json.NewEncoder(cmd.OutOrStdout())
-				e.SetIndent("", "  ")
-				return e.Encode(s)
+				return printJSON(cmd.OutOrStdout(), s)
 			}
 			printStatus(cmd.OutOrStdout(), s, time.Now())
 			return nil

@@ -28,7 +28,8 @@ func upCommand() *cobra.Command {
 		Use:   "up FILE",
 		Short: "run one gateway in the foreground",
 		Long: `Runs the gateway that FILE configures until SIGINT or SIGTERM; then it tells
-its peers, and takes down its routes and its device.
+its peers, and takes down its routes and its device. SIGHUP has it read FILE
+again, as 'culvert reload' does.
 
 It needs CAP_NET_ADMIN, /dev/net/tun and UDP ports 500 and 4500. The exit code
 is 0 after a signal, 1 when something failed, 2 when FILE is not right.`,
@@ -41,7 +42,7 @@ is 0 after a signal, 1 when something failed, 2 when FILE is not right.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&opts.socket, "socket", api.DefaultSocket(), "control socket for `culvert status`")
+	f.StringVar(&opts.socket, "socket", api.DefaultSocket(), "control socket for `culvert status` and the other commands")
 	f.StringVar(&opts.keyLog, "keylog", "", "write Wireshark's tables of IKE and ESP keys into this `directory`")
 	f.StringVar(&opts.logFormat, "log", "text", "log as `text` or json, on standard error")
 	return cmd
@@ -64,15 +65,25 @@ func up(ctx context.Context, stderr io.Writer, file string, opts upOptions) erro
 	if err != nil {
 		return usageError(err)
 	}
-	for _, w := range cfg.Warnings {
-		log.Warn(strings.ReplaceAll(w.String(), "\n    hint: ", "; "), "event", "config_warning")
-	}
+	warn(log, cfg)
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return serve(ctx, log, cfg, opts)
 }
 
-// serve runs gateway and control socket together.
+// warn logs what there is to say about a configuration that can be used.
+func warn(log *slog.Logger, cfg *config.Config) {
+	for _, w := range cfg.Warnings {
+		log.Warn(oneLine(w), "event", "config_warning")
+	}
+}
+
+// oneLine is a diagnostic as a log has it.
+func oneLine(d config.Diagnostic) string {
+	return strings.ReplaceAll(strings.Join(strings.Fields(d.String()), " "), " hint: ", "; ")
+}
+
+// serve runs gateway, control socket and signals together.
 func serve(ctx context.Context, log *slog.Logger, cfg *config.Config, opts upOptions) error {
 	control, err := api.Listen(opts.socket)
 	if err != nil {
@@ -83,11 +94,14 @@ func serve(ctx context.Context, log *slog.Logger, cfg *config.Config, opts upOpt
 	if err != nil {
 		return failure(err)
 	}
+	d := &daemon{Gateway: g, log: log, file: cfg.File}
+	d.answer(control)
 	go func() {
-		if err := control.Serve(func() (any, bool) { return g.Status() }); err != nil {
+		if err := control.Serve(); err != nil {
 			log.Error("control socket: "+err.Error(), "event", "control_failed")
 		}
 	}()
+	defer d.reloadOnHangup()()
 	if err := g.Run(ctx); err != nil {
 		return failure(err)
 	}

@@ -73,6 +73,25 @@ var scenarios = []struct {
 		}
 		connectFor(5*time.Second)(n, a, b)
 	}},
+	{name: "initiator-moves", run: func(n *Net, a, b *Host) {
+		connectFor(time.Second)(n, a, b)
+		n.NAT = map[netip.Addr]netip.Addr{netip.MustParseAddr(AddrB2): netip.MustParseAddr(AddrB2Public)}
+		n.Move(b, AddrB2)
+		n.Command(b, ikev2.Roam{Peer: "office", Path: ikev2.Path{Local: netip.MustParseAddrPort(AddrB2 + ":500"), Remote: ToA.Remote}})
+		n.Run(time.Second)
+	}},
+	{name: "responder-moves", run: func(n *Net, a, b *Host) {
+		connectFor(time.Second)(n, a, b)
+		n.Move(a, AddrA2)
+		n.Command(a, ikev2.Roam{Peer: "foo", Path: ikev2.Path{Local: netip.MustParseAddrPort(AddrA2 + ":500"), Remote: ToB.Remote}})
+		n.Run(time.Second)
+	}},
+	{name: "wakes-up-forgotten", run: func(n *Net, a, b *Host) {
+		connectFor(time.Second)(n, a, b)
+		n.Restart(a, 3)
+		n.Command(b, ikev2.Roam{Peer: "office", Path: ToA, Again: true})
+		n.Run(10 * time.Second)
+	}},
 	{name: "three-tunnels", setup: threeTunnels, run: connectFor(10 * time.Second)},
 	{name: "trap", setup: startBy(ikev2.StartPeer, ikev2.StartTraffic), run: func(n *Net, _, b *Host) {
 		n.sees(b, packetOfB)

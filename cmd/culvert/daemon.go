@@ -1,0 +1,140 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"culvert/api"
+	"culvert/config"
+	"culvert/gateway"
+)
+
+// daemon is a running gateway as signals and the control socket reach it.
+type daemon struct {
+	*gateway.Gateway
+	log       *slog.Logger
+	file      string
+	reloading sync.Mutex // one after the other
+}
+
+// done is the answer to a command that only begins something.
+type done struct {
+	Done string `json:"done"`
+}
+
+// reloaded is the answer to a reload.
+type reloaded struct {
+	gateway.Reloaded
+	File     string              `json:"file"`
+	Warnings []config.Diagnostic `json:"warnings,omitempty"`
+}
+
+// answer is what the control socket does.
+func (d *daemon) answer(s *api.Server) {
+	s.Handle("GET /v1/status", func(*http.Request) (any, error) {
+		if status, ok := d.Status(); ok {
+			return status, nil
+		}
+		return nil, crossing(gateway.ErrNotRunning)
+	})
+	s.Handle("POST /v1/reload", func(*http.Request) (any, error) { return d.reload() })
+	s.Handle("POST /v1/drain", func(r *http.Request) (any, error) {
+		var to struct{ To string }
+		if err := api.Body(r, &to); err != nil {
+			return nil, err
+		}
+		return begun(drained(to.To), d.Drain(to.To))
+	})
+	peer := func(verb string, f func(r *http.Request, peer string) (string, error)) {
+		s.Handle("POST /v1/peers/{peer}/"+verb, func(r *http.Request) (any, error) { return begun(f(r, r.PathValue("peer"))) })
+	}
+	peer("connect", func(_ *http.Request, peer string) (string, error) { return d.Connect(peer) })
+	peer("disconnect", func(_ *http.Request, peer string) (string, error) { return d.Disconnect(peer) })
+	peer("rekey", func(_ *http.Request, peer string) (string, error) { return d.RekeyIKE(peer) })
+	peer("tunnels/rekey", func(_ *http.Request, peer string) (string, error) { return d.Rekey(peer, "") })
+	peer("tunnels/{tunnel}/rekey", func(r *http.Request, peer string) (string, error) { return d.Rekey(peer, r.PathValue("tunnel")) })
+}
+
+func drained(to string) string {
+	if to == "" {
+		return "draining: no new peers are taken until the gateway ends"
+	}
+	return fmt.Sprintf("draining: peers that follow are sent to %s, and no new ones are taken until the gateway ends", to)
+}
+
+func begun(text string, err error) (any, error) {
+	if err != nil {
+		return nil, crossing(err)
+	}
+	return done{text}, nil
+}
+
+// crossing is an error as it goes over the control socket.
+func crossing(err error) error {
+	var refused *gateway.Refused
+	var wrong *config.Error
+	switch {
+	case errors.Is(err, gateway.ErrNotRunning):
+		return &api.Error{Status: http.StatusServiceUnavailable, Message: err.Error()}
+	case errors.As(err, &refused) && refused.Unknown:
+		return &api.Error{Status: http.StatusNotFound, Message: err.Error()}
+	case errors.As(err, &refused):
+		return &api.Error{Status: http.StatusConflict, Message: err.Error()}
+	case errors.As(err, &wrong):
+		return &api.Error{Status: http.StatusUnprocessableEntity, Message: err.Error(), Diagnostics: wrong.Diagnostics}
+	}
+	return &api.Error{Status: http.StatusUnprocessableEntity, Message: err.Error()}
+}
+
+// reload reads the file again and gives it to the gateway. What is wrong is in
+// the log and in the error, and has changed nothing.
+func (d *daemon) reload() (any, error) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	cfg, err := config.Load(d.file)
+	var r gateway.Reloaded
+	if err == nil {
+		r, err = d.Reload(cfg)
+	}
+	if err != nil {
+		d.refuse(err)
+		return nil, crossing(err)
+	}
+	warn(d.log, cfg)
+	return reloaded{r, cfg.File, cfg.Warnings}, nil
+}
+
+func (d *daemon) refuse(err error) {
+	var wrong *config.Error
+	if !errors.As(err, &wrong) {
+		d.log.Error(fmt.Sprintf("nothing is reloaded: %v", err), "event", "reload_failed", "file", d.file)
+		return
+	}
+	for _, x := range wrong.Diagnostics {
+		d.log.Error("nothing is reloaded: "+oneLine(x), "event", "reload_failed", "file", d.file, "line", x.Line, "column", x.Column)
+	}
+}
+
+// reloadOnHangup reloads with every SIGHUP until stop.
+func (d *daemon) reloadOnHangup() (stop func()) {
+	hangups, ended := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(hangups, syscall.SIGHUP)
+	var loop sync.WaitGroup
+	loop.Go(func() {
+		for {
+			select {
+			case <-hangups:
+				_, _ = d.reload() // the log has what came of it
+			case <-ended:
+				return
+			}
+		}
+	})
+	return func() { signal.Stop(hangups); close(ended); loop.Wait() }
+}
