@@ -400,7 +400,10 @@ func TestRandomAddresses(t *testing.T) {
 	for seed := uint64(1); seed <= *schedules/10; seed++ {
 		cfgA, cfgB := Configs()
 		remoteAccess(&cfgA, &cfgB)
-		s := &schedule{rng: newRand(seed), n: New(), atB: netip.MustParseAddr(AddrB)}
+		if seed%2 == 0 {
+			cfgA.Resume.Key, cfgB.Resume.Key = keyA, keyB
+		}
+		s := &schedule{rng: newRand(seed), n: New(), atB: addr(AddrB)}
 		s.n.NAT = natOfB
 		s.a, s.b = s.n.Add("A", AddrA, cfgA, 2*seed), s.n.Add("B", AddrB, cfgB, 2*seed+1)
 		s.n.Link = s.link(s.rng.Float64()*0.6, s.rng.Float64()*0.5, 4*time.Second)
