@@ -146,6 +146,13 @@ var cases = map[string]facts{
 	"proposal-esp": NoProposal{Peer: natted, Connection: foo, For: "ESP",
 		Ours:   []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "N ESN esn", "N NO_ESN noesn")},
 		Theirs: []Proposal{proposal("E AES_CBC_128 aes128", "I HMAC_SHA2_256_128 sha256", "N NO_ESN noesn")}},
+	"post-quantum":         NoPostQuantum{Peer: natted, Connection: foo, At: at(12, "post_quantum")},
+	"post-quantum-guess":   NoPostQuantum{Peer: direct, Connection: foo, Guess: true, At: at(0, "post_quantum")},
+	"post-quantum-unknown": NoPostQuantum{Peer: natted},
+	"ppk-required":         NoPPK{Peer: natted, Connection: foo, Required: true, ID: "branch", At: at(13, "ppk_id")},
+	"ppk-other":            NoPPK{Peer: natted, Connection: foo, Required: true, Named: "trunk\n", ID: "branch", At: at(13, "ppk_id")},
+	"ppk-none":             NoPPK{Peer: natted, Connection: foo, Named: "trunk"},
+
 	"proposal-refused": NoProposal{At: at(5, "ike"), Peer: natted, Connection: foo, For: "ESP", Ours: ourIKE},
 	"proposal-many": NoProposal{Peer: natted, For: "IKE", Ours: ourIKE, Theirs: slices.Repeat([]Proposal{
 		slices.Repeat(proposal("E \x00\n3DES", "G weird"), 64)}, 16)},
@@ -155,7 +162,13 @@ var cases = map[string]facts{
 		Rival: bar, RivalTunnel: "lan", RivalRemote: selectors("10.104.0.0/24"), RivalRemoteAt: at(40, "remote")},
 	"same-networks-part": SameNetworks{Peer: natted, Connection: foo, Tunnel: "lan", Remote: selectors("10.104.0.0/24"),
 		Rival: bar, RivalTunnel: "labs", RivalRemote: selectors("10.104.0.0/24", "10.105.0.0/24")},
-	"duplicate": Duplicate{Peer: natted, Connection: foo, PolicyAt: at(12, "duplicates"), Policy: "duplicates = \"never\""},
+	"duplicate":         Duplicate{Peer: natted, Connection: foo, PolicyAt: at(12, "duplicates"), Policy: "duplicates = \"never\""},
+	"address-none-left": NoAddressLeft{Peer: natted, Connection: foo, Pools: []string{"four", "six"}, PoolsAt: []Setting{at(40, "addresses"), at(44, "addresses")}},
+	"address-not-asked": AddressNotAsked{Peer: natted, Connection: foo, Tunnel: "lan", RemoteAt: at(21, "remote")},
+	"address-none":      NoAddress{Peer: gateA, Connection: toA, RequestAt: at(7, "request_address")},
+	"address-failure":   NoAddress{Peer: gateA, Connection: toA, Notify: "INTERNAL_ADDRESS_FAILURE", RequestAt: at(7, "request_address")},
+	"address-required":  AddressRequired{Peer: gateA, Connection: toA, RequestAt: Setting{File: "a.toml", Key: "request_address"}},
+
 	"selectors-remote": NoSelectors{Peer: natted, Connection: foo, LocalAt: at(20, "local"), RemoteAt: at(21, "remote"),
 		Local: selectors("10.103.0.0/24"), Remote: selectors("10.104.0.0/24"),
 		PeerLocal: selectors("10.105.0.0/24", "2001:db8::/64"), PeerRemote: selectors("10.103.0.0/24")},
@@ -262,7 +275,7 @@ func TestReportsAreLines(t *testing.T) {
 	for _, f := range cases {
 		check(t, f.Report())
 	}
-	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoSelectors{}, SameNetworks{}, Duplicate{}, NoAnswer{}} {
+	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoPostQuantum{}, NoPPK{}, NoSelectors{}, SameNetworks{}, Duplicate{}, NoAddressLeft{}, AddressNotAsked{}, NoAddress{}, AddressRequired{}, NoAnswer{}} {
 		check(t, f.Report()) // facts that are missing make a poor report, and no panic
 	}
 }
