@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"culvert/ikev2"
@@ -27,10 +28,13 @@ type clients struct {
 	path      map[string]ikev2.Path
 	up        map[string]bool // since connect or reconnect began
 	next      int             // the first that was never told to connect
+	begun     map[string]time.Time
+	took      []time.Duration // of the tunnels that connect brought up
+	resumed   int             // since reconnect began
 }
 
 func newClients(o Options) (*clients, error) {
-	c := &clients{o: o, inbox: make(chan ikev2.Datagram, 4096), path: map[string]ikev2.Path{}, up: map[string]bool{}}
+	c := &clients{o: o, inbox: make(chan ikev2.Datagram, 4096), path: map[string]ikev2.Path{}, up: map[string]bool{}, begun: map[string]time.Time{}}
 	doors, err := loopback(clientIKEPort, clientNATTPort)
 	if err != nil {
 		return nil, err
@@ -49,6 +53,7 @@ func (c *clients) config() ikev2.Config {
 		id, _ := ikev2.ParseIdentity("@" + clientName(i))
 		cfg.Peers = append(cfg.Peers, ikev2.Peer{
 			Name: clientName(i), LocalID: id, RemoteID: gw, PSK: []byte(clientKey(i)), RemoteNATTPort: gatewayNATTPort,
+			Timing: ikev2.Timing{DPD: c.o.DPD},
 			Children: []ikev2.Child{{
 				Name:   "t",
 				Local:  []wire.Selector{wire.SelectorFromPrefix(netip.PrefixFrom(clientInner(i), 32))},
@@ -101,6 +106,7 @@ func (c *clients) connect(ctx context.Context) (time.Duration, error) {
 		for c.next < c.o.Peers && c.next-len(c.up) < c.o.Window {
 			name := clientName(c.next)
 			c.next++
+			c.begun[name] = time.Now()
 			if err := c.engine.Command(time.Now(), ikev2.Connect{Peer: name, Path: c.path[name]}); err != nil {
 				panic(err) // a name that config gave it
 			}
@@ -115,7 +121,7 @@ func (c *clients) connect(ctx context.Context) (time.Duration, error) {
 // forgotten it, and is up again.
 func (c *clients) reconnect(ctx context.Context) (time.Duration, error) {
 	begun := time.Now()
-	c.up = map[string]bool{}
+	c.up, c.resumed = map[string]bool{}, 0
 	err := c.run(ctx, func() bool { return len(c.up) == c.o.Peers })
 	return time.Since(begun), err
 }
@@ -176,9 +182,23 @@ func (c *clients) transmit(o ikev2.Transmit) {
 
 func (c *clients) happened(e ikev2.Event) {
 	switch e.Kind {
+	case ikev2.EventEstablished:
+		if e.Resumed {
+			c.resumed++
+		}
 	case ikev2.EventChildUp:
 		c.up[e.Peer] = true
+		if at, first := c.begun[e.Peer]; first {
+			c.took = append(c.took, time.Since(at))
+			delete(c.begun, e.Peer)
+		}
 	case ikev2.EventChildDown:
 		delete(c.up, e.Peer)
 	}
+}
+
+// percentile is of the times that the clients took to come up.
+func (c *clients) percentile(p int) time.Duration {
+	slices.Sort(c.took)
+	return c.took[min(len(c.took)*p/100, len(c.took)-1)]
 }

@@ -19,8 +19,9 @@ import (
 
 // Options say how many peers, and how they come.
 type Options struct {
-	Peers  int // up to MaxPeers
-	Window int // handshakes under way at once
+	Served
+	Window int           // handshakes under way at once
+	DPD    time.Duration // the clients' silence before they ask; 0: the engine's default
 	// Rounds is how often everything is measured from the start.
 	Rounds   int
 	Progress func(string) // told of every step; may be nil
@@ -33,17 +34,27 @@ const MaxPeers = 1 << 16
 type Result struct {
 	Peers int `json:"peers"`
 	// Establish is the time from the first IKE_SA_INIT until every tunnel was
-	// up, CPU what the gateway's process used of the processors in it.
+	// up, CPU what the gateway's process used of the processors in it. Median and
+	// Slow (the 99th of 100) are of one tunnel's time, as its client sees it.
 	Establish time.Duration `json:"establish_ns"`
 	CPU       time.Duration `json:"gateway_cpu_ns"`
+	Median    time.Duration `json:"median_ns"`
+	Slow      time.Duration `json:"p99_ns"`
 	// Heap is the gateway's live heap in bytes that the tunnels added, Resident
 	// what its resident memory grew by.
 	Heap     int64 `json:"heap_bytes"`
 	Resident int64 `json:"resident_bytes"`
-	// Return is the time from the start of a new gateway, after the first was
-	// killed, until every tunnel was up again; ReturnCPU is as CPU.
+	// Parse, Reload and Status are the times of reading the configuration, taking
+	// it over when nothing has changed, and saying how all peers are.
+	Parse  time.Duration `json:"parse_ns"`
+	Reload time.Duration `json:"reload_ns"`
+	Status time.Duration `json:"status_ns"`
+	// Return is the time from when a new gateway runs, after the first was
+	// killed, until every tunnel was up again; ReturnCPU is as CPU. Resumed is
+	// how many came back with a ticket.
 	Return    time.Duration `json:"return_ns"`
 	ReturnCPU time.Duration `json:"return_cpu_ns"`
+	Resumed   int           `json:"resumed"`
 }
 
 // PerSecond is the number of full handshakes a second, and per second of the
@@ -54,6 +65,9 @@ func (r Result) PerSecond() (wall, core float64) {
 
 // HeapPerTunnel is in bytes: an established IKE SA with one child SA.
 func (r Result) HeapPerTunnel() int64 { return r.Heap / int64(r.Peers) }
+
+// ResidentPerTunnel is in bytes.
+func (r Result) ResidentPerTunnel() int64 { return r.Resident / int64(r.Peers) }
 
 // Run measures. The gateway is a process started by start, which is Serve with
 // these arguments.
@@ -78,7 +92,7 @@ func Run(ctx context.Context, o Options, start Starter) ([]Result, error) {
 func round(ctx context.Context, o Options, start Starter) (r Result, err error) {
 	r.Peers = o.Peers
 	o.Progress(fmt.Sprintf("starting a gateway with %d peers", o.Peers))
-	g, err := startGateway(ctx, start, o.Peers)
+	g, err := startGateway(ctx, start, o.Served)
 	if err != nil {
 		return r, err
 	}
@@ -99,10 +113,18 @@ func round(ctx context.Context, o Options, start Starter) (r Result, err error) 
 	if err != nil {
 		return r, err
 	}
-	r.CPU, r.Heap, r.Resident = after.CPU-before.CPU, after.Heap-before.Heap, after.Resident-before.Resident
+	r.CPU, r.Heap, r.Resident = after.CPU-before.After, after.Heap-before.Heap, after.Resident-before.Resident
+	r.Median, r.Slow = clients.percentile(50), clients.percentile(99)
+	operated, err := g.answer("operate")
+	if err != nil {
+		return r, err
+	}
+	r.Parse, r.Reload, r.Status = operated.Parse, operated.Reload, operated.Status
+	o.Progress(fmt.Sprintf("%d peers: configuration read in %v, taken over in %v, status in %v", o.Peers, r.Parse, r.Reload, r.Status))
 	o.Progress(fmt.Sprintf("%d tunnels in %v; killing the gateway", o.Peers, r.Establish.Round(time.Millisecond)))
 	g.kill()
-	if g, err = startGateway(ctx, start, o.Peers); err != nil {
+	o.Profile = "" // of the first gateway
+	if g, err = startGateway(ctx, start, o.Served); err != nil {
 		return r, err
 	}
 	if before, err = g.usage(); err != nil {
@@ -112,7 +134,7 @@ func round(ctx context.Context, o Options, start Starter) (r Result, err error) 
 		return r, err
 	}
 	after, err = g.usage()
-	r.ReturnCPU = after.CPU - before.CPU
-	o.Progress(fmt.Sprintf("all back after %v", r.Return.Round(time.Millisecond)))
+	r.ReturnCPU, r.Resumed = after.CPU-before.After, clients.resumed
+	o.Progress(fmt.Sprintf("all back after %v, %d of them with a ticket", r.Return.Round(time.Millisecond), r.Resumed))
 	return r, err
 }
