@@ -146,6 +146,13 @@ var cases = map[string]facts{
 	"proposal-esp": NoProposal{Peer: natted, Connection: foo, For: "ESP",
 		Ours:   []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "N ESN esn", "N NO_ESN noesn")},
 		Theirs: []Proposal{proposal("E AES_CBC_128 aes128", "I HMAC_SHA2_256_128 sha256", "N NO_ESN noesn")}},
+	"post-quantum":         NoPostQuantum{Peer: natted, Connection: foo, At: at(12, "post_quantum")},
+	"post-quantum-guess":   NoPostQuantum{Peer: direct, Connection: foo, Guess: true, At: at(0, "post_quantum")},
+	"post-quantum-unknown": NoPostQuantum{Peer: natted},
+	"ppk-required":         NoPPK{Peer: natted, Connection: foo, Required: true, ID: "branch", At: at(13, "ppk_id")},
+	"ppk-other":            NoPPK{Peer: natted, Connection: foo, Required: true, Named: "trunk\n", ID: "branch", At: at(13, "ppk_id")},
+	"ppk-none":             NoPPK{Peer: natted, Connection: foo, Named: "trunk"},
+
 	"proposal-refused": NoProposal{At: at(5, "ike"), Peer: natted, Connection: foo, For: "ESP", Ours: ourIKE},
 	"proposal-many": NoProposal{Peer: natted, For: "IKE", Ours: ourIKE, Theirs: slices.Repeat([]Proposal{
 		slices.Repeat(proposal("E \x00\n3DES", "G weird"), 64)}, 16)},
@@ -262,7 +269,7 @@ func TestReportsAreLines(t *testing.T) {
 	for _, f := range cases {
 		check(t, f.Report())
 	}
-	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoSelectors{}, SameNetworks{}, Duplicate{}, NoAnswer{}} {
+	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoPostQuantum{}, NoPPK{}, NoSelectors{}, SameNetworks{}, Duplicate{}, NoAnswer{}} {
 		check(t, f.Report()) // facts that are missing make a poor report, and no panic
 	}
 }

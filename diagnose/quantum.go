@@ -22,7 +22,7 @@ func (f NoPostQuantum) Report() Report {
 		summary += " for " + f.Connection.String()
 	}
 	return compose("no_post_quantum", summary,
-		"Let the peer offer ML-KEM-768 beside its classical group: strongSwan 6 writes that x25519-ke1_mlkem768, libreswan 5.4 has it in its defaults or as addke1=mlkem768.",
+		"Let the peer offer ML-KEM-768 beside its classical group: strongSwan 6 and culvert write that x25519-ke1_mlkem768.",
 		f.relax())
 }
 
@@ -59,16 +59,16 @@ func (f NoPPK) peers() string {
 	if f.Named == "" {
 		return "The peer named none."
 	}
-	return fmt.Sprintf("The peer's key is named %q.", clean(f.Named))
+	return fmt.Sprintf("The peer names its key %s.", code(clean(f.Named)))
 }
 
 func (f NoPPK) ours() string {
 	s := "This side has none."
 	if f.ID != "" {
-		s = fmt.Sprintf("The one of this side is named %q.", clean(f.ID))
+		s = fmt.Sprintf("This side names its own %s.", code(clean(f.ID)))
 	}
 	if f.At.Key == "" {
 		return s
 	}
-	return s + fmt.Sprintf(" It is set at %s.", f.At.place())
+	return s + fmt.Sprintf(" That is set at %s.", f.At.place())
 }

@@ -18,7 +18,7 @@
 //	  init                    |              IKE_SA_INIT
 //	    |  answer that works  |  request that works
 //	    v                     v
-//	  auth ----------------- auth            IKE_AUTH
+//	  auth ----------------- auth            IKE_INTERMEDIATE, IKE_AUTH
 //	    |  both authenticated |      \  refused
 //	    v                     v       v
 //	    up ------------------ up    linger   answers a retransmission, no more
@@ -61,6 +61,10 @@
 //	conflict.go   one peer to one traffic           RFC 4301 4.4.1
 //	selector.go   narrowing of selectors            RFC 7296 2.9
 //	freshkeys.go  nonces, PFS in CREATE_CHILD_SA    RFC 7296 1.3, 2.17
+//	addke.go      ML-KEM in proposals               RFC 9370 2.2.1
+//	intermediate.go  key exchanges before IKE_AUTH  RFC 9242, RFC 9370 2.2.2
+//	followup.go   key exchanges of a rekey          RFC 9370 2.2.4
+//	ppk.go        post-quantum pre-shared keys      RFC 8784
 //	rekeychild.go replacing a child SA              RFC 7296 1.3.3, 2.8, 2.25.1
 //	rekeyike.go   replacing the IKE SA              RFC 7296 1.3.2, 2.18, 2.25.2
 //	lifetimes.go  when SAs are replaced, and end    RFC 7296 2.8

@@ -8,16 +8,15 @@ import (
 // PPK is a post-quantum pre-shared key that is mixed into the keys of an IKE
 // SA (RFC 8784).
 type PPK struct {
-	// ID names the key to the peer, as opaque octets. Empty: there is none.
+	// ID names the key to the peer (PPK_ID_FIXED). Empty: there is none.
 	ID     string
 	Secret []byte
 	// Required: there is no SA without it.
 	Required bool
 }
 
-// ppkIDOpaque is the type octet of an ID that means nothing to anybody else; 2,
-// PPK_ID_FIXED, is an ID as well, and names the same keys here (RFC 8784 section
-// 5.1).
+// The type octets of a PPK_ID (RFC 8784 section 5.1). Our keys are fixed ones,
+// and so are all that strongSwan knows.
 const (
 	ppkIDOpaque = 1
 	ppkIDFixed  = 2
@@ -86,7 +85,7 @@ func (sa *ikeSA) offerPPK(req *draft, idBody []byte) {
 	if !sa.usePPK {
 		return
 	}
-	req.notify(wire.NotifyPPKIdentity, append([]byte{ppkIDOpaque}, sa.peer.PPK.ID...))
+	req.notify(wire.NotifyPPKIdentity, append([]byte{ppkIDFixed}, sa.peer.PPK.ID...))
 	if !sa.peer.PPK.Required {
 		req.notify(wire.NotifyNoPPKAuth, sa.authValue(sa.keys, sa.initiator, sa.peer.PSK, idBody))
 	}
