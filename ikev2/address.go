@@ -248,11 +248,15 @@ func validDomain(s string) bool {
 	return len(s) > 0 && len(s) <= 253 && s[0] != '-' && s[0] != '.' && !strings.Contains(s, "..") && !strings.ContainsFunc(s, other)
 }
 
-// returnAddresses ends what the SA was assigned, and what it was leased.
+// returnAddresses ends what the SA was assigned, and what it was leased. What
+// another SA of the peer was assigned has taken its place already.
 func (sa *ikeSA) returnAddresses() {
 	sa.e.leases.release(sa)
 	if len(sa.virtual) > 0 {
 		sa.virtual = nil
+		if up := sa.peer.up; up != nil && len(up.virtual) > 0 {
+			return
+		}
 		sa.e.emit(RemoveAddresses{sa.peer.Name})
 	}
 }

@@ -464,7 +464,24 @@ func (s reconfigured) variant(h *Host) ikev2.Config {
 	if s.rng.IntN(8) == 0 {
 		return ikev2.Config{}
 	}
-	return s.variantOf(h, s.rng)
+	cfg := s.variantOf(h, s.rng)
+	p := &cfg.Peers[0]
+	for i := range p.Children {
+		p.Children[i].Start = []ikev2.StartMode{ikev2.StartNow, ikev2.StartNow, ikev2.StartTraffic, ikev2.StartPeer}[s.rng.IntN(4)]
+		p.Children[i].SinglePair = s.rng.IntN(4) == 0
+		p.Children[i].LocalDynamic, p.Children[i].RemoteDynamic = s.rng.IntN(6) == 0, s.rng.IntN(6) == 0
+	}
+	if s.rng.IntN(3) == 0 {
+		p.PostQuantum.Mode = ikev2.ModeOff
+	}
+	p.Duplicates = []ikev2.DuplicatePolicy{ikev2.DuplicatesReplace, ikev2.DuplicatesReplace, ikev2.DuplicatesKeep, ikev2.DuplicatesNever}[s.rng.IntN(4)]
+	if h == s.a && s.rng.IntN(2) == 0 {
+		last := netip.AddrFrom4([4]byte{10, 9, 0, byte(20 + s.rng.IntN(3))})
+		cfg.Pools = []ikev2.Pool{{Name: "pool", First: netip.MustParseAddr("10.9.0.1"), Last: last}}
+		p.Address.Pools = []string{"pool"}
+	}
+	p.Address.Request4 = h == s.b && s.rng.IntN(2) == 0
+	return cfg
 }
 
 // variantOf makes fitting configurations for both sides out of the same random
