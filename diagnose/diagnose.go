@@ -15,6 +15,10 @@
 //	NoSelectors       both        no traffic in common
 //	SameNetworks      both        another peer has the same inner addresses
 //	Duplicate         responder   the peer is connected already
+//	NoAddressLeft     responder   no virtual address for the peer in our pools
+//	AddressNotAsked   responder   the peer has to ask for a virtual address
+//	NoAddress         initiator   the peer assigned us none
+//	AddressRequired   initiator   the peer wants to be asked for one
 //	NoAnswer          initiator   nothing came back, or there was no address to send to
 //
 // The package imports nothing of this module: facts are plain strings and addresses. What comes off the wire is escaped and bounded here, whoever

@@ -162,7 +162,13 @@ var cases = map[string]facts{
 		Rival: bar, RivalTunnel: "lan", RivalRemote: selectors("10.104.0.0/24"), RivalRemoteAt: at(40, "remote")},
 	"same-networks-part": SameNetworks{Peer: natted, Connection: foo, Tunnel: "lan", Remote: selectors("10.104.0.0/24"),
 		Rival: bar, RivalTunnel: "labs", RivalRemote: selectors("10.104.0.0/24", "10.105.0.0/24")},
-	"duplicate": Duplicate{Peer: natted, Connection: foo, PolicyAt: at(12, "duplicates"), Policy: "duplicates = \"never\""},
+	"duplicate":         Duplicate{Peer: natted, Connection: foo, PolicyAt: at(12, "duplicates"), Policy: "duplicates = \"never\""},
+	"address-none-left": NoAddressLeft{Peer: natted, Connection: foo, Pools: []string{"four", "six"}, PoolsAt: []Setting{at(40, "addresses"), at(44, "addresses")}},
+	"address-not-asked": AddressNotAsked{Peer: natted, Connection: foo, Tunnel: "lan", RemoteAt: at(21, "remote")},
+	"address-none":      NoAddress{Peer: gateA, Connection: toA, RequestAt: at(7, "request_address")},
+	"address-failure":   NoAddress{Peer: gateA, Connection: toA, Notify: "INTERNAL_ADDRESS_FAILURE", RequestAt: at(7, "request_address")},
+	"address-required":  AddressRequired{Peer: gateA, Connection: toA, RequestAt: Setting{File: "a.toml", Key: "request_address"}},
+
 	"selectors-remote": NoSelectors{Peer: natted, Connection: foo, LocalAt: at(20, "local"), RemoteAt: at(21, "remote"),
 		Local: selectors("10.103.0.0/24"), Remote: selectors("10.104.0.0/24"),
 		PeerLocal: selectors("10.105.0.0/24", "2001:db8::/64"), PeerRemote: selectors("10.103.0.0/24")},
@@ -269,7 +275,7 @@ func TestReportsAreLines(t *testing.T) {
 	for _, f := range cases {
 		check(t, f.Report())
 	}
-	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoPostQuantum{}, NoPPK{}, NoSelectors{}, SameNetworks{}, Duplicate{}, NoAnswer{}} {
+	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoPostQuantum{}, NoPPK{}, NoSelectors{}, SameNetworks{}, Duplicate{}, NoAddressLeft{}, AddressNotAsked{}, NoAddress{}, AddressRequired{}, NoAnswer{}} {
 		check(t, f.Report()) // facts that are missing make a poor report, and no panic
 	}
 }

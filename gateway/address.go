@@ -11,8 +11,10 @@ import (
 	"slices"
 
 	"culvert/config"
+	"culvert/diagnose"
 	"culvert/espcrypto/sad"
 	"culvert/ikev2"
+	"culvert/ikev2/wire"
 	"culvert/tun"
 )
 
@@ -235,4 +237,40 @@ func replaceFile(name string, content []byte) (err error) {
 		return err
 	}
 	return os.Rename(f.Name(), name)
+}
+
+func (f facts) noAddressLeft() diagnose.Report {
+	r := diagnose.NoAddressLeft{Peer: f.peer(), Connection: f.connection(), Pools: f.e.Pools}
+	for _, pool := range f.cfg.Pools {
+		if slices.Contains(f.e.Pools, pool.Name) {
+			r.PoolsAt = append(r.PoolsAt, f.at(pool.Where, "addresses"))
+		}
+	}
+	return r.Report()
+}
+
+// addressNotAsked points to the tunnel that the peer can have only with an
+// address, the first one.
+func (f facts) addressNotAsked() diagnose.Report {
+	r := diagnose.AddressNotAsked{Peer: f.peer(), Connection: f.connection()}
+	if p := f.configured(); p != nil {
+		if i := slices.IndexFunc(p.Tunnels, func(t config.Tunnel) bool { return t.RemoteDynamic }); i >= 0 {
+			r.Tunnel, r.RemoteAt = p.Tunnels[i].Name, f.at(p.Tunnels[i].Where, "remote")
+		}
+	}
+	return r.Report()
+}
+
+func (f facts) peerSetting(key string) diagnose.Setting {
+	if p := f.configured(); p != nil {
+		return f.at(p.Where, key)
+	}
+	return diagnose.Setting{}
+}
+
+func notifyName(n wire.NotifyType) string {
+	if n == 0 {
+		return ""
+	}
+	return n.String()
 }

@@ -53,6 +53,10 @@ func (f facts) refused() diagnose.Report {
 		return f.noProposal("ESP", "esp")
 	case ikev2.ReasonSelectors:
 		return f.noSelectors()
+	case ikev2.ReasonPoolExhausted:
+		return f.noAddressLeft()
+	case ikev2.ReasonAddressNotAsked:
+		return f.addressNotAsked()
 	case ikev2.ReasonSelectorConflict:
 		return f.sameNetworks()
 	case ikev2.ReasonDuplicate:
@@ -71,6 +75,10 @@ func (f facts) refusedByPeer() diagnose.Report {
 		return diagnose.RefusedByPeer{Peer: f.peer(), Connection: f.connection()}.Report()
 	case f.e.Reason == ikev2.ReasonChildProposal:
 		return f.noProposal("ESP", "esp")
+	case f.e.Reason == ikev2.ReasonNoAddress:
+		return diagnose.NoAddress{Peer: f.peer(), Connection: f.connection(), Notify: notifyName(f.e.Notify), RequestAt: f.peerSetting("request_address")}.Report()
+	case f.e.Reason == ikev2.ReasonAddressRequired:
+		return diagnose.AddressRequired{Peer: f.peer(), Connection: f.connection(), RequestAt: f.peerSetting("request_address")}.Report()
 	case f.e.Reason == ikev2.ReasonSelectors:
 		return f.noSelectors()
 	}

@@ -248,15 +248,13 @@ func validDomain(s string) bool {
 	return len(s) > 0 && len(s) <= 253 && s[0] != '-' && s[0] != '.' && !strings.Contains(s, "..") && !strings.ContainsFunc(s, other)
 }
 
-// returnAddresses ends what the SA was assigned, and what it was leased. What
-// another SA of the peer was assigned has taken its place already.
+// returnAddresses ends what the SA was assigned, unless its successor has been
+// assigned the same or others, and what it was leased.
 func (sa *ikeSA) returnAddresses() {
 	sa.e.leases.release(sa)
-	if len(sa.virtual) > 0 {
-		sa.virtual = nil
-		if up := sa.peer.up; up != nil && len(up.virtual) > 0 {
-			return
-		}
+	had := len(sa.virtual) > 0
+	sa.virtual = nil
+	if had && (sa.peer.up == nil || len(sa.peer.up.virtual) == 0) {
 		sa.e.emit(RemoveAddresses{sa.peer.Name})
 	}
 }

@@ -78,8 +78,16 @@ func byAge(a, b *lease) int {
 func (t *leaseTable) put(l *lease) { t.byAddr[l.addr], t.byOwner[l.owner] = l, l }
 
 func (t *leaseTable) forget(l *lease) {
+	l.detach()
 	delete(t.byAddr, l.addr)
 	delete(t.byOwner, l.owner)
+}
+
+func (l *lease) detach() {
+	if l.holder != nil {
+		l.holder.leases = slices.DeleteFunc(l.holder.leases, func(x *lease) bool { return x == l })
+		l.holder = nil
+	}
 }
 
 // lease gives the peer of sa an address of its pools and the family: the one it
@@ -108,6 +116,7 @@ func (sa *ikeSA) lease(is4 bool, wish netip.Addr) (l *lease, of *Pool) {
 		t.put(l)
 	}
 	if l.holder != sa {
+		l.detach() // from the SA that sa takes the place of
 		l.holder, l.since = sa, e.tick()
 		sa.leases = append(sa.leases, l)
 	}

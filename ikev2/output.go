@@ -166,9 +166,9 @@ type MovePeer struct {
 }
 
 // AssignAddresses gives the gateway the addresses that a peer assigned to it
-// (RFC 7296 section 2.19), each a whole prefix of one address. It comes before
-// the installs of the children that use them, and takes the place of an earlier
-// one of the same peer. The rest is what the peer says of
+// (RFC 7296 section 2.19), each a whole prefix of one address, in place of those
+// that it assigned before. It comes before the installs of the children that use
+// them. The rest is what the peer says of
 // the networks behind it: name servers, the domains they are for (RFC 8598; none
 // means all), and prefixes.
 type AssignAddresses struct {

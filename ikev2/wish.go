@@ -37,6 +37,13 @@ func (w *wish) scope(sa *ikeSA) (local, remote []wire.Selector) {
 	return local, remote
 }
 
+// possible: there is something to ask for. A side that is dynamic may have no
+// address yet.
+func (w *wish) possible(sa *ikeSA) bool {
+	local, remote := w.scope(sa)
+	return len(local) > 0 && len(remote) > 0
+}
+
 // selectors are the scope as a request words it: a packet's own come first (RFC
 // 7296 section 2.9).
 func (w *wish) selectors(sa *ikeSA) (local, remote []wire.Selector) {
@@ -86,14 +93,17 @@ func (sa *ikeSA) firstWish() *wish {
 	if len(sa.wishes) == 0 && len(sa.peer.acquired) > 0 {
 		sa.wishes, sa.peer.acquired = sa.peer.acquired[:1:1], sa.peer.acquired[1:]
 	}
-	if len(sa.wishes) > 0 {
-		return sa.wishes[0]
+	ask := sa.wishes
+	for i := range sa.peer.Children {
+		if c := &sa.peer.Children[i]; len(sa.wishes) == 0 && c.Start != StartPeer && !sa.childless {
+			ask = append(ask, &wish{cfg: c, once: true})
+		}
 	}
-	i := slices.IndexFunc(sa.peer.Children, func(c Child) bool { return c.Start != StartPeer })
-	if i < 0 || sa.childless {
+	i := slices.IndexFunc(ask, func(w *wish) bool { return w.possible(sa) })
+	if i < 0 {
 		return nil
 	}
-	return &wish{cfg: &sa.peer.Children[i], once: true}
+	return ask[i]
 }
 
 // bringUpChildren asks for the next child SA that is wanted and missing. One
@@ -143,7 +153,7 @@ func (sa *ikeSA) missing() (least *wish) {
 	}
 	sa.wishes = slices.DeleteFunc(sa.wishes, func(w *wish) bool { return w.once && sa.fulfilled(w) })
 	for _, w := range sa.wishes {
-		if !w.asleep && !sa.fulfilled(w) && (least == nil || w.waits() < least.waits()) {
+		if !w.asleep && !sa.fulfilled(w) && w.possible(sa) && (least == nil || w.waits() < least.waits()) {
 			least = w
 		}
 	}

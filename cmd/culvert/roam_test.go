@@ -166,7 +166,7 @@ func TestRoamOutagePair(t *testing.T) {
 	for _, name := range []string{"short", "given_up"} {
 		t.Run(name, func(t *testing.T) {
 			n := newNetOver(t, wan4)
-			quick := []string{"ike = [", "dpd = \"1s\"\nretransmit_tries = 3\nreconnect_max = \"1h\"\nreconnect = \"1h\"\nike = ["}
+			quick := []string{"ike = [", "dpd = \"1s\"\nretransmit_tries = 3\ninitial_tries = 2\nreconnect_max = \"1h\"\nreconnect = \"1h\"\nike = ["}
 			a, b := n.pair(edit(t, sideA(plainSuite), quick...), edit(t, sideB(plainSuite), quick...))
 			n.reaches()
 			n.link1(n.GatewayB, false)

@@ -3,6 +3,7 @@ package iketest
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -158,6 +159,29 @@ func TestLeaseOfCrashedClient(t *testing.T) {
 	if len(a.In) != 2 {
 		t.Errorf("%d child SAs", len(a.In))
 	}
+	faultless(t, n)
+}
+
+// A connection made anew beside the old one takes the lease over, and the address
+// stays the client's when the old one ends.
+func TestAddressesMadeAnew(t *testing.T) {
+	n, a, clients := office(nil, "foo")
+	foo := clients[0]
+	n.dial(foo, 0)
+	n.Command(foo, ikev2.Connect{Peer: "office", Anew: true, Path: ikev2.Path{Local: netip.AddrPortFrom(addr(clientAddr(0)), 500), Remote: ToA.Remote}})
+	n.Run(10 * time.Second)
+	foo.wants(t, "10.9.0.1/32", "fd00:9::1/128")
+	if foo.Has(ikev2.EventAssigned) != 2 || foo.Has(ikev2.EventDown) != 1 {
+		t.Errorf("assigned %d times", foo.Has(ikev2.EventAssigned))
+	}
+	if l := a.Engine.Leases(); len(l) != 2 || !l[0].InUse || !l[1].InUse {
+		t.Errorf("leases %+v", l)
+	}
+	if err := Agree(a, foo); err != nil || len(a.In) != 1 {
+		t.Errorf("%d child SAs: %v", len(a.In), err)
+	}
+	n.hangUp(foo)
+	foo.wants(t)
 	faultless(t, n)
 }
 
@@ -346,6 +370,85 @@ func TestPacketWantsAddress(t *testing.T) {
 		t.Errorf("%d child SAs: %v", len(a.In), err)
 	}
 	faultless(t, n)
+}
+
+// A server has no address to give a client that it calls itself: it asks for no
+// child SA, and the client, which has to ask, may on its own.
+func TestServerCalls(t *testing.T) {
+	cfgA, cfgB := Configs()
+	remoteAccess(&cfgA, &cfgB)
+	cfgA.Peers[0].Children = append(cfgA.Peers[0].Children, ikev2.Child{Name: "lan", Local: lanA, Remote: lanB})
+	cfgB.Peers[0].Children = append(cfgB.Peers[0].Children, ikev2.Child{Name: "lan", Local: lanB, Remote: lanA})
+	n, a, b := Situation(cfgA, cfgB)
+	n.Command(a, ikev2.Connect{Peer: "foo", Path: ToB})
+	n.Run(time.Minute)
+	if err := Agree(a, b); err != nil || len(a.In) != 1 || a.Has(ikev2.EventRefusedByPeer)+b.Has(ikev2.EventRefused) > 0 {
+		t.Errorf("%d child SAs: %v", len(a.In), err)
+	}
+	n.Command(b, ikev2.Connect{Peer: "office", Path: ToA})
+	n.Run(time.Minute)
+	if err := Agree(a, b); err != nil {
+		t.Error(err)
+	}
+	faultless(t, n)
+}
+
+// TestRandomAddresses throws loss, duplication, delay and commands at a server
+// of addresses and its client, and then leaves them alone: the client has its
+// addresses, and both have the child SA for them.
+func TestRandomAddresses(t *testing.T) {
+	for seed := uint64(1); seed <= *schedules/10; seed++ {
+		cfgA, cfgB := Configs()
+		remoteAccess(&cfgA, &cfgB)
+		if seed%2 == 0 {
+			cfgA.Resume.Key, cfgB.Resume.Key = keyA, keyB
+		}
+		s := &schedule{rng: newRand(seed), n: New(), atB: addr(AddrB)}
+		s.n.NAT = natOfB
+		s.a, s.b = s.n.Add("A", AddrA, cfgA, 2*seed), s.n.Add("B", AddrB, cfgB, 2*seed+1)
+		s.n.Link = s.link(s.rng.Float64()*0.6, s.rng.Float64()*0.5, 4*time.Second)
+		s.connect(s.b)
+		for range s.rng.IntN(16) {
+			s.disturbAddresses()
+			s.n.Run(s.delay([]time.Duration{30 * time.Millisecond, time.Second, 10 * time.Second}[s.rng.IntN(3)]))
+		}
+		s.n.Link = nil
+		s.n.Command(s.a, ikev2.Disconnect{Peer: "foo"})
+		s.n.Run(4 * time.Minute)
+		s.connect(s.b)
+		s.n.Run(2 * time.Minute)
+		if err := Agree(s.a, s.b); err != nil || len(s.a.In) != 1 || len(s.b.has()) != 2 {
+			s.fail("%d child SAs, addresses %v: %v", len(s.a.In), s.b.has(), err)
+		}
+		s.part()
+		if held := slices.ContainsFunc(s.a.Engine.Leases(), func(l ikev2.Lease) bool { return l.InUse }); held || len(s.b.has()) > 0 {
+			s.fail("an address is in use by nobody")
+		}
+		if len(s.n.Faults) > 0 {
+			s.fail("%q", s.n.Faults)
+		}
+		if s.failure != "" {
+			t.Fatalf("seed %d: %s\n%s", seed, s.failure, s.n.Transcript())
+		}
+	}
+}
+
+func (s *schedule) disturbAddresses() {
+	h := []*Host{s.a, s.b}[s.rng.IntN(2)]
+	switch s.rng.IntN(8) {
+	case 0:
+		s.n.Command(h, ikev2.Disconnect{Peer: h.cfg.Peers[0].Name})
+	case 1:
+		s.n.Restart(h, s.rng.Uint64())
+	case 2, 3:
+		for _, spi := range slices.Sorted(maps.Keys(h.Out)) {
+			s.n.Command(h, ikev2.Rekey{SPI: spi})
+		}
+	case 4, 5:
+		s.n.Command(h, ikev2.RekeyIKE{Peer: h.cfg.Peers[0].Name})
+	default:
+		s.connect(h)
+	}
 }
 
 // "dynamic" without configuration payload is the end of the IKE SA.
