@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"culvert/ikev2"
+	"culvert/ikev2/keymat"
 	"culvert/ikev2/wire"
 )
 
@@ -12,8 +13,10 @@ const (
 	inFresh = iota
 	inHalfOpen
 	inUp
-	inWaiting // as initiator, for the answer to IKE_SA_INIT
-	inAuth    // as initiator, for the answer to IKE_AUTH
+	inWaiting   // as initiator, for the answer to IKE_SA_INIT
+	inAuth      // as initiator, for the answer to IKE_AUTH
+	inExchange  // for the peer's IKE_INTERMEDIATE
+	inFollowing // for the peer's IKE_FOLLOWUP_KE
 	numStates
 )
 
@@ -30,6 +33,12 @@ func puppetIn(t testing.TB, state uint8) *puppet {
 	case inAuth:
 		p := newPuppet(t, false, nil)
 		p.greet()
+		return p
+	case inExchange:
+		return quantum(t)
+	case inFollowing:
+		p := connected(t)
+		p.askMultiKE()
 		return p
 	}
 	p := newPuppet(t, true, nil)
@@ -99,6 +108,18 @@ func FuzzProtected(f *testing.F) {
 	add(inUp, wire.ExchangeInformational, false, 2, &wire.Delete{Protocol: wire.ProtocolESP, SPIs: [][]byte{{0xab, 0xcd, 0, 1}, {0xab, 0xcd, 0, 1}}})
 	add(inUp, wire.ExchangeInformational, false, 2, &wire.Unknown{PayloadType: 49, Critical: true})
 	add(inUp, wire.ExchangeInformational, true, 0)
+	key, err := keymat.NewKeyExchange(wire.GroupMLKEM768, Random(3))
+	if err != nil {
+		f.Fatal(err)
+	}
+	ke, link := &wire.KE{Group: key.Group(), Data: key.Public()}, puppetIn(f, inFollowing).link
+	add(inExchange, wire.ExchangeIKEIntermediate, false, 1, ke)
+	add(inExchange, wire.ExchangeIKEIntermediate, false, 1, &wire.KE{Group: 36, Data: []byte{1}})
+	add(inExchange, wire.ExchangeIKEAuth, false, 1, foo)
+	add(inFollowing, wire.ExchangeIKEFollowupKE, false, 3, ke, &wire.Notify{NotifyType: wire.NotifyAdditionalKeyExchange, Data: link})
+	add(inFollowing, wire.ExchangeIKEFollowupKE, false, 3, ke)
+	add(inFollowing, wire.ExchangeInformational, false, 3, &wire.Delete{Protocol: wire.ProtocolIKE})
+	add(inFollowing, wire.ExchangeCreateChildSA, false, 3, half.newChild(0xabcd0003)...)
 	f.Fuzz(func(t *testing.T, state, x uint8, response bool, id uint32, first uint8, inner []byte) {
 		if state %= numStates; state == inFresh || state == inWaiting || len(inner) > 60000 {
 			return

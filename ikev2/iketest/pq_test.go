@@ -398,7 +398,7 @@ func TestPPK(t *testing.T) {
 }
 
 // quantum is a puppet that offers ML-KEM and has made IKE_SA_INIT.
-func quantum(t *testing.T) *puppet {
+func quantum(t testing.TB) *puppet {
 	p := newPuppet(t, true, nil)
 	p.suite.AddKE[0] = wire.GroupMLKEM768
 	p.hello(notify(wire.NotifyIntermediateExchangeSupported))
@@ -630,6 +630,24 @@ func TestHostileIntermediateAnswer(t *testing.T) {
 	})
 }
 
+// askMultiKE asks for a child SA with an additional key exchange, which is then to
+// follow.
+func (p *puppet) askMultiKE() {
+	p.t.Helper()
+	p.esp = append(addKE(p.esp, wire.GroupMLKEM768), wire.Transform{Type: wire.TransformKE, ID: wire.GroupX25519})
+	ke, err := keymat.NewKeyExchange(wire.GroupX25519, p.random)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	ask := append(p.childPayloads(0xabcd0002), &wire.Nonce{Data: make([]byte, 32)}, &wire.KE{Group: ke.Group(), Data: ke.Public()})
+	_, ps := p.open(p.send(p.request(wire.ExchangeCreateChildSA, ask...))[0])
+	link := wire.FindNotify(ps, wire.NotifyAdditionalKeyExchange)
+	if link == nil || len(p.installed) != 1 {
+		p.t.Fatalf("%s, %d child SAs", names(ps), len(p.installed))
+	}
+	p.link = link.Data
+}
+
 // IKE_FOLLOWUP_KE that nothing precedes is answered with STATE_NOT_FOUND, and
 // one with a key exchange value that cannot be ends the IKE SA.
 func TestHostileFollowup(t *testing.T) {
@@ -663,22 +681,14 @@ func TestHostileFollowup(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := connected(t)
-			p.esp = append(addKE(p.esp, 36), wire.Transform{Type: wire.TransformKE, ID: wire.GroupX25519})
-			ke, _ := keymat.NewKeyExchange(wire.GroupX25519, p.random)
-			ask := append(p.childPayloads(0xabcd0002), &wire.Nonce{Data: make([]byte, 32)}, &wire.KE{Group: ke.Group(), Data: ke.Public()})
-			sent := p.send(p.request(wire.ExchangeCreateChildSA, ask...))
+			p.askMultiKE()
+			sent := p.send(p.request(wire.ExchangeIKEFollowupKE, c.says(slices.Clone(p.link))...))
 			_, ps := p.open(sent[0])
-			link := wire.FindNotify(ps, wire.NotifyAdditionalKeyExchange)
-			if link == nil || len(p.installed) != 1 {
-				t.Fatalf("%s, %d child SAs", names(ps), len(p.installed))
-			}
-			sent = p.send(p.request(wire.ExchangeIKEFollowupKE, c.says(slices.Clone(link.Data))...))
-			_, ps = p.open(sent[0])
 			if names(ps) != c.want || p.has(ikev2.EventDown) == c.up || (len(p.installed) == 2) != (c.want == "KE") {
 				t.Errorf("%s, down %v, %d child SAs", names(ps), p.has(ikev2.EventDown), len(p.installed))
 			}
 			if c.up { // what was made, or not, is over
-				sent = p.send(p.request(wire.ExchangeIKEFollowupKE, valid, &wire.Notify{NotifyType: wire.NotifyAdditionalKeyExchange, Data: link.Data}))
+				sent = p.send(p.request(wire.ExchangeIKEFollowupKE, valid, &wire.Notify{NotifyType: wire.NotifyAdditionalKeyExchange, Data: p.link}))
 				if _, ps = p.open(sent[0]); c.want == "KE" && names(ps) != "STATE_NOT_FOUND" {
 					t.Errorf("again: %s", names(ps))
 				}

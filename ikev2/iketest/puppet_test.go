@@ -32,6 +32,7 @@ type puppet struct {
 	initReq    []byte
 	initResp   []byte
 	next       uint32 // message ID of the puppet's next request
+	link       []byte // to the next IKE_FOLLOWUP_KE
 
 	sentBy    ikev2.Path // of the engine's latest message
 	installed map[uint32]ikev2.InstallInbound
