@@ -169,6 +169,7 @@ func TestStrongSwanReload(t *testing.T) {
 	}
 	anew := func(text string) string { return edit(t, text, "ike = [", "fragmentation = false\nike = [") }
 	t.Run("culvert initiates", func(t *testing.T) {
+		scenario(t, "configuration", "reload: adjusted without a loss, connected anew", initiates)
 		n := net.in(t)
 		swan, b := n.swanResponds(swanA(plainSuite), sideB(plainSuite))
 		traffic := make(chan struct{})
@@ -187,6 +188,7 @@ func TestStrongSwanReload(t *testing.T) {
 		n.wantSame(b, swan)
 	})
 	t.Run("another key", func(t *testing.T) {
+		scenario(t, "configuration", "reload: another key, and back", initiates)
 		n := net.in(t)
 		swan, b := n.swanResponds(swanA(plainSuite), sideB(plainSuite))
 		b.write(strings.ReplaceAll(sideB(plainSuite), secret, "wrong-"+secret))
@@ -202,6 +204,7 @@ func TestStrongSwanReload(t *testing.T) {
 		n.wantSame(b, swan)
 	})
 	t.Run("strongSwan initiates", func(t *testing.T) {
+		scenario(t, "configuration", "reload: adjusted without a loss, connected anew", responds)
 		n := net.in(t)
 		c := swanB(plainSuite)
 		c.Children[0].Extra = "close_action = start"
