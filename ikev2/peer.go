@@ -135,6 +135,9 @@ func (p *peer) lost(sa *ikeSA) {
 		p.attempt = nil
 		p.failed++
 		p.detour = Path{}
+		if p.stale && p.failed%2 == 1 {
+			p.detour = p.up.path // where it is now, if not where it was called
+		}
 		if !p.wanted {
 			p.rest()
 		}
