@@ -23,6 +23,17 @@ func situated(octets []byte, changes ...func(a, b *ikev2.Peer)) (a, b ikev2.Conf
 	return a, b
 }
 
+// reconfigureB changes B's peer while it is connected.
+func reconfigureB(change func(*ikev2.Peer)) func(n *Net, a, b *Host) {
+	return func(n *Net, a, b *Host) {
+		connectFor(time.Second)(n, a, b)
+		_, cfg := Configs()
+		change(&cfg.Peers[0])
+		n.Reconfigure(b, cfg)
+		n.Run(time.Second)
+	}
+}
+
 func two(change func(*ikev2.Peer)) func(a, b *ikev2.Peer) {
 	return func(a, b *ikev2.Peer) { change(a); change(b) }
 }
@@ -234,7 +245,12 @@ func TestReconfigureMakesBeforeItBreaks(t *testing.T) {
 		t.Errorf("gave up %d times, %d IKE SAs\n%s", tries, b.Has(ikev2.EventEstablished), n.Transcript())
 	}
 	n.Link = nil
-	w.run(2 * time.Minute)
+	for range 6000 {
+		n.ESP(a, "lan1", 10*time.Millisecond)
+		n.ESP(b, "lan2", 2*time.Second)
+		w.run(20 * time.Millisecond)
+	}
+	n.Run(5 * time.Second)
 	faultless(t, n)
 	for _, h := range []*Host{a, b} {
 		if ike, children := h.Engine.SAs(); ike != 1 || children != 2 || h.Has(ikev2.EventEstablished) != 2 {
