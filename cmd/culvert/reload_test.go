@@ -133,6 +133,23 @@ func TestReloadUnderTraffic(t *testing.T) {
 	n.reaches()
 }
 
+// TestReloadAnewUnderTraffic has the initiator make another IKE SA before the old
+// one ends: no ping is lost.
+func TestReloadAnewUnderTraffic(t *testing.T) {
+	n := newPeerNet(t)
+	a, b := n.pair(sideA(plainSuite), sideB(plainSuite))
+	traffic := make(chan struct{})
+	go func() { defer close(traffic); n.under(4 * time.Second) }()
+	for i, setting := range []string{"fragmentation = false", "mobike = false", "post_quantum = \"off\""} {
+		b.write(edit(t, sideB(plainSuite), "ike = [", setting+"\nike = ["))
+		b.says("re-established office", "reload")
+		b.waitNth(i+1, "event", "down", "reason", "replaced")
+		a.waitNth(i+1, "event", "down", "reason", "replaced")
+	}
+	<-traffic
+	n.reaches()
+}
+
 // TestOperatorCommands takes the tunnel down and up, and renews its keys under
 // traffic.
 func TestOperatorCommands(t *testing.T) {
@@ -178,9 +195,12 @@ func TestStrongSwanReload(t *testing.T) {
 		b.says("adjusted office", "reload")
 		<-traffic
 
+		traffic = make(chan struct{})
+		go func() { defer close(traffic); n.under(3 * time.Second) }()
 		b.write(anew(adjusted(sideB(plainSuite))))
 		b.says("re-established office", "reload")
 		b.wait("event", "down", "reason", "replaced")
+		<-traffic
 		eventually(t, "one IKE SA", func() bool { s := b.status().Peers[0]; return s.State == "up" && len(s.Children) == 1 })
 		n.comesBack(waitTime)
 		n.reaches()
