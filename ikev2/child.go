@@ -674,6 +674,11 @@ func (c *childSA) leave() {
 		return
 	}
 	c.quiet(reason)
+	c.late()
+}
+
+// late has the inbound half take what was on its way, and no more.
+func (c *childSA) late() {
 	c.setState(childLate)
 	c.sa.e.stopTimers(&c.timers)
 	c.sa.e.setTimer(&c.timers, timerLifetime, c.sa.e.now.Add(lateTime))
