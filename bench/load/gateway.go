@@ -33,20 +33,37 @@ const (
 
 var gatewayAddr = netip.MustParseAddr("127.0.0.1")
 
-// Starter makes the command of a process that calls Serve.
-type Starter func(context.Context, Served) *exec.Cmd
+// asGateway is the variable of the environment that makes a process the gateway's:
+// its served, in JSON.
+const asGateway = "CULVERT_LOAD_GATEWAY"
 
-// Served says what gateway Serve is.
-type Served struct {
-	Peers int
-	// PostQuantum is what the gateway's peers are configured with: off or prefer.
+// served says what the gateway's process is.
+type served struct {
+	Peers       int
 	PostQuantum string
-	// TicketKey is the file of the key that outlives the gateway; empty: none, so
-	// that a new gateway knows nothing of what the old one promised.
+	// TicketKey is the file of the key that outlives the gateway; empty: none.
 	TicketKey string
-	// Profile is a folder for cpu.pprof, of the handshakes, and heap.pprof, of
-	// the idle tunnels. Empty: neither is written.
+	// Profile is a folder for the gateway's profiles; empty: none.
 	Profile string
+}
+
+// ServeIfAsked makes this process the gateway if Run started it for that, and
+// does not return then. A program that calls Run calls it first.
+func ServeIfAsked() {
+	asked, ok := os.LookupEnv(asGateway)
+	if !ok {
+		return
+	}
+	var s served
+	err := json.Unmarshal([]byte(asked), &s)
+	if err == nil {
+		err = s.serve(context.Background(), os.Stdin, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "the gateway's process:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 // usage is what the gateway's process has used so far.
@@ -62,10 +79,10 @@ type usage struct {
 	Status time.Duration `json:"status"`
 }
 
-// Serve is the gateway's process: it runs until ctx ends, and answers each line
-// of questions with its usage. The first answer comes when the gateway runs.
-func Serve(ctx context.Context, s Served, questions io.Reader, answers io.Writer) error {
-	cfg, err := config.Parse("load.toml", gatewayConfig(s), config.Lookups{})
+// serve is the gateway's process: it answers each line of questions with its usage,
+// the first when the gateway runs, and ends with them.
+func (s served) serve(ctx context.Context, questions io.Reader, answers io.Writer) error {
+	cfg, err := config.Parse("load.toml", s.config(), config.Lookups{})
 	if err != nil {
 		return err
 	}
@@ -80,9 +97,13 @@ func Serve(ctx context.Context, s Served, questions io.Reader, answers io.Writer
 	ended := make(chan error, 1)
 	go func() { ended <- g.Run(ctx) }()
 	for up := false; !up; _, up = g.Status() {
-		time.Sleep(time.Millisecond)
+		select {
+		case err := <-ended:
+			return err
+		case <-time.After(time.Millisecond):
+		}
 	}
-	p := profile{folder: s.Profile}
+	p := profile{folder: s.Profile, method: s.PostQuantum}
 	for lines := bufio.NewScanner(questions); lines.Scan(); {
 		u, err := ownUsage()
 		if err == nil {
@@ -98,13 +119,13 @@ func Serve(ctx context.Context, s Served, questions io.Reader, answers io.Writer
 			return err
 		}
 	}
-	return <-ended
+	return nil
 }
 
 // operate has the gateway do what an operator does with all its peers at once.
-func (u *usage) operate(g *gateway.Gateway, s Served) error {
+func (u *usage) operate(g *gateway.Gateway, s served) error {
 	begun := time.Now()
-	cfg, err := config.Parse("load.toml", gatewayConfig(s), config.Lookups{})
+	cfg, err := config.Parse("load.toml", s.config(), config.Lookups{})
 	if err != nil {
 		return err
 	}
@@ -121,8 +142,8 @@ func (u *usage) operate(g *gateway.Gateway, s Served) error {
 
 // profile writes the profiles of the time between the first two questions.
 type profile struct {
-	folder string
-	cpu    *os.File
+	folder, method string
+	stop   func() error
 	done   bool
 }
 
@@ -130,19 +151,30 @@ func (p *profile) next() (err error) {
 	switch {
 	case p.folder == "" || p.done:
 		return nil
-	case p.cpu == nil:
-		if p.cpu, err = os.Create(filepath.Join(p.folder, "cpu.pprof")); err != nil {
-			return err
-		}
-		return pprof.StartCPUProfile(p.cpu)
+	case p.stop == nil:
+		p.stop, err = profileProcessor(p.folder, p.method+"-gateway.pprof")
+		return err
 	}
 	p.done = true
-	pprof.StopCPUProfile()
-	heap, err := os.Create(filepath.Join(p.folder, "heap.pprof"))
+	heap, err := os.Create(filepath.Join(p.folder, p.method+"-heap.pprof"))
 	if err != nil {
 		return err
 	}
-	return errors.Join(p.cpu.Close(), pprof.Lookup("heap").WriteTo(heap, 0), heap.Close())
+	return errors.Join(p.stop(), pprof.Lookup("heap").WriteTo(heap, 0), heap.Close())
+}
+
+// profileProcessor writes what this process spends its time on, until stop.
+// Without a folder it does nothing.
+func profileProcessor(folder, name string) (stop func() error, err error) {
+	if folder == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(filepath.Join(folder, name))
+	if err != nil {
+		return nil, err
+	}
+	stop = func() error { pprof.StopCPUProfile(); return f.Close() }
+	return stop, pprof.StartCPUProfile(f)
 }
 
 func loopback(ikePort, nattPort uint16) (d *gateway.Doors, err error) {
@@ -160,7 +192,7 @@ func loopback(ikePort, nattPort uint16) (d *gateway.Doors, err error) {
 	return d, err
 }
 
-func gatewayConfig(s Served) []byte {
+func (s served) config() []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[gateway]\nike_port = %d\nnatt_port = %d\n", gatewayIKEPort, gatewayNATTPort)
 	if s.TicketKey != "" {
@@ -208,40 +240,51 @@ func residentMemory() (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// served is a running gateway process.
-type served struct {
+// process is a running gateway process.
+type process struct {
 	cmd     *exec.Cmd
 	ask     io.WriteCloser
 	answers *bufio.Reader
 }
 
-func startGateway(ctx context.Context, start Starter, what Served) (*served, error) {
-	s := &served{cmd: start(ctx, what)}
-	out, err := s.cmd.StdoutPipe()
+// start runs this program once more, as the gateway.
+func (s served) start(ctx context.Context) (*process, error) {
+	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	if s.ask, err = s.cmd.StdinPipe(); err != nil {
+	asked, err := json.Marshal(s)
+	if err != nil {
 		return nil, err
 	}
-	s.answers = bufio.NewReader(out)
-	return s, s.cmd.Start()
+	p := &process{cmd: exec.CommandContext(ctx, self)}
+	p.cmd.Env = append(os.Environ(), asGateway+"="+string(asked))
+	p.cmd.Stderr = os.Stderr
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if p.ask, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	p.answers = bufio.NewReader(out)
+	return p, p.cmd.Start()
 }
 
-func (s *served) usage() (usage, error) { return s.answer("usage") }
+func (p *process) usage() (usage, error) { return p.answer("usage") }
 
-func (s *served) answer(question string) (u usage, err error) {
-	if _, err = fmt.Fprintln(s.ask, question); err != nil {
+func (p *process) answer(question string) (u usage, err error) {
+	if _, err = fmt.Fprintln(p.ask, question); err != nil {
 		return u, fmt.Errorf("the gateway's process: %w", err)
 	}
-	line, err := s.answers.ReadBytes('\n')
+	line, err := p.answers.ReadBytes('\n')
 	if err != nil {
 		return u, fmt.Errorf("the gateway's process has ended: %w", err)
 	}
 	return u, json.Unmarshal(line, &u)
 }
 
-func (s *served) kill() {
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
 }
