@@ -32,7 +32,7 @@ func tempDir(t *testing.T) string {
 type answer struct{ Text string }
 
 // serve runs a server at a socket of its own until the test ends.
-func serve(t *testing.T, status func() (any, bool)) (socket string) {
+func serve(t *testing.T, status func() (any, bool), more ...func(*Server)) (socket string) {
 	t.Helper()
 	socket = filepath.Join(tempDir(t), "dir", "culvert.sock")
 	s, err := Listen(socket)
@@ -41,6 +41,9 @@ func serve(t *testing.T, status func() (any, bool)) (socket string) {
 	}
 	ended := make(chan error, 1)
 	handleStatus(s, status)
+	for _, handle := range more {
+		handle(s)
+	}
 	go func() { ended <- s.Serve() }()
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
@@ -344,4 +347,64 @@ func TestBadClients(t *testing.T) {
 		}
 	}
 	wantAnswer(t, socket)
+}
+
+// TestPost: what is sent arrives, and a failure comes back as it was meant.
+func TestPost(t *testing.T) {
+	socket := serve(t, running, func(s *Server) {
+		s.Handle("POST /v1/echo/{name}", func(r *http.Request) (any, error) {
+			var body struct{ To string }
+			if err := Body(r, &body); err != nil {
+				return nil, err
+			}
+			switch body.To {
+			case "nobody":
+				return nil, &Error{Status: http.StatusNotFound, Message: "there is no such thing", Diagnostics: []int{1, 2}}
+			case "bug":
+				return nil, errors.New("something else")
+			}
+			return answer{r.PathValue("name") + " to " + body.To}, nil
+		})
+	})
+	post := func(path string, body any) (string, *Error) {
+		t.Helper()
+		var a answer
+		err := Post(t.Context(), socket, path, body, &a)
+		var e *Error
+		if err != nil && !errors.As(err, &e) {
+			t.Fatal(err)
+		}
+		return a.Text, e
+	}
+	to := func(name string) any { return map[string]string{"to": name} }
+	for path, want := range map[string]string{"/v1/echo/x": "x to y", "/v1/echo/a%2Fb%20c": "a/b c to y", "/v1/echo/%22%25": `"% to y`} {
+		if got, err := post(path, to("y")); got != want || err != nil {
+			t.Errorf("%s: %q, %v; want %q", path, got, err, want)
+		}
+	}
+	if got, err := post("/v1/echo/x", nil); got != "x to " || err != nil {
+		t.Errorf("without a body: %q, %v", got, err)
+	}
+	for _, tt := range []struct {
+		path   string
+		body   any
+		status int
+		text   string
+	}{
+		{"/v1/echo/x", to("nobody"), http.StatusNotFound, "there is no such thing"},
+		{"/v1/echo/x", to("bug"), http.StatusInternalServerError, "something else"},
+		{"/v1/echo/x", map[string]string{"from": "y"}, http.StatusBadRequest, "makes no sense"},
+		{"/v1/echo/x", "text", http.StatusBadRequest, "makes no sense"},
+		{"/v1/echo/x", to(strings.Repeat("y", maxRequest)), http.StatusBadRequest, "makes no sense"},
+		{"/v1/echo", nil, http.StatusNotFound, "404"},
+		{"/v1/status", nil, http.StatusMethodNotAllowed, "Method Not Allowed"},
+	} {
+		_, err := post(tt.path, tt.body)
+		if err == nil || err.Status != tt.status || !strings.Contains(err.Message, tt.text) {
+			t.Errorf("%s %.40v: %+v, want %d", tt.path, tt.body, err, tt.status)
+		}
+	}
+	if _, err := post("/v1/echo/x", to("nobody")); fmt.Sprint(err.Diagnostics) != "[1 2]" {
+		t.Errorf("diagnostics %v", err.Diagnostics)
+	}
 }

@@ -44,7 +44,7 @@ var keywords = []struct {
 
 // methods are the additional key exchanges (RFC 9370) that are none else: their
 // keywords begin with ke1_ to ke7_, the ones above can follow too.
-var methods = []method{{"mlkem768", wire.GroupMLKEM768}, {"mlkem1024", wire.GroupMLKEM1024}, {"none", wire.GroupNone}}
+var methods = []method{{"mlkem768", wire.GroupMLKEM768}, {"mlkem1024", wire.GroupMLKEM1024}, {"mlkem512", wire.GroupMLKEM512}, {"none", wire.GroupNone}}
 
 type method struct {
 	name string
@@ -80,8 +80,7 @@ var refusals = []struct {
 	{re(`null`), "encrypts nothing", "use aes128gcm16"},
 	{re(`(prf)?(md5|sha1?|sha1_160|md5_128)`), "is out of use (RFC 8221, RFC 8247)", "use sha256 here and at the peer"},
 	{re(`modp(768|1024|1536|1024s160|2048s224|2048s256)|ecp192|ecp224`), "is too weak (RFC 8247)", "use x25519, ecp256 or modp2048 here and at the peer"},
-	{re(`mlkem512`), "is not supported", "use mlkem768"},
-	{re(`mlkem(768|1024)`), "is made beside a classical key exchange", "write it as x25519-ke1_mlkem768"},
+	{re(`mlkem(512|768|1024)`), "is made beside a classical key exchange", "write it as x25519-ke1_mlkem768"},
 	{re(`kyber\w*`), "is a draft of ML-KEM", "use ke1_mlkem768"},
 	{re(`modp(6144|8192)|ecp\w+bp|curve448|x448|newhope\w*|ntru\w*`), "is not supported", "use x25519, ecp384 or modp4096"},
 	{re(`aes\d*(ctr|ccm\d*|gcm8|gcm12|gcm64|gcm96|gmac)|aes\d*gcm|camellia.*|chacha20poly1305compat`), "is not supported", "use aes128gcm16 or aes256gcm16"},

@@ -216,7 +216,7 @@ func parseFragmentSize(n int64) (int, *fault) {
 func parseMethod(s string) (uint16, *fault) {
 	t, f := findAdditional(s, wire.TransformADDKE1, s)
 	if f == nil && (t.ID == wire.GroupNone || !slices.ContainsFunc(methods, func(m method) bool { return m.id == t.ID })) {
-		f = faultf("write mlkem768 or mlkem1024", "%q is no key exchange with ML-KEM", s)
+		f = faultf("write mlkem768, mlkem1024 or mlkem512", "%q is no key exchange with ML-KEM", s)
 	}
 	return t.ID, f
 }

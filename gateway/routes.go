@@ -14,9 +14,13 @@ import (
 // route is a prefix that a tunnel leads into the device.
 type route struct {
 	prefix netip.Prefix
-	tun.RouteOptions
 	peer   *config.Peer
 	tunnel *config.Tunnel
+}
+
+// options ask the system for its addresses.
+func (r route) options() tun.RouteOptions {
+	return tun.RouteOptions{Source: sourceAddr(r.tunnel.Local, r.prefix)}
 }
 
 // routesOf are a configuration's routes, each prefix once.
@@ -29,7 +33,7 @@ func routesOf(cfg *config.Config) (rs []route) {
 			for _, prefix := range routePrefixes(cfg, p, t) {
 				if !seen[prefix] {
 					seen[prefix] = true
-					rs = append(rs, route{prefix, tun.RouteOptions{Source: sourceAddr(t.Local, prefix)}, p, t})
+					rs = append(rs, route{prefix, p, t})
 				}
 			}
 		}
@@ -47,8 +51,12 @@ func (r route) swallows() bool {
 // tunnel up or not, so that their traffic never leaves in the clear. A route
 // that is there stays.
 func (c *control) addRoutes() {
+	there := map[netip.Prefix]bool{}
+	for _, p := range c.routes {
+		there[p] = true
+	}
 	for _, r := range routesOf(c.g.cfg) {
-		if !slices.Contains(c.routes, r.prefix) {
+		if !there[r.prefix] {
 			c.addRoute(r)
 		}
 	}
@@ -58,7 +66,7 @@ func (c *control) addRoute(r route) {
 	device := c.g.doors.Device.Name()
 	text := "the prefix has the peer's own address in it; lead what should go through the tunnel into the device by routes of your own"
 	if !r.swallows() {
-		err := c.g.doors.AddRoute(r.prefix, r.RouteOptions)
+		err := c.g.doors.AddRoute(r.prefix, r.options())
 		if err == nil {
 			c.routes = append(c.routes, r.prefix)
 			c.g.log.Info(fmt.Sprintf("route to %v leads into %s", r.prefix, device), "event", "route_added",
@@ -80,8 +88,8 @@ func (c *control) trimRoutes(was *config.Config) {
 	for _, r := range routesOf(c.g.cfg) {
 		stay[r.prefix] = !r.swallows()
 		old, known := before[r.prefix]
-		if known && stay[r.prefix] && old.Source != r.Source && !r.tunnel.LocalDynamic && slices.Contains(c.routes, r.prefix) {
-			if err := c.g.doors.ChangeRoute(r.prefix, r.RouteOptions); err != nil {
+		if known && stay[r.prefix] && !slices.Equal(old.tunnel.Local, r.tunnel.Local) && !r.tunnel.LocalDynamic && slices.Contains(c.routes, r.prefix) {
+			if err := c.g.doors.ChangeRoute(r.prefix, r.options()); err != nil {
 				c.g.log.Warn(fmt.Sprintf("route to %v: %v", r.prefix, err), "event", "route_failed", "peer", r.peer.Name, "prefix", r.prefix)
 			}
 		}

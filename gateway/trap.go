@@ -14,11 +14,14 @@ import (
 )
 
 // reserve holds the traffic of every configured tunnel for its own SAs, in the
-// place of what was reserved before: while a tunnel is down its packets are
+// place of what was reserved before and is not the same any more: while a tunnel is down its packets are
 // dropped, and go neither through the tunnel of a larger network nor to another
 // peer. The first of them bring up a tunnel that starts with traffic.
 func (c *control) reserve(cfg *config.Config) {
-	old := c.reserved
+	old := map[[2]string]*sad.Outbound{}
+	for _, r := range c.reserved {
+		old[[2]string{r.Peer, r.Name}] = r
+	}
 	c.reserved = nil
 	for i := range cfg.Peers {
 		p := &cfg.Peers[i]
@@ -27,7 +30,13 @@ func (c *control) reserve(cfg *config.Config) {
 			if len(t.Remote) == 0 {
 				continue // what is for leased addresses alone has nothing to hold yet
 			}
-			r, err := c.g.table.Reserve(policy(p, t), t.Start == ikev2.StartTraffic)
+			want, trap, name := policy(p, t), t.Start == ikev2.StartTraffic, [2]string{p.Name, t.Name}
+			if r := old[name]; r != nil && r.Trap == trap && slices.Equal(r.Local, want.Local) && slices.Equal(r.Remote, want.Remote) {
+				c.reserved = append(c.reserved, r)
+				delete(old, name)
+				continue
+			}
+			r, err := c.g.table.Reserve(want, trap)
 			if err != nil {
 				c.g.log.Error(fmt.Sprintf("peer %s, tunnel %s: %v", p.Name, t.Name, err), "event", "reserve_failed", "peer", p.Name, "tunnel", t.Name)
 				continue

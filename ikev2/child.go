@@ -662,12 +662,17 @@ func (c *childSA) close(reason Reason) {
 func (c *childSA) leave() {
 	if c.state == childClosing && c.replaced || c.state == childUp && c.replacedBy != nil {
 		c.quiet(ReasonRekeyed)
-		c.setState(childLate)
-		c.sa.e.stopTimers(&c.timers)
-		c.sa.e.setTimer(&c.timers, timerLifetime, c.sa.e.now.Add(lateTime))
+		c.late()
 		return
 	}
 	c.drop(ReasonDeleted)
+}
+
+// late has the inbound half take what was on its way, and no more.
+func (c *childSA) late() {
+	c.setState(childLate)
+	c.sa.e.stopTimers(&c.timers)
+	c.sa.e.setTimer(&c.timers, timerLifetime, c.sa.e.now.Add(lateTime))
 }
 
 // deletedByPeer obeys a Delete. A child that is deleted without having been

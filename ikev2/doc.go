@@ -83,6 +83,7 @@
 //	qcd.go        peers that have forgotten an SA   RFC 6290, RFC 7296 1.5, 2.21.4
 //	duplicates.go a second IKE SA of one peer       RFC 7296 2.4
 //	peer.go       a configured peer: reconnection, duplicates
+//	reconfigure.go  another configuration while running
 //	spi.go        inbound ESP SPIs                  RFC 4303 2.1
 //	audit.go      what must never be, for tests
 package ikev2

@@ -135,6 +135,9 @@ func (p *peer) lost(sa *ikeSA) {
 		p.attempt = nil
 		p.failed++
 		p.detour = Path{}
+		if p.stale && p.failed%2 == 1 {
+			p.detour = p.up.path // where it is now, if not where it was called
+		}
 		if !p.wanted {
 			p.rest()
 		}
@@ -178,7 +181,23 @@ func (p *peer) established(sa *ikeSA, initialContact bool) {
 	case initialContact:
 		old.end(ReasonReplaced) // the peer has forgotten it (RFC 7296 section 2.4)
 	default:
-		p.e.then = append(p.e.then, func() { old.close(ReasonReplaced) })
+		p.e.then = append(p.e.then, func() {
+			old.bequeath(sa)
+			old.close(ReasonReplaced)
+		})
+	}
+}
+
+// bequeath leaves what is on its way to the children of an IKE SA to the one that
+// replaces it.
+func (sa *ikeSA) bequeath(to *ikeSA) {
+	for _, c := range slices.Clone(sa.children) {
+		if c.state == childUp && to.state == stateUp {
+			c.quiet(ReasonReplaced)
+			c.late()
+			sa.children = slices.DeleteFunc(sa.children, func(x *childSA) bool { return x == c })
+			to.children, c.sa = append(to.children, c), to
+		}
 	}
 }
 

@@ -150,6 +150,7 @@ func TestVirtualAddressReturns(t *testing.T) {
 // TestStrongSwanGetsAddress has strongSwan ask culvert for an address of each
 // family, twice.
 func TestStrongSwanGetsAddress(t *testing.T) {
+	scenario(t, "addresses", "strongSwan gets virtual addresses, the same when it returns", responds)
 	needStrongSwan(t)
 	n := addressNet(t)
 	c := swanB(plainSuite)
@@ -172,6 +173,7 @@ func TestStrongSwanGetsAddress(t *testing.T) {
 // TestStrongSwanAssignsAddress has culvert ask strongSwan, and again after
 // strongSwan has taken the connection down.
 func TestStrongSwanAssignsAddress(t *testing.T) {
+	scenario(t, "addresses", "culvert gets virtual addresses, the same when it returns", initiates)
 	needStrongSwan(t)
 	n := addressNet(t)
 	c := swanA(plainSuite)
@@ -193,6 +195,7 @@ func TestStrongSwanAssignsAddress(t *testing.T) {
 // TestStrongSwanAddressesRunOut: strongSwan's pool has one address, which
 // somebody else has. culvert says so, and asks again.
 func TestStrongSwanAddressesRunOut(t *testing.T) {
+	scenario(t, "addresses", "strongSwan has no address left", initiates)
 	needStrongSwan(t)
 	n := addressNet(t)
 	c := swanA(plainSuite)

@@ -78,12 +78,14 @@ func TestStrongSwanSelectors(t *testing.T) {
 	net := newPeerNet(t)
 	net.secondLANs()
 	t.Run("responds", func(t *testing.T) {
+		scenario(t, "children", "several selectors in one child SA", initiates)
 		n := net.in(t)
 		_, b := n.swanResponds(swanTwoNetworks(swanA(plainSuite)), twoNetworksB(t))
 		n.pings(append(n.ways(), n.secondWays()...)...)
 		wantScopes(t, b, "[10.104.0.0/24 10.106.0.0/24] [10.103.0.0/24 10.105.0.0/24]")
 	})
 	t.Run("initiates", func(t *testing.T) {
+		scenario(t, "children", "several selectors in one child SA", responds)
 		n := net.in(t)
 		a, _ := n.swanInitiates(twoNetworksA(t), swanTwoNetworks(swanB(plainSuite)))
 		n.pings(append(n.ways(), n.secondWays()...)...)
@@ -103,24 +105,28 @@ func TestStrongSwanNarrows(t *testing.T) {
 	ours := []string{`local = "10.103.0.0/24"`, `local = "10.103.0.0/16"`, `remote = "10.104.0.0/24"`, `remote = "10.104.0.0/16"`}
 	oursB := []string{`local = "10.104.0.0/24"`, `local = "10.104.0.0/16"`, `remote = "10.103.0.0/24"`, `remote = "10.103.0.0/16"`}
 	t.Run("culvert, to strongSwan that wants more", func(t *testing.T) {
+		scenario(t, "children", "narrowing: the responder allows less", responds)
 		n := net.in(t)
 		a, _ := n.swanInitiates(sideA(plainSuite), wide(swanB(plainSuite)))
 		n.pings(n.ways()...)
 		wantScopes(t, a, fromA)
 	})
 	t.Run("culvert, by strongSwan that allows less", func(t *testing.T) {
+		scenario(t, "children", "narrowing: the responder allows less", initiates)
 		n := net.in(t)
 		_, b := n.swanResponds(swanA(plainSuite), edit(t, sideB(plainSuite), oursB...))
 		n.pings(n.ways()...)
 		wantScopes(t, b, fromB)
 	})
 	t.Run("strongSwan, by culvert that wants less", func(t *testing.T) {
+		scenario(t, "children", "narrowing: the initiator wants less", initiates)
 		n := net.in(t)
 		_, b := n.swanResponds(wide(swanA(plainSuite)), sideB(plainSuite))
 		n.pings(n.ways()...)
 		wantScopes(t, b, fromB)
 	})
 	t.Run("strongSwan, to culvert that allows more", func(t *testing.T) {
+		scenario(t, "children", "narrowing: the initiator wants less", responds)
 		n := net.in(t)
 		a, _ := n.swanInitiates(edit(t, sideA(plainSuite), ours...), swanB(plainSuite))
 		n.pings(n.ways()...)
@@ -140,6 +146,7 @@ func TestStrongSwanSinglePair(t *testing.T) {
 	net := newPeerNet(t)
 	net.secondLANs()
 	t.Run("responds", func(t *testing.T) {
+		scenario(t, "children", "one child SA a pair of selectors (SINGLE_PAIR_REQUIRED)", initiates)
 		n := net.in(t)
 		_, b := n.swanResponds(swanTwoNetworks(swanA(plainSuite)), edit(t, twoNetworksB(t), "esp = [", "single_pair = true\nesp = ["))
 		b.waitNth(4, "event", "child_up")
@@ -147,6 +154,7 @@ func TestStrongSwanSinglePair(t *testing.T) {
 		wantScopes(t, b, fourPairs...)
 	})
 	t.Run("initiates", func(t *testing.T) {
+		scenario(t, "children", "one child SA a pair of selectors (SINGLE_PAIR_REQUIRED)", responds)
 		n := net.in(t)
 		a := n.culvert(n.GatewayA, "a.toml", edit(t, twoNetworksA(t), "esp = [", "single_pair = true\nesp = ["))
 		a.wait("event", "device_up")
@@ -219,6 +227,7 @@ func TestPairTrap(t *testing.T) {
 // TestStrongSwanTrap is the same with strongSwan as the peer, which says that it
 // takes an IKE SA without a child, and deletes the child SA.
 func TestStrongSwanTrap(t *testing.T) {
+	scenario(t, "children", "a tunnel brought up by its first packet", initiates)
 	needStrongSwan(t)
 	n := newPeerNet(t)
 	swan := n.strongSwan(n.GatewayA, swanA(plainSuite))
@@ -245,6 +254,7 @@ func TestStrongSwanRestarts(t *testing.T) {
 	needStrongSwan(t)
 	net := newPeerNet(t)
 	t.Run("strongSwan", func(t *testing.T) {
+		scenario(t, "life and death", "strongSwan restarts without a word (INITIAL_CONTACT)", responds)
 		for _, policy := range []string{"replace", "keep"} {
 			n := net.in(t)
 			a, swan := n.swanInitiates(edit(t, sideA(plainSuite), "ike = [", "duplicates = \""+policy+"\"\nike = ["), swanB(plainSuite))
@@ -262,6 +272,7 @@ func TestStrongSwanRestarts(t *testing.T) {
 		}
 	})
 	t.Run("culvert", func(t *testing.T) {
+		scenario(t, "life and death", "culvert restarts without a word (INITIAL_CONTACT)", initiates)
 		n := net.in(t)
 		c := swanA(plainSuite)
 		c.ConnectionExtra = "unique = keep" // strongSwan's own name for our policy
@@ -278,6 +289,7 @@ func TestStrongSwanRestarts(t *testing.T) {
 // TestStrongSwanKeptOut has a second client with the same identity meet
 // duplicates = "never".
 func TestStrongSwanKeptOut(t *testing.T) {
+	scenario(t, "life and death", "a second client of one identity is kept out until the first is dead", responds)
 	needStrongSwan(t)
 	n := newPeerNet(t)
 	a, swan := n.swanInitiates(edit(t, sideA(plainSuite), "ike = [", "duplicates = \"never\"\nike = ["), swanB(plainSuite))

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"flag"
+	"fmt"
 	"os"
 	"testing"
 )
@@ -13,5 +15,14 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCulvert) != "" {
 		os.Exit(run(os.Args[1:]))
 	}
-	os.Exit(m.Run())
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil { // what is parallel here waits more than it works
+		panic(err)
+	}
+	code := m.Run()
+	if err := writeScenarios(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }

@@ -60,6 +60,7 @@ func TestStrongSwanPPKResponds(t *testing.T) {
 	net := newPeerNet(t)
 	for _, c := range ppkCases {
 		t.Run(c.name, func(t *testing.T) {
+			scenario(t, "extensions", "PPK: "+c.name, initiates)
 			n := net.in(t)
 			swan := n.strongSwan(n.GatewayA, swanPPK(swanA(plainSuite), c.swanName, c.swanKey, c.swanRequires))
 			b := n.culvert(n.GatewayB, "b.toml", withPPK(t, sideB(plainSuite), "branch", quantumSecret, c.weRequire))
@@ -83,6 +84,7 @@ func TestStrongSwanPPKInitiates(t *testing.T) {
 	net := newPeerNet(t)
 	for _, c := range ppkCases {
 		t.Run(c.name, func(t *testing.T) {
+			scenario(t, "extensions", "PPK: "+c.name, responds)
 			n := net.in(t)
 			a := n.culvert(n.GatewayA, "a.toml", withPPK(t, sideA(plainSuite), "branch", quantumSecret, c.weRequire))
 			a.wait("event", "device_up")

@@ -61,6 +61,7 @@ func TestStrongSwanFragments(t *testing.T) {
 		{"culvert takes none", plainSuite, "strongSwan", "yes", `fragmentation = false`, false},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
+			scenario(t, "packets", "fragmentation: "+c.name, roleOf(c.initiates == "culvert"))
 			n := net.in(t)
 			var swan *lab.StrongSwan
 			var p *culvertProcess
@@ -86,6 +87,7 @@ func TestStrongSwanFragments(t *testing.T) {
 // TestStrongSwanFragmentsRekeys: what comes after IKE_AUTH goes in fragments too,
 // whoever begins it.
 func TestStrongSwanFragmentsRekeys(t *testing.T) {
+	scenario(t, "packets", "fragmentation = force with a small size: rekeys in fragments", initiates)
 	needStrongSwan(t)
 	n := newPeerNet(t)
 	large := suite{"aes128gcm16-prfsha256-modp4096", "aes128gcm16-modp4096"}
@@ -100,6 +102,7 @@ func TestStrongSwanFragmentsRekeys(t *testing.T) {
 // TestStrongSwanWantsCookies has a stranger leave a half-open SA at strongSwan,
 // which makes it ask everybody for a cookie, and refuse the first group too.
 func TestStrongSwanWantsCookies(t *testing.T) {
+	scenario(t, "packets", "strongSwan wants a cookie, then another group", initiates)
 	needStrongSwan(t)
 	n := newPeerNet(t)
 	c := swanA(suite{"aes128gcm16-prfsha256-ecp256", "aes128gcm16"})
@@ -158,6 +161,7 @@ func TestCookiesForStrongSwan(t *testing.T) {
 	net := newPeerNet(t)
 	for _, groups := range []string{"x25519", "x25519-ecp256"} {
 		t.Run(groups, func(t *testing.T) {
+			scenario(t, "packets", "culvert wants a cookie; groups offered: "+groups, responds)
 			n := net.in(t)
 			last := groups[strings.LastIndex(groups, "-")+1:]
 			text := "[gateway]\ncookie_threshold = \"always\"\n\n" + sideA(suite{"aes128gcm16-prfsha256-" + last, "aes128gcm16"})
@@ -175,6 +179,7 @@ func TestCookiesForStrongSwan(t *testing.T) {
 // in either direction, and says nothing about it, is found out by culvert as
 // either side.
 func TestSmallPacketsToStrongSwan(t *testing.T) {
+	scenario(t, "packets", "a path that drops packets of more than 576 bytes", initiates)
 	needStrongSwan(t)
 	n := newPeerNet(t)
 	if err := n.NAT.DropLong(576); err != nil {

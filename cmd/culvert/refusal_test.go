@@ -255,6 +255,7 @@ func TestRefusalsOfStrongSwan(t *testing.T) {
 	net := newPeerNet(t)
 	for _, r := range refusals {
 		t.Run(r.name, func(t *testing.T) {
+			scenario(t, "refusals", strings.ReplaceAll(r.name, "_", " "), responds)
 			n := net.in(t)
 			a := n.culvert(n.GatewayA, "a.toml", sideA(plainSuite))
 			a.wait("event", "device_up")
@@ -292,6 +293,7 @@ func TestRefusalsByStrongSwan(t *testing.T) {
 			continue
 		}
 		t.Run(r.name, func(t *testing.T) {
+			scenario(t, "refusals", strings.ReplaceAll(r.name, "_", " "), initiates)
 			n := net.in(t)
 			n.strongSwan(n.GatewayA, swanA(plainSuite))
 			b := n.culvert(n.GatewayB, "b.toml", edit(t, sideB(plainSuite), r.b...))

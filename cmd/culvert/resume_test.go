@@ -19,36 +19,10 @@ import (
 
 const chachaIKE, chachaESP = "chacha20poly1305-prfsha256-x25519", "chacha20poly1305"
 
-// TestStrongSwanChaCha has ChaCha20-Poly1305 protect IKE and ESP, with either
-// side as the initiator.
-func TestStrongSwanChaCha(t *testing.T) {
-	needStrongSwan(t)
-	net := newPeerNet(t)
-	s := suite{chachaIKE, chachaESP}
-	check := func(n *peerNet, p *culvertProcess, swan *lab.StrongSwan) {
-		n.t.Helper()
-		n.reaches()
-		n.wantSame(p, swan)
-		p.wantNoDrops("unknown_spi", "authentication_failed", "inbound_malformed", "ike_integrity", "ike_malformed")
-		if st := p.status().Peers[0]; !strings.HasPrefix(st.Suite, "CHACHA20_POLY1305/") || !strings.HasPrefix(st.Children[0].Suite, "CHACHA20_POLY1305") {
-			n.t.Errorf("suites %q and %q", st.Suite, st.Children[0].Suite)
-		}
-	}
-	t.Run("responds", func(t *testing.T) {
-		n := net.in(t)
-		swan, b := n.swanResponds(swanA(s), sideB(s))
-		check(n, b, swan)
-	})
-	t.Run("initiates", func(t *testing.T) {
-		n := net.in(t)
-		a, swan := n.swanInitiates(sideA(s), swanB(s))
-		check(n, a, swan)
-	})
-}
-
 // TestStrongSwanChaChaDefault: a peer that has nothing else finds ChaCha20 among
 // the defaults.
 func TestStrongSwanChaChaDefault(t *testing.T) {
+	scenario(t, "suites", "strongSwan has nothing but ChaCha20-Poly1305, culvert its defaults", initiates)
 	needStrongSwan(t)
 	n := newPeerNet(t)
 	text := edit(t, sideB(plainSuite), `ike = ["`+plainSuite.ike+`"]`, "", `esp = ["`+plainSuite.esp+`"]`, "")
@@ -60,6 +34,7 @@ func TestStrongSwanChaChaDefault(t *testing.T) {
 // TestStrongSwanChildless has strongSwan make the IKE SA without a child, which
 // it does only where culvert says that it may, and ask for the child after.
 func TestStrongSwanChildless(t *testing.T) {
+	scenario(t, "extensions", "childless initiation", responds)
 	needStrongSwan(t)
 	n := newPeerNet(t)
 	c := swanB(plainSuite)
@@ -233,6 +208,7 @@ func isUp(g *gateway.Gateway) bool {
 // TestStrongSwanFollowsRedirect has a draining gateway send strongSwan to
 // another: when it is up, and when it comes anew.
 func TestStrongSwanFollowsRedirect(t *testing.T) {
+	scenario(t, "extensions", "REDIRECT of strongSwan, when up and when it comes", responds)
 	needStrongSwan(t)
 	n := newPeerNet(t)
 	other, err := n.Host("gwc")

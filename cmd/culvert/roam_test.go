@@ -209,6 +209,7 @@ func TestRoamStrongSwanResponds(t *testing.T) {
 	for place, newNet := range nets {
 		for _, mobike := range []string{"yes", "no"} {
 			t.Run(fmt.Sprintf("%s/mobike_%s", place, mobike), func(t *testing.T) {
+				scenario(t, "roaming", fmt.Sprintf("the initiator moves under traffic: %s, mobike %s", place, mobike), initiates)
 				n := newNet(t)
 				c := swanA(plainSuite)
 				c.ConnectionExtra = "mobike = " + mobike
@@ -233,6 +234,7 @@ func TestRoamStrongSwanInitiates(t *testing.T) {
 	needStrongSwan(t)
 	for place, newNet := range nets {
 		t.Run(place, func(t *testing.T) {
+			scenario(t, "roaming", fmt.Sprintf("the initiator moves under traffic: %s, mobike yes", place), responds)
 			n := newNet(t)
 			a, swan := n.swanInitiates(sideA(plainSuite), swanB(plainSuite))
 			n.throughout(n.moveB)
@@ -252,6 +254,7 @@ func TestRoamStrongSwanInitiates(t *testing.T) {
 // TestRoamStrongSwanAnswersFromElsewhere moves culvert, which strongSwan called:
 // strongSwan goes to where culvert tells its addresses from.
 func TestRoamStrongSwanAnswersFromElsewhere(t *testing.T) {
+	scenario(t, "roaming", "the responder moves under traffic", responds)
 	needStrongSwan(t)
 	n := newNetOver(t, wan4)
 	a, swan := n.swanInitiates(sideA(plainSuite), swanB(plainSuite))
@@ -269,6 +272,7 @@ func TestRebindStrongSwan(t *testing.T) {
 	needStrongSwan(t)
 	for _, mobike := range []string{"yes", "no"} {
 		t.Run("culvert_behind_the_NAT/mobike_"+mobike, func(t *testing.T) {
+			scenario(t, "roaming", "the NAT gives another port under traffic: mobike "+mobike, initiates)
 			n := behindMasquerade(t)
 			c := swanA(plainSuite)
 			c.ConnectionExtra = "mobike = " + mobike
@@ -280,6 +284,7 @@ func TestRebindStrongSwan(t *testing.T) {
 			n.wantSameNow(b, swan)
 		})
 		t.Run("strongSwan_behind_the_NAT/mobike_"+mobike, func(t *testing.T) {
+			scenario(t, "roaming", "the NAT gives another port under traffic: mobike "+mobike, responds)
 			n := behindMasquerade(t)
 			c := swanB(plainSuite)
 			c.ConnectionExtra = "mobike = " + mobike

@@ -11,18 +11,6 @@ import (
 	"culvert/lab"
 )
 
-// swanSuites pairs every cipher, hash and group with strongSwan at least once.
-// Its kernel-libipsec has no extended sequence numbers.
-var swanSuites = []suite{
-	{"aes128gcm16-prfsha256-x25519", "aes128gcm16"},
-	{"aes256gcm16-prfsha384-ecp384", "aes256gcm16"},
-	{"aes128-sha256-modp2048", "aes128-sha256"},
-	{"aes256-sha512-ecp521", "aes256-sha512"},
-	{"aes128gcm16-prfsha512-ecp256", "aes256-sha384"},
-	{"aes256-sha384-modp3072", "aes128gcm16"},
-	{"aes256-sha256-prfsha384-modp4096", "aes256-sha256"},
-}
-
 // swanA and swanB are strongSwan in place of the two sides.
 func swanA(s suite) lab.StrongSwanConfig {
 	return lab.StrongSwanConfig{LocalAddrs: "203.0.113.1", LocalID: "203.0.113.1", RemoteID: "foo", Secret: secret,
@@ -43,10 +31,14 @@ func needStrongSwan(t *testing.T) {
 
 func (n *peerNet) strongSwan(h *lab.Host, c lab.StrongSwanConfig) *lab.StrongSwan {
 	n.t.Helper()
+	if !isScenario(n.t) {
+		n.t.Fatal("a test with strongSwan begins with scenario")
+	}
 	s, err := h.StrongSwan(context.Background(), c)
 	if err != nil {
 		n.t.Fatal(err)
 	}
+	metPeer(s.Log())
 	n.t.Cleanup(func() {
 		if n.t.Failed() {
 			n.t.Logf("log of strongSwan:\n%s", s.Log())
@@ -107,45 +99,6 @@ func (n *peerNet) wantSame(p *culvertProcess, s *lab.StrongSwan) {
 	}
 }
 
-func TestStrongSwanResponds(t *testing.T) {
-	needStrongSwan(t)
-	net := newPeerNet(t)
-	for _, s := range swanSuites {
-		t.Run(s.ike, func(t *testing.T) {
-			n := net.in(t)
-			swan, b := n.swanResponds(swanA(s), sideB(s))
-			n.reaches()
-			n.wantSame(b, swan)
-			b.wantNoDrops("unknown_spi", "authentication_failed", "selector_violation", "inbound_malformed", "ike_integrity", "ike_malformed")
-			// kernel-libipsec knows ESP inside UDP alone, and has a responder
-			// feign a NAT to get it.
-			if nat := b.status().Peers[0].NAT; nat != "both sides" {
-				t.Errorf("NAT %q", nat)
-			}
-		})
-	}
-}
-
-func TestStrongSwanInitiates(t *testing.T) {
-	needStrongSwan(t)
-	net := newPeerNet(t)
-	for _, s := range swanSuites {
-		t.Run(s.ike, func(t *testing.T) {
-			n := net.in(t)
-			a, swan := n.swanInitiates(sideA(s), swanB(s))
-			n.reaches()
-			n.wantSame(a, swan)
-			a.wantNoDrops("unknown_spi", "authentication_failed", "selector_violation", "inbound_malformed", "ike_integrity", "ike_malformed")
-			if nat := a.status().Peers[0].NAT; nat != "peer side" {
-				t.Errorf("NAT %q", nat)
-			}
-			if !strings.Contains(swan.Log(), "N(MOBIKE_SUP)") {
-				t.Error("strongSwan did not offer MOBIKE, which is its default")
-			}
-		})
-	}
-}
-
 // TestStrongSwanDefaults leaves all proposals to culvert and all but the IKE
 // proposal to strongSwan, whose first group is not culvert's: INVALID_KE_PAYLOAD
 // brings them together.
@@ -157,12 +110,14 @@ func TestStrongSwanDefaults(t *testing.T) {
 	}
 	s := suite{"aes256-sha512-modp3072", "aes256-sha512,aes256gcm16"}
 	t.Run("responds", func(t *testing.T) {
+		scenario(t, "suites", "culvert's defaults, and another group first", initiates)
 		n := net.in(t)
 		_, b := n.swanResponds(swanA(s), bare(sideB(plainSuite)))
 		b.wait("event", "retry_group")
 		n.reaches()
 	})
 	t.Run("initiates", func(t *testing.T) {
+		scenario(t, "suites", "culvert's defaults, and another group first", responds)
 		n := net.in(t)
 		s.ike = "aes256-sha512-modp8192-modp3072"
 		_, swan := n.swanInitiates(bare(sideA(plainSuite)), swanB(s))
@@ -179,6 +134,7 @@ func TestStrongSwanAsks(t *testing.T) {
 	net := newPeerNet(t)
 	for _, asks := range []string{"strongSwan", "culvert"} {
 		t.Run(asks, func(t *testing.T) {
+			scenario(t, "life and death", asks+" asks the silent other whether it lives", initiates)
 			n := net.in(t)
 			c, textB, wants := swanA(plainSuite), sideB(plainSuite), "parsed INFORMATIONAL response"
 			if asks == "strongSwan" {
@@ -199,6 +155,7 @@ func TestStrongSwanAsks(t *testing.T) {
 // TestStrongSwanDeletes: culvert as the initiator brings back what its peer
 // deletes.
 func TestStrongSwanDeletes(t *testing.T) {
+	scenario(t, "life and death", "strongSwan deletes the child SA, the IKE SA: culvert brings them back", initiates)
 	needStrongSwan(t)
 	n := newPeerNet(t)
 	swan, b := n.swanResponds(swanA(plainSuite), sideB(plainSuite))
@@ -245,6 +202,7 @@ func TestStrongSwanTwoTunnels(t *testing.T) {
 		}
 	}
 	t.Run("responds", func(t *testing.T) {
+		scenario(t, "children", "two child SAs of one IKE SA, each with its suite", initiates)
 		n := net.in(t)
 		c := swanA(plainSuite)
 		c.Children = append(c.Children, lab.StrongSwanChild{Name: "t2", LocalTS: "10.105.0.0/24", RemoteTS: "10.104.0.0/24", ESP: "aes256-sha256"})
@@ -252,6 +210,7 @@ func TestStrongSwanTwoTunnels(t *testing.T) {
 		check(n, b)
 	})
 	t.Run("initiates", func(t *testing.T) {
+		scenario(t, "children", "two child SAs of one IKE SA, each with its suite", responds)
 		n := net.in(t)
 		c := swanB(plainSuite)
 		c.Children = append(c.Children, lab.StrongSwanChild{Name: "t2", LocalTS: "10.104.0.0/24", RemoteTS: "10.105.0.0/24", ESP: "aes256-sha256"})
@@ -266,6 +225,7 @@ func TestStrongSwanTwoTunnels(t *testing.T) {
 // TestStrongSwanExpires lets strongSwan delete a child SA at the end of its life,
 // without having replaced it: there is a tunnel again.
 func TestStrongSwanExpires(t *testing.T) {
+	scenario(t, "life and death", "a child SA expires at strongSwan, not replaced", initiates)
 	needStrongSwan(t)
 	n := newPeerNet(t)
 	config := swanA(plainSuite)

@@ -15,6 +15,7 @@ import (
 // TestSwanctlResponds has strongSwan read the example of side A as it is
 // shipped, and culvert that of side B.
 func TestSwanctlResponds(t *testing.T) {
+	scenario(t, "configuration", "examples in swanctl.conf, as they are, read by both", initiates)
 	needStrongSwan(t)
 	n := newPeerNet(t)
 	swan := n.strongSwan(n.GatewayA, lab.StrongSwanConfig{Swanctl: example(t, "side-a.swanctl.conf")})
@@ -27,6 +28,7 @@ func TestSwanctlResponds(t *testing.T) {
 // TestSwanctlInitiates is the other way round: strongSwan starts by itself what
 // its file says.
 func TestSwanctlInitiates(t *testing.T) {
+	scenario(t, "configuration", "examples in swanctl.conf, as they are, read by both", responds)
 	needStrongSwan(t)
 	n := newPeerNet(t)
 	a := n.culvert(n.GatewayA, "side-a.swanctl.conf", example(t, "side-a.swanctl.conf"))
@@ -44,6 +46,7 @@ func TestSwanctlConverted(t *testing.T) {
 	net := newPeerNet(t)
 	for _, form := range []string{"toml", "vyos", "set"} {
 		t.Run(form, func(t *testing.T) {
+			scenario(t, "configuration", "strongSwan runs what culvert converts from "+form, initiates)
 			n := net.in(t)
 			n.strongSwan(n.GatewayA, lab.StrongSwanConfig{Swanctl: n.converted("side-a." + form)})
 			b := n.culvert(n.GatewayB, "side-b."+form, example(t, "side-b."+form))
@@ -122,6 +125,7 @@ func TestSwanctlTricks(t *testing.T) {
 	needStrongSwan(t)
 	net := newPeerNet(t)
 	t.Run("strongSwan reads it", func(t *testing.T) {
+		scenario(t, "configuration", "all of swanctl.conf's syntax", initiates)
 		n := net.in(t)
 		n.strongSwan(n.GatewayA, lab.StrongSwanConfig{Swanctl: swanTricks})
 		b := n.culvert(n.GatewayB, "side-b.swanctl.conf", example(t, "side-b.swanctl.conf"))
@@ -129,6 +133,7 @@ func TestSwanctlTricks(t *testing.T) {
 		n.pings(n.ways()...)
 	})
 	t.Run("culvert reads it", func(t *testing.T) {
+		scenario(t, "configuration", "all of swanctl.conf's syntax", responds)
 		n := net.in(t)
 		a := n.culvert(n.GatewayA, "side-a.swanctl.conf", swanTricks)
 		a.wait("event", "device_up")

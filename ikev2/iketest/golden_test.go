@@ -102,6 +102,9 @@ var scenarios = []struct {
 		a.Children = []ikev2.Child{{Name: "one", Local: prefix("10.1.0.0/24"), Remote: lanB}, {Name: "two", Local: prefix("10.2.0.0/24"), Remote: lanB}}
 		b.Children[0].Remote = prefix("0.0.0.0/0")
 	}, run: connectFor(time.Second)},
+	{name: "reconfigure-anew", run: reconfigureB(func(b *ikev2.Peer) { b.MOBIKE = ikev2.ModeOff })},
+	{name: "reconfigure-selectors", run: reconfigureB(func(b *ikev2.Peer) { b.Children[0].Remote = prefix("10.103.0.0/25") })},
+	{name: "reconfigure-key", run: reconfigureB(func(b *ikev2.Peer) { b.PSK = []byte("azerty") })},
 	{name: "both-initiate", run: func(n *Net, a, b *Host) {
 		n.Command(a, ikev2.Connect{Peer: "foo", Path: ToB})
 		n.Command(b, ikev2.Connect{Peer: "office", Path: ToA})

@@ -283,7 +283,7 @@ func TestRekeyMultiKEMeetsDelete(t *testing.T) {
 	for step := range 6 {
 		for _, deletes := range []string{"A", "B"} {
 			t.Run(fmt.Sprintf("%s/%d", deletes, step), func(t *testing.T) {
-				n, a, b := joined(t, 1, withAddKE(wire.GroupMLKEM768, wire.GroupMLKEM1024), withAddKE(wire.GroupMLKEM768, wire.GroupMLKEM1024))
+				n, a, b := joined(t, 1, withAddKE(wire.GroupMLKEM768, wire.GroupMLKEM512), withAddKE(wire.GroupMLKEM768, wire.GroupMLKEM512))
 				n.rekey(b, theChild)
 				n.Run(time.Duration(step)*10*time.Millisecond + time.Millisecond)
 				h := map[string]*Host{"A": a, "B": b}[deletes]

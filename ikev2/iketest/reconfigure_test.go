@@ -23,6 +23,17 @@ func situated(octets []byte, changes ...func(a, b *ikev2.Peer)) (a, b ikev2.Conf
 	return a, b
 }
 
+// reconfigureB changes B's peer while it is connected.
+func reconfigureB(change func(*ikev2.Peer)) func(n *Net, a, b *Host) {
+	return func(n *Net, a, b *Host) {
+		connectFor(time.Second)(n, a, b)
+		_, cfg := Configs()
+		change(&cfg.Peers[0])
+		n.Reconfigure(b, cfg)
+		n.Run(time.Second)
+	}
+}
+
 func two(change func(*ikev2.Peer)) func(a, b *ikev2.Peer) {
 	return func(a, b *ikev2.Peer) { change(a); change(b) }
 }
@@ -192,6 +203,28 @@ func (h *Host) carries(one, other []wire.Selector) bool {
 	return false
 }
 
+// The new IKE SA is made where the peer is, also when it is not any more where
+// it was called first.
+func TestReconfigureFindsPeerThatMoved(t *testing.T) {
+	n, a, b := Situation(situated([]byte{1}))
+	connectFor(time.Second)(n, a, b)
+	n.Link = func(p Packet) []time.Duration {
+		if p.To.Port() == 500 {
+			return nil
+		}
+		return soon
+	}
+	_, cfgB := situated([]byte{1}, two(func(p *ikev2.Peer) { p.Fragmentation.Mode = ikev2.ModeOff }))
+	n.Reconfigure(b, cfgB)
+	n.Run(2 * time.Minute)
+	faultless(t, n)
+	for _, h := range []*Host{a, b} {
+		if ike, children := h.Engine.SAs(); ike != 1 || children != 1 || h.Has(ikev2.EventEstablished) != 2 {
+			t.Errorf("%s: %d IKE SAs, %d child SAs, %d times established\n%s", h.Name, ike, children, h.Has(ikev2.EventEstablished), n.Transcript())
+		}
+	}
+}
+
 // What is agreed when the IKE SA is made takes another one, made first where we
 // connect: there is always a way out for the traffic. As long as the new one
 // does not come about, the old one stays, and the tries go on.
@@ -200,7 +233,7 @@ func TestReconfigureMakesBeforeItBreaks(t *testing.T) {
 	connectFor(time.Second)(n, a, b)
 	was, w := a.Keys.ID, watch(n, a, b)
 	n.Link = func(p Packet) []time.Duration {
-		if p.To.Port() == 500 {
+		if h, err := wire.ParseHeader(p.Payload); err == nil && h.Exchange == wire.ExchangeIKESAInit {
 			return nil
 		}
 		return soon
@@ -212,7 +245,12 @@ func TestReconfigureMakesBeforeItBreaks(t *testing.T) {
 		t.Errorf("gave up %d times, %d IKE SAs\n%s", tries, b.Has(ikev2.EventEstablished), n.Transcript())
 	}
 	n.Link = nil
-	w.run(2 * time.Minute)
+	for range 6000 {
+		n.ESP(a, "lan1", 10*time.Millisecond)
+		n.ESP(b, "lan2", 2*time.Second)
+		w.run(20 * time.Millisecond)
+	}
+	n.Run(5 * time.Second)
 	faultless(t, n)
 	for _, h := range []*Host{a, b} {
 		if ike, children := h.Engine.SAs(); ike != 1 || children != 2 || h.Has(ikev2.EventEstablished) != 2 {
@@ -464,7 +502,24 @@ func (s reconfigured) variant(h *Host) ikev2.Config {
 	if s.rng.IntN(8) == 0 {
 		return ikev2.Config{}
 	}
-	return s.variantOf(h, s.rng)
+	cfg := s.variantOf(h, s.rng)
+	p := &cfg.Peers[0]
+	for i := range p.Children {
+		p.Children[i].Start = []ikev2.StartMode{ikev2.StartNow, ikev2.StartNow, ikev2.StartTraffic, ikev2.StartPeer}[s.rng.IntN(4)]
+		p.Children[i].SinglePair = s.rng.IntN(4) == 0
+		p.Children[i].LocalDynamic, p.Children[i].RemoteDynamic = s.rng.IntN(6) == 0, s.rng.IntN(6) == 0
+	}
+	if s.rng.IntN(3) == 0 {
+		p.PostQuantum.Mode = ikev2.ModeOff
+	}
+	p.Duplicates = []ikev2.DuplicatePolicy{ikev2.DuplicatesReplace, ikev2.DuplicatesReplace, ikev2.DuplicatesKeep, ikev2.DuplicatesNever}[s.rng.IntN(4)]
+	if h == s.a && s.rng.IntN(2) == 0 {
+		last := netip.AddrFrom4([4]byte{10, 9, 0, byte(20 + s.rng.IntN(3))})
+		cfg.Pools = []ikev2.Pool{{Name: "pool", First: netip.MustParseAddr("10.9.0.1"), Last: last}}
+		p.Address.Pools = []string{"pool"}
+	}
+	p.Address.Request4 = h == s.b && s.rng.IntN(2) == 0
+	return cfg
 }
 
 // variantOf makes fitting configurations for both sides out of the same random

@@ -32,7 +32,7 @@ func TestRedirectEstablished(t *testing.T) {
 			n, a, b, c := redirecting()
 			connectFor(time.Second)(n, a, b)
 			n.Command(a, ikev2.Drain{To: to})
-			n.Run(2 * time.Second)
+			n.Run(7 * time.Second) // 5 for what was on its way from the first
 			agreed(t, n, b, c)
 			if len(a.In) > 0 || b.Has(ikev2.EventRedirected) != 1 {
 				t.Errorf("%d child SAs left, redirected %d times\n%s", len(a.In), b.Has(ikev2.EventRedirected), n.Transcript())

@@ -658,7 +658,7 @@ func TestSharedKey(t *testing.T) {
 	}
 
 	n.Command(a, ikev2.Drain{To: addrC})
-	n.Run(2 * time.Second)
+	n.Run(7 * time.Second) // 5 for what was on its way from A
 	agreed(t, n, b, c)
 	resumed(t, n, true, b, c)
 	if len(a.In) > 0 {

@@ -2,7 +2,6 @@ package keymat
 
 import (
 	"crypto/ecdh"
-	"crypto/mlkem"
 	"fmt"
 	"io"
 )
@@ -16,6 +15,7 @@ const (
 	groupECP384    = 20
 	groupECP521    = 21
 	groupX25519    = 31
+	groupMLKEM512  = 35
 	groupMLKEM768  = 36
 	groupMLKEM1024 = 37
 )
@@ -47,12 +47,13 @@ var groups = map[uint16]group{
 	groupECP521:   curve{ecdh.P521(), 66, 0x01, uncompressed, 132},
 	groupX25519:   curve{ecdh.X25519(), 32, 0xFF, nil, 32},
 
-	groupMLKEM768:  kem{mlkem.EncapsulationKeySize768, mlkem.CiphertextSize768},
-	groupMLKEM1024: kem{mlkem.EncapsulationKeySize1024, mlkem.CiphertextSize1024},
+	groupMLKEM512:  mlkemSmall,
+	groupMLKEM768:  mlkem768,
+	groupMLKEM1024: mlkem1024,
 }
 
 // NewKeyExchange makes an ephemeral key of the group with that IANA number: 14, 15, 16, 19, 20, 21 or 31; or, for the initiator alone, of
-// ML-KEM: 36 or 37. What it reads from rand is all that it depends on.
+// ML-KEM: 35, 36 or 37. What it reads from rand is all that it depends on.
 func NewKeyExchange(group uint16, rand io.Reader) (KeyExchange, error) {
 	g, ok := groups[group]
 	if !ok {

@@ -11,10 +11,15 @@ import (
 	"slices"
 	"testing"
 	"testing/iotest"
+
+	circl "github.com/cloudflare/circl/kem"
+	mlkem1024scheme "github.com/cloudflare/circl/kem/mlkem/mlkem1024"
+	"github.com/cloudflare/circl/kem/mlkem/mlkem512"
+	mlkem768scheme "github.com/cloudflare/circl/kem/mlkem/mlkem768"
 )
 
 // kemLens are the lengths of key, ciphertext and secret (FIPS 203 table 3).
-var kemLens = map[uint16][3]int{36: {1184, 1088, 32}, 37: {1568, 1568, 32}}
+var kemLens = map[uint16][3]int{35: {800, 768, 32}, 36: {1184, 1088, 32}, 37: {1568, 1568, 32}}
 
 // TestMLKEMPublished makes keys and ciphertexts of the seeds that C2SP's accumulated vectors of ML-KEM-768 prescribe and compares the hash of all of
 // them with the published one (github.com/C2SP/CCTV, as the standard library has it, without the decapsulation keys).
@@ -44,6 +49,34 @@ func TestMLKEMPublished(t *testing.T) {
 	_, _ = out.Read(hash)
 	if got := hex.EncodeToString(hash); got != "1114b1b6699ed191734fa339376afa7e285c9e6acf6ff0177d346696ce564415" {
 		t.Errorf("the vectors' hash is %s", got)
+	}
+}
+
+// TestMLKEMAgainstAnother holds the standard library's sizes, and the way in which the third is called, to another implementation.
+func TestMLKEMAgainstAnother(t *testing.T) {
+	for method, other := range map[uint16]circl.Scheme{35: mlkem512.Scheme(), 36: mlkem768scheme.Scheme(), 37: mlkem1024scheme.Scheme()} {
+		for seed := range byte(20) {
+			own := mustKey(t, method, seeded(seed))
+			d, m := make([]byte, 64), make([]byte, 32)
+			_, _ = io.ReadFull(seeded(seed), d)
+			_, _ = io.ReadFull(seeded(seed+100), m)
+			public, private := other.DeriveKeyPair(d)
+			theirs, _ := public.MarshalBinary()
+			ciphertext, shared, err := Respond(method, own.Public(), seeded(seed+100))
+			if err != nil {
+				t.Fatal(err)
+			}
+			theirCiphertext, theirShared, _ := other.EncapsulateDeterministically(public, m)
+			if !bytes.Equal(own.Public(), theirs) || !bytes.Equal(ciphertext, theirCiphertext) || !bytes.Equal(shared, theirShared) {
+				t.Errorf("method %d: another implementation gives something else", method)
+			}
+			random := make([]byte, len(ciphertext))
+			_, _ = io.ReadFull(seeded(seed+200), random)
+			mine, err := own.Shared(random)
+			if rejected, _ := other.Decapsulate(private, random); err != nil || !bytes.Equal(mine, rejected) {
+				t.Errorf("method %d: another implementation rejects differently", method)
+			}
+		}
 	}
 }
 
@@ -84,8 +117,8 @@ func TestRespond(t *testing.T) {
 			t.Errorf("group %d: %v", group, err)
 		}
 	}
-	if _, _, err := Respond(35, make([]byte, 800), seeded(1)); !errors.Is(err, ErrUnsupported) {
-		t.Errorf("ML-KEM-512: %v", err)
+	if _, _, err := Respond(34, make([]byte, 800), seeded(1)); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("method 34: %v", err)
 	}
 }
 
