@@ -81,6 +81,7 @@ func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int 
 		beginning = append(beginning, sa.making.child)
 	}
 	all := slices.Concat(sa.children, beginning)
+	check(len(sa.gone) == 0 || sa.pending != nil && len(sa.gone) <= maxGone, "IKE SA %v remembers %d Deletes", sa.id(), len(sa.gone))
 	check(sa.making == nil || sa.state == stateUp, "IKE SA %v in state %d waits for key exchanges", sa.id(), sa.state)
 	check(len(sa.children) == 0 || sa.state == stateUp, "children of IKE SA %v in state %d", sa.id(), sa.state)
 	check(len(sa.wishes) <= (maxParts+1)*max(1, len(sa.peerChildren())), "IKE SA %v has %d wishes", sa.id(), len(sa.wishes))

@@ -162,7 +162,7 @@ func (t *childTask) finish(sa *ikeSA, m *message, s secrets, reason Reason) {
 		t.granted(sa, m)
 	case t.fresh.again(m.payloads, t.cfg.ESP):
 		sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: t.cfg, wish: t.wish, fresh: t.fresh})
-	case reason == ReasonRekeyed: // the peer makes the same one
+	case reason == ReasonRekeyed, reason == ReasonDeleted: // the peer makes the same one, or has let go of this one
 		sa.putOff(t.wish, reason)
 	case reason == ReasonSinglePair && sa.divide(t.wish, t.wish.pairs(sa)):
 	default:
@@ -235,9 +235,13 @@ var childRefusals = map[wire.NotifyType]Reason{
 }
 
 // accept installs the inbound half of what the answer describes, or gives the
-// SPI back.
+// SPI back. The peer's Delete may have overtaken the answer.
 func (t *childTask) accept(sa *ikeSA, s secrets, reason Reason) Reason {
-	sa.pending = nil
+	gone := sa.gone
+	sa.pending, sa.gone = nil, nil
+	if reason == ReasonNone && slices.ContainsFunc(gone, func(spi []byte) bool { return bytes.Equal(spi, t.choice.spi) }) {
+		reason = ReasonDeleted
+	}
 	if reason == ReasonNone && t.child.install(t.choice, true, s) != nil {
 		reason = ReasonChildProposal
 	}
@@ -626,7 +630,7 @@ func (sa *ikeSA) dropChildren(reason Reason) {
 	}
 	if sa.pending != nil {
 		sa.e.spis.release(sa.pending.in)
-		sa.pending = nil
+		sa.pending, sa.gone = nil, nil
 	}
 	sa.unmake()
 	sa.e.setTimer(&sa.timers, timerChildren, time.Time{})
@@ -651,21 +655,26 @@ func (c *childSA) close(reason Reason) {
 	sa := c.sa
 	c.setState(childClosing)
 	c.replaced = reason == ReasonRekeyed
+	c.replacesNone()
 	sa.e.stopTimers(&c.timers)
 	sa.start(wire.ExchangeInformational, &deleteChildTask{c.in, c})
 	c.quiet(reason)
 	sa.bringUpChildren()
 }
 
-// leave ends a child that the peer has let go of. A replaced one still takes
-// what was on its way.
+// leave ends a child that the peer has let go of. One that is replaced, or may
+// have been by an answer that is still to come, takes what was on its way.
 func (c *childSA) leave() {
-	if c.state == childClosing && c.replaced || c.state == childUp && c.replacedBy != nil {
-		c.quiet(ReasonRekeyed)
-		c.late()
+	reason := ReasonDeleted
+	if c.replaced || c.replacedBy != nil {
+		reason = ReasonRekeyed
+	}
+	if c.state == childHeld || reason == ReasonDeleted && !c.sa.plans(rekeys(c)) {
+		c.drop(ReasonDeleted)
 		return
 	}
-	c.drop(ReasonDeleted)
+	c.quiet(reason)
+	c.late()
 }
 
 // late has the inbound half take what was on its way, and no more.
@@ -706,11 +715,22 @@ func (c *childSA) drop(reason Reason) {
 
 func (c *childSA) forget() {
 	c.setState(childGone)
+	c.replacesNone()
 	c.sa.e.claims.remove(c)
 	c.sa.children = slices.DeleteFunc(c.sa.children, func(x *childSA) bool { return x == c })
 	c.sa.e.stopTimers(&c.timers)
 	c.sa.e.spis.release(c.in)
 	c.sa.e.emit(RemoveInbound{c.in})
+}
+
+// replacesNone: the one whose place the child was to take keeps it, if it is in
+// use still.
+func (c *childSA) replacesNone() {
+	for _, x := range c.sa.children {
+		if x.replacedBy == c && x.live() {
+			x.replacedBy = nil
+		}
+	}
 }
 
 func spiBytes(spi uint32) []byte { return binary.BigEndian.AppendUint32(nil, spi) }

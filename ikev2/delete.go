@@ -1,6 +1,7 @@
 package ikev2
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"culvert/ikev2/wire"
@@ -68,12 +69,21 @@ func answerDelete(sa *ikeSA, req *message, resp *draft) error {
 	return nil
 }
 
+// maxGone bounds what is remembered of a peer's Deletes.
+const maxGone = 64
+
 // deleteChildren removes the children to which the peer's inbound SPIs belong
 // and returns ours, but not of those whose Delete by us crosses the peer's
-// (RFC 7296 section 1.4.1).
+// (RFC 7296 section 1.4.1). One that we do not know may be what we are asking
+// for, whose answer comes later than its Delete.
 func (sa *ikeSA) deleteChildren(spis [][]byte) (own [][]byte) {
 	for _, b := range spis {
-		if c := sa.childByOutbound(b); c != nil {
+		c := sa.childByOutbound(b)
+		switch {
+		case c == nil && sa.pending != nil && len(sa.gone) < maxGone:
+			sa.gone = append(sa.gone, bytes.Clone(b))
+		case c == nil:
+		default:
 			if c.state != childClosing {
 				own = append(own, spiBytes(c.in))
 			}

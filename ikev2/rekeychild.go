@@ -103,7 +103,7 @@ func (t *rekeyChildTask) failed(sa *ikeSA, m *message, reason Reason) {
 		return
 	case !t.old.replaceable():
 		return
-	case reason == ReasonRekeyed:
+	case reason == ReasonRekeyed, reason == ReasonDeleted:
 	case n != nil && n.NotifyType == wire.NotifyChildSANotFound:
 		t.startOver(sa)
 		return

@@ -127,6 +127,7 @@ type ikeSA struct {
 	virtual   []netip.Addr // the peer assigned them to us
 	leases    []*lease     // we lease them to the peer
 	pending   *childSA     // asked for by active, its inbound SPI reserved
+	gone      [][]byte     // SPIs that the peer has deleted since, of children that we do not know
 	making    *making      // what the peer asks for and has not exchanged all keys for
 	wishes    []*wish      // child SAs to ask for
 	childless bool         // the peer takes an IKE_AUTH without a child (RFC 6023)
