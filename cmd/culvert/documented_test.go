@@ -18,7 +18,7 @@ func documented(t *testing.T, section, form string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile("(?s)\n## "+section+"\n.*?```"+form+"\n(.*?)```").FindSubmatch(text)
+	m := regexp.MustCompile("(?s)\n## " + section + "\n.*?```" + form + "\n(.*?)```").FindSubmatch(text)
 	if m == nil {
 		t.Fatalf("%s has no %s", section, form)
 	}
