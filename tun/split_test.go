@@ -235,7 +235,7 @@ func FuzzSplitter(f *testing.F) {
 			return
 		}
 		for i, b := range got {
-			if n, err := InnerLen(b); err != nil || n != len(b) {
+			if n, err := innerLen(b); err != nil || n != len(b) {
 				t.Fatalf("packet %d of %d: %d bytes, header says %d, %v", i, len(got), len(b), n, err)
 			}
 		}
