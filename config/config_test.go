@@ -224,9 +224,9 @@ func TestDetect(t *testing.T) {
 // that is none.
 func TestNotText(t *testing.T) {
 	for text, want := range map[string]string{
-		"a = \"\xff\"":               "f:1:6: error: this is not a text file: byte 0xff",
-		"\n\n\x00":                   "f:3:1: error: this is not a text file: byte 0x00",
-		strings.Repeat("#", 5000000): "f: error: larger than 4194304 bytes",
+		"a = \"\xff\"":                 "f:1:6: error: this is not a text file: byte 0xff",
+		"\n\n\x00":                     "f:3:1: error: this is not a text file: byte 0x00",
+		strings.Repeat("#", maxFile+1): "f: error: larger than 16777216 bytes",
 	} {
 		_, err := Parse("f", []byte(text), Lookups{})
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
