@@ -16,7 +16,7 @@ func versionCommand() *cobra.Command {
 		Short: "print the version, and what this machine does AES-GCM with",
 		Long: "Print the version, and what this machine does AES-GCM with.\n\n" +
 			"The best that the processor has is chosen at start; " + aesgcm.Variable + " set to a name (stdlib) chooses another.",
-		Args:  cobra.NoArgs,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := aesgcm.Path()
 			fmt.Fprintf(cmd.OutOrStdout(), "culvert %s %s %s/%s, AES-GCM: %s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH, path)
