@@ -78,10 +78,10 @@ func report(results []pipeline.Result, ours string, asJSON bool) error {
 	nanos := map[pipeline.Direction]float64{}
 	for _, r := range results {
 		if r.System == ours {
-			nanos[r.Direction] = r.Nanos
+			nanos[r.Direction] = r.BestNanos
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%.1f ns\t%.2f GB/s\t%.2f Mpackets/s\t%.2f x\t\n",
-			r.Workload, r.Direction, r.System, r.Nanos, r.BytesPerSecond()/1e9, r.PacketsPerSecond()/1e6, r.Nanos/nanos[r.Direction])
+		fmt.Fprintf(t, "%s\t%s\t%s\t%.0f ns\t%.0f ns\t%.2f GB/s\t%.2f Mpackets/s\t%.2f x\t\n",
+			r.Workload, r.Direction, r.System, r.Nanos, r.BestNanos, r.BytesPerSecond()/1e9, r.PacketsPerSecond()/1e6, r.BestNanos/nanos[r.Direction])
 	}
 	return t.Flush()
 }
