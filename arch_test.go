@@ -42,12 +42,16 @@ var mayImport = map[string][]string{
 	"examples":         {},
 	"bench":            {"examples", "lab"},
 	"bench/load":       {"config", "gateway", "ikev2", "natt", "tun"},
+	"bench/pipeline":   {"espcrypto", "espcrypto/sad", "gateway", "natt", "tun"},
+	"bench/wireguard":  {"bench/pipeline"},
 }
 
 // exceptions are files that may import more, and why they must.
 var exceptions = map[string][]string{
 	"cmd/culvert/demo_memory.go": {"natt", "natt/nattest", "tun", "tun/netstack"}, // the demo's network in memory
 	"cmd/culvert/version.go":     {"espcrypto/aesgcm"},                            // what this build encrypts with
+	"bench/cmd/pipeline/main.go": {"espcrypto"},                                   // suites to choose from
+	"cmd/culvert/up.go":          {"espcrypto/aesgcm"},                            // and whether it can, as the environment wants it
 }
 
 // engineImports are what the IKE engine has no use for: it does no I/O, waits

@@ -18,18 +18,18 @@ import (
 	"culvert/tun"
 )
 
-// routePrefixes are what a tunnel leads into the device: its remote networks,
+// networksBehind are what a tunnel leads into the device: its remote networks,
 // and the pools from which the peer may have an address.
-func routePrefixes(cfg *config.Config, p *config.Peer, t *config.Tunnel) (prefixes []netip.Prefix) {
+func networksBehind(cfg *config.Config, p *config.Peer, t *config.Tunnel) (networks []netip.Prefix) {
 	for _, s := range t.Remote {
-		prefixes = append(prefixes, sad.Selector(s).Cover())
+		networks = append(networks, sad.Selector(s).Cover())
 	}
 	for _, pool := range cfg.Pools {
 		if t.RemoteDynamic && slices.Contains(p.Address.Pools, pool.Name) {
-			prefixes = append(prefixes, poolPrefixes(pool.Pool)...)
+			networks = append(networks, poolPrefixes(pool.Pool)...)
 		}
 	}
-	return prefixes
+	return networks
 }
 
 // poolPrefixes is the network of a pool that has all of one, but perhaps its
@@ -116,16 +116,16 @@ func (c *control) sourceRoutes(peer string, is4 bool, source netip.Addr) {
 func (c *control) sourceRoutesOf(p *config.Peer, is4 bool, source netip.Addr) {
 	for i := range p.Tunnels {
 		t := &p.Tunnels[i]
-		for _, prefix := range routePrefixes(c.g.cfg, p, t) {
-			if !t.LocalDynamic || prefix.Addr().Is4() != is4 || !slices.Contains(c.routes, prefix) {
+		for _, r := range routesOfTunnel(c.g.cfg, p, t) {
+			if !t.LocalDynamic || r.prefix.Addr().Is4() != is4 || !slices.Contains(c.routes, r.prefix) {
 				continue
 			}
 			opts := tun.RouteOptions{Source: source}
 			if !source.IsValid() {
-				opts.Source = sourceAddr(t.Local, prefix)
+				opts = r.options()
 			}
-			if err := c.g.doors.ChangeRoute(prefix, opts); err != nil {
-				c.g.log.Warn(fmt.Sprintf("%s: %v", p.Name, err), "event", "route_failed", "peer", p.Name, "prefix", prefix)
+			if err := c.g.doors.ChangeRoute(r.prefix, opts); err != nil {
+				c.g.log.Warn(fmt.Sprintf("%s: %v", p.Name, err), "event", "route_failed", "peer", p.Name, "prefix", r.prefix)
 			}
 		}
 	}

@@ -36,7 +36,8 @@ type control struct {
 	assigned      map[string]ikev2.AssignAddresses
 	ownAddrs      map[string][]netip.Addr
 	routes        []netip.Prefix
-	leasesChanged bool // since the lease file was written
+	leasesChanged bool      // since the lease file was written
+	reported      time.Time // when the engine last heard of traffic
 	timer         *time.Timer
 	deadline      <-chan time.Time // when stopping: the end of waiting for peers
 	scratch       []byte
@@ -50,6 +51,11 @@ const noticesLen = 64
 // trafficInterval is how often the engine hears which children carried
 // traffic: often against its intervals of 20 and 30 s.
 const trafficInterval = 5 * time.Second
+
+// trafficPause bounds how often it hears so before a timer of its own, which may
+// be about a peer's silence: every look costs a visit to every child, and with
+// thousands of peers timers end all the time.
+const trafficPause = time.Second
 
 func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
 	c := &control{
@@ -85,7 +91,9 @@ func (c *control) run(ctx context.Context) (broken error) {
 		case d := <-c.g.inbox:
 			c.engine.HandleDatagram(time.Now(), d)
 		case now := <-c.timer.C:
-			c.reportTraffic()
+			if now.Sub(c.reported) >= trafficPause {
+				c.reportTraffic()
+			}
 			c.engine.HandleTimeout(now)
 		case <-traffic.C:
 			c.reportTraffic()
@@ -238,6 +246,7 @@ func (c *control) transmit(o ikev2.Transmit) {
 // reportTraffic tells the engine which children carried something since the
 // last time, and which need new keys for it.
 func (c *control) reportTraffic() {
+	c.reported = time.Now()
 	for spi, ch := range c.children {
 		if t := ch.traffic(); t.In || t.Out {
 			c.command(t)

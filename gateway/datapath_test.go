@@ -248,9 +248,10 @@ func (s *fakeSocket) Send(runs []natt.Run) (int, error) {
 // Packets.
 
 const (
-	flagSYN = 0x02
-	flagACK = 0x10
-	protUDP = 17
+	flagSYN     = 0x02
+	flagACK     = 0x10
+	protocolTCP = 6
+	protUDP     = 17
 )
 
 // tcp is a TCP packet; IPv4 ones have DF set and an ID.

@@ -8,17 +8,18 @@ package gateway
 //	 4. sad.Snapshot.Inbound       the SA of the SPI, once a batch
 //	 5. espcrypto.Inbound.Open     replay check, decryption in place, replay commit, trailer; each packet alone
 //	 6. inbound.follow             was the path a new one? control decides (only after 5 is it known to be the peer's)
-//	 7. tun.InnerLen               cuts off traffic flow confidentiality padding (RFC 4303 section 2.7)
-//	 8. tun.ParseFlow              addresses, protocol and ports, which
-//	 9. sad.Child.Delivers         must be within the SA's selectors (RFC 4301 section 5.2)
-//	10. tun.Decapsulate            carries a congestion mark inwards (RFC 6040)
-//	11. tun.ClampMSS               on a SYN, so that the answers fit
-//	12. tun.Coalescer.Add          neighbours of one flow become one write
-//	13. tun.Coalescer.Flush        when the socket has given all it had
+//	 7. tun.Coalescer.Continue     the next packet of the run before it has all of 8 to 13 in common with it
+//	 8. tun.ParseHeader            cuts off traffic flow confidentiality padding (RFC 4303 section 2.7), finds
+//	 9. tun.Header.Flow            addresses, protocol and ports, which
+//	10. sad.Child.Delivers         must be within the SA's selectors (RFC 4301 section 5.2)
+//	11. tun.Decapsulate            carries a congestion mark inwards (RFC 6040)
+//	12. tun.Header.ClampMSS        on a SYN, so that the answers fit
+//	13. tun.Coalescer.AddParsed    neighbours of one flow become one write
+//	14. tun.Coalescer.Flush        when the socket has given all it had
 //
-// Nothing that has not passed 5 to 10 reaches the device, and a packet that
+// Nothing that has not passed 5 to 11 reaches the device, and a packet that
 // fails takes no other with it. The bytes stay in the socket's buffers from 1
-// to 13.
+// to 14.
 
 import (
 	"encoding/binary"
@@ -75,6 +76,11 @@ type inbound struct {
 
 	flow  tun.Flow   // the last one that was within the selectors
 	child *sad.Child // of this child
+
+	// Whose, and under which outer TOS byte, the last packet was that went to
+	// the device, and with it all others of the run that Continue continues.
+	runChild *sad.Child
+	runTOS   uint8
 }
 
 func newInbound(dev tun.Device, conn natt.Conn, table *sad.Table, c *Counters, opts inboundOptions) *inbound {
@@ -190,32 +196,29 @@ func (in *inbound) judge(sa *sad.Inbound, opened []espcrypto.Opened) (alive bool
 }
 
 // deliver checks an authentic inner packet and hands it to the device, or says
-// why not.
+// why not. The next packet of a run has its addresses, ports and TOS byte, and
+// so, through the same child and under the same outer TOS byte, its verdicts.
 func (in *inbound) deliver(sa *sad.Inbound, inner []byte) (drop counter) {
-	n, err := tun.InnerLen(inner)
+	if sa.Child == in.runChild && in.tos == in.runTOS && in.tun.Continue(inner) {
+		return 0
+	}
+	h, err := tun.ParseHeader(inner)
 	if err != nil {
 		return dropInboundMalformed
 	}
-	inner = inner[:n]
-	flow, err := tun.ParseFlow(inner)
-	if err != nil {
-		return dropInboundMalformed
-	}
-	if !in.permits(sa.Child, flow) {
+	inner = inner[:h.Len()]
+	if !in.permits(sa.Child, h.Flow(inner)) {
 		sa.Violations.Add(1)
 		return dropSelector
 	}
 	if tun.Decapsulate(in.tos, inner) {
 		return dropCongestion
 	}
-	if flow.Protocol == protocolTCP {
-		tun.ClampMSS(inner, in.mtu)
-	}
-	in.tun.Add(inner)
+	h.ClampMSS(inner, in.mtu)
+	in.runChild, in.runTOS = sa.Child, in.tos
+	in.tun.AddParsed(inner, h)
 	return 0
 }
-
-const protocolTCP = 6
 
 // permits checks a flow against the child's selectors, unless it is the one
 // before again.

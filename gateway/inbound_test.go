@@ -10,6 +10,7 @@ import (
 	"culvert/espcrypto"
 	"culvert/espcrypto/sad"
 	"culvert/natt"
+	"culvert/tun"
 )
 
 // peer seals what no honest gateway would send.
@@ -99,6 +100,56 @@ func TestOneChildsPacketUnderAnothersSPI(t *testing.T) {
 	got := b.receive(t, newPeer(t, gcm128, 0x40400004).seal(inner(), espcrypto.NextHeaderIPv4))
 	wantPackets(t, "host", got, nil)
 	b.wantCounts(t, map[string]uint64{"selector_violation": 1})
+}
+
+// TestRunOfOneChildIsNotAnothers: a packet that would be the next of a run is
+// none under another child's SPI, whatever that child's packets before were.
+func TestRunOfOneChildIsNotAnothers(t *testing.T) {
+	hostC := netip.MustParseAddrPort("10.200.0.5:40000")
+	segment := func(src netip.AddrPort, seq uint32, tos byte) []byte {
+		p := tcp(src, hostB, seq, flagACK, nil, noise(uint64(seq), 100))
+		p[1], p[5] = tos, byte(seq/100)
+		setIPChecksum(p)
+		return p
+	}
+	const ect, ce = 2, 3
+	for name, between := range map[string]struct {
+		packet []byte
+		counts map[string]uint64
+	}{
+		"nothing":            {},
+		"dropped, by ECN":    {segment(hostC, 1, 0), map[string]uint64{"congestion_not_understood": 1}},
+		"outside":            {segment(wanA, 1, ect), map[string]uint64{"selector_violation": 1}},
+		"not coalesced":      {udp(hostC, hostB, noise(1, 20)), map[string]uint64{"congestion_not_understood": 1}},
+		"another run":        {segment(hostC, 1, ect), nil},
+		"written by itself":  {segment(hostC, 1, ce), nil},
+		"malformed, dropped": {segment(hostC, 1, ect)[:30], map[string]uint64{"inbound_malformed": 1}},
+	} {
+		_, b := newPair(t, gcm128)
+		b.dev.offload = tun.Offload{TCP: true, UDP: true}
+		b.in = newInbound(&b.dev, &b.sock, &b.table, &b.counters, inboundOptions{})
+		b.install(t, gcm128, 0x40400004, 0x50500005, lanB, prefixes("10.200.0.0/24"), wanB, wanA)
+		p, other := newPeer(t, gcm128, spiAtB), newPeer(t, gcm128, 0x40400004)
+		marked := func(r natt.Run) natt.Run { r.TOS = ce; return r }
+		runs := []natt.Run{
+			marked(p.seal(segment(hostA, 1, ect), espcrypto.NextHeaderIPv4)),
+			marked(p.seal(segment(hostA, 101, ce), espcrypto.NextHeaderIPv4)),
+		}
+		want := [][]byte{segment(hostA, 1, ce), segment(hostA, 101, ce)}
+		if between.packet != nil {
+			runs = append(runs, marked(other.seal(bytes.Clone(between.packet), espcrypto.NextHeaderIPv4)))
+			if between.counts == nil {
+				want = append(want, segment(hostC, 1, ce))
+			}
+		}
+		runs = append(runs, marked(other.seal(segment(hostA, 201, ce), espcrypto.NextHeaderIPv4)))
+		wantPackets(t, name, b.receive(t, runs...), want)
+		counts := map[string]uint64{"selector_violation": 1}
+		for k, n := range between.counts {
+			counts[k] += n
+		}
+		b.wantCounts(t, counts)
+	}
 }
 
 // What one packet was allowed says nothing of the next, of its flow under

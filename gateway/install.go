@@ -47,8 +47,9 @@ func (ch *child) wornOut() bool {
 }
 
 // replayWindow in packets: the bursts that several receive queues put out of
-// order are larger than the 64 of RFC 4303 section 3.4.3.
-const replayWindow = 4096
+// order are larger than the 64 of RFC 4303 section 3.4.3. One word of 64 short of
+// 4096, so that the ring, which has one more, is of 4096 bits.
+const replayWindow = 4096 - 64
 
 func (c *control) installInbound(o ikev2.InstallInbound) {
 	ch := &child{Child: sadChild(o.ChildSA), since: time.Now()}

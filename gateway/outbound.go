@@ -4,9 +4,9 @@ package gateway
 //
 //	 1. tun.Device.Read, TryRead   a super-packet into the slab: the first one waits, the rest must be there
 //	 2. tun.Splitter.Load          checks what the kernel says, finds the segments
-//	 3. tun.ParseFlow              addresses, protocol and ports
+//	 3. tun.Splitter.Flow          addresses, protocol and ports
 //	 4. sad.Snapshot.Match         the outbound SA, once a super-packet
-//	 5. tun.ClampMSS               on a SYN, so that what follows fits
+//	 5. tun.Splitter.ClampMSS      on a SYN, so that what follows fits
 //	 6. outbound.oversize          what does not fit: ICMP back into the device, or fragments
 //	 7. tun.Splitter.Head          headers of each segment straight into the send arena, packets end to end
 //	 8. outbound.extend            equal sizes join into one run, which a shorter packet closes
@@ -208,11 +208,7 @@ func (o *outbound) take(s tun.Super) {
 		o.count.add(dropOutboundMalformed, 1)
 		return
 	}
-	flow, err := tun.ParseFlow(s.Packet)
-	if err != nil {
-		o.count.add(dropOutboundMalformed, o.split.Count())
-		return
-	}
+	flow := o.split.Flow()
 	sa := o.match(flow)
 	if sa == nil || sa.Reserved {
 		o.noSA(flow, sa)
@@ -222,9 +218,7 @@ func (o *outbound) take(s tun.Super) {
 		o.begin(sa)
 	}
 	mtu := childMTU(sa.Child, o.path, o.opts.InnerMTU)
-	if o.split.Count() == 1 {
-		tun.ClampMSS(s.Packet, mtu)
-	}
+	o.split.ClampMSS(mtu)
 	if o.split.InnerLen(0) > mtu {
 		o.oversize(s.Packet, mtu)
 		return

@@ -56,11 +56,23 @@ func (c *choice) repeatsMethod() bool {
 	return len(slices.Compact(slices.Clone(all))) != len(all)
 }
 
-// proposals puts a proposal with an additional key exchange in front for each
+// proposals are what a peer's IKE SAs may have; an empty list stands for the
+// defaults.
+func (q PostQuantum) proposals(ps []Proposal) []Proposal {
+	switch {
+	case len(ps) > 0:
+		return q.among(ps)
+	case len(q.Methods) > 0:
+		return q.among(DefaultIKEProposals())
+	}
+	return defaultIKE[q.Mode]
+}
+
+// among puts a proposal with an additional key exchange in front for each
 // without one. A peer that knows none passes over what it does not understand
 // and takes one of the others (RFC 7296 section 3.3.6), which NONE beside the
 // method would not allow. A list that has some already says itself what it wants.
-func (q PostQuantum) proposals(ps []Proposal) []Proposal {
+func (q PostQuantum) among(ps []Proposal) []Proposal {
 	more := ps
 	if !slices.ContainsFunc(ps, Proposal.additional) {
 		more = append(q.extended(ps), ps...)

@@ -84,6 +84,13 @@
 //	duplicates.go a second IKE SA of one peer       RFC 7296 2.4
 //	peer.go       a configured peer: reconnection, duplicates
 //	reconfigure.go  another configuration while running
+//	identity.go   who is who                        RFC 7296 3.5
+//	proposal.go   proposals, and the choice of one  RFC 7296 2.7, 3.3
 //	spi.go        inbound ESP SPIs                  RFC 4303 2.1
+//	engine.go     what goes in
+//	output.go     what comes out
+//	event.go      what is told of it
+//	config.go     what it is told before
+//	timers.go     when it wants to be woken
 //	audit.go      what must never be, for tests
 package ikev2

@@ -95,10 +95,14 @@ func New(cfg Config, rand io.Reader) *Engine {
 func (e *Engine) know(peers []*peer) {
 	e.peers, e.accepted = peers, nil
 	e.byName, e.byRemoteID = map[string]*peer{}, map[Identity][]*peer{}
-	seen := map[string]bool{}
+	seen, lists := map[string]bool{}, map[*Proposal]bool{}
 	for _, p := range peers {
 		e.byName[p.Name] = p
 		e.byRemoteID[p.RemoteID] = append(e.byRemoteID[p.RemoteID], p)
+		if len(p.IKE) == 0 || lists[&p.IKE[0]] {
+			continue
+		}
+		lists[&p.IKE[0]] = true
 		for _, prop := range p.IKE {
 			if s := prop.String(); !seen[s] {
 				seen[s] = true

@@ -34,14 +34,11 @@ type peer struct {
 
 // withDefaults fills in what is left to the engine.
 func (cfg Peer) withDefaults() Peer {
-	if len(cfg.IKE) == 0 {
-		cfg.IKE = DefaultIKEProposals()
-	}
 	cfg.IKE = cfg.PostQuantum.proposals(cfg.IKE)
 	cfg.Children = slices.Clone(cfg.Children)
 	for i := range cfg.Children {
 		if len(cfg.Children[i].ESP) == 0 {
-			cfg.Children[i].ESP = DefaultESPProposals()
+			cfg.Children[i].ESP = defaultESP
 		}
 		if cfg.Children[i].Lifetime == 0 {
 			cfg.Children[i].Lifetime = defaultChildLifetime

@@ -64,6 +64,18 @@ func DefaultESPProposals() []Proposal {
 	}
 }
 
+// defaultIKE and defaultESP are one copy for all peers; nobody changes them.
+var (
+	defaultIKE = func() map[Mode][]Proposal {
+		of := map[Mode][]Proposal{}
+		for m := ModeDefault; m <= ModeRequire; m++ {
+			of[m] = PostQuantum{Mode: m}.among(DefaultIKEProposals())
+		}
+		return of
+	}()
+	defaultESP = DefaultESPProposals()
+)
+
 // withoutKE drops the key exchanges of ESP proposals for IKE_AUTH, where none
 // can be made (RFC 7296 section 1.2).
 func withoutKE(ps []Proposal) (out []Proposal) {

@@ -12,6 +12,14 @@ import (
 // sum64 adds b to a running sum. All pieces but the last of a sum have an even
 // number of bytes.
 func sum64(b []byte, s uint64) uint64 {
+	if len(b) >= 128 {
+		b, s = sumWide(b, s)
+	}
+	return sumNarrow(b, s)
+}
+
+// sumNarrow is sum64 in eight chained additions a turn.
+func sumNarrow(b []byte, s uint64) uint64 {
 	var carry uint64
 	for len(b) >= 64 {
 		p := (*[64]byte)(b)

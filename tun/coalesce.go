@@ -1,7 +1,6 @@
 package tun
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math/bits"
 )
@@ -37,6 +36,7 @@ type Coalescer struct {
 	tags   [openRuns]uint64
 	runs   [openRuns]run
 	victim int // next run to close when all are open
+	last   int // the run that the packet before went into, -1 for none
 
 	writes uint64
 	lost   int
@@ -48,16 +48,56 @@ type run struct {
 	first         []byte   // the first packet, whole
 	rest          [][]byte // payloads of the following ones
 	v6, udp, push bool
+	same          *mask
 	transport     int // offset of the transport header
 	headLen       int // IP and transport header
 	segment       int // payload bytes of every packet but perhaps the last
 	total         int // bytes so far
 }
 
+// mask has the bits set that are the same in the headers of all packets of a
+// run: all but those of lengths, checksums, the sequence number, PSH and the
+// identification.
+type mask [ipv6Len + maxTCPLen + 4]byte
+
+// masks are by IP version and transport protocol.
+var masks = [2][2]mask{{newMask(false, false), newMask(false, true)}, {newMask(true, false), newMask(true, true)}}
+
+func newMask(v6, udp bool) (m mask) {
+	differ := func(at, n int) { clear(m[at : at+n]) }
+	for i := range m {
+		m[i] = 0xff
+	}
+	transport := ipv4Len
+	if v6 {
+		transport = ipv6Len
+		differ(4, 2) // length
+	} else {
+		differ(2, 4)  // length, identification
+		differ(10, 2) // checksum
+	}
+	if udp {
+		differ(transport+udpLength, 4) // and checksum
+		return m
+	}
+	differ(transport+tcpSeq, 4)
+	m[transport+tcpFlags] = ^uint8(flagPSH)
+	differ(transport+tcpChecksum, 2)
+	return m
+}
+
+// bit is a bool as an index.
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // NewCoalescer makes a Coalescer that writes to dev. With a device that takes
 // no runs it writes every packet as it comes.
 func NewCoalescer(dev Device) *Coalescer {
-	c := &Coalescer{dev: dev, offload: dev.Offload()}
+	c := &Coalescer{dev: dev, offload: dev.Offload(), last: -1}
 	for i := range c.runs {
 		c.runs[i].rest = make([][]byte, 0, maxRunPackets)
 	}
@@ -65,10 +105,21 @@ func NewCoalescer(dev Device) *Coalescer {
 }
 
 // Add takes one whole IP packet, exactly as long as its header says (see
-// InnerLen). Errors of writes are kept for Flush.
+// Header.Len). Errors of writes are kept for Flush.
 func (c *Coalescer) Add(packet []byte) {
-	h, err := parseHeader(packet)
-	if err != nil || h.protocol != protoTCP && h.protocol != protoUDP || c.offload == (Offload{}) {
+	h, err := ParseHeader(packet)
+	if err != nil {
+		c.last = -1
+		c.write(Super{Packet: packet}, 1)
+		return
+	}
+	c.AddParsed(packet, h)
+}
+
+// AddParsed is Add for a packet whose Header is known.
+func (c *Coalescer) AddParsed(packet []byte, h Header) {
+	c.last = -1
+	if h.protocol != protoTCP && h.protocol != protoUDP || c.offload == (Offload{}) {
 		c.write(Super{Packet: packet}, 1)
 		return
 	}
@@ -80,20 +131,31 @@ func (c *Coalescer) Add(packet []byte) {
 	c.addToFlow(packet, h)
 }
 
+// Continue takes the packet if it is the very next of the run that the packet
+// before went into, and reports whether it did. Then its header differs from
+// that packet's in nothing but what counts up: it is of the same flow, has the same TOS
+// byte, and is no SYN. It may be longer than its header says (padding), and
+// nothing need be known of it beforehand.
+func (c *Coalescer) Continue(packet []byte) bool {
+	if c.last < 0 || c.tags[c.last] == 0 {
+		return false
+	}
+	r := &c.runs[c.last]
+	n := r.declared(packet)
+	return n <= len(packet) && c.extend(c.last, packet[:n])
+}
+
 // addToFlow extends the run of the packet's flow, or ends it and begins another.
-func (c *Coalescer) addToFlow(packet []byte, h header) {
+func (c *Coalescer) addToFlow(packet []byte, h Header) {
 	tag := flowTag(packet, h)
 	i := c.find(tag)
-	next, ok := c.begin(packet, h)
-	if i >= 0 && ok && c.runs[i].extend(packet, next) {
-		if c.runs[i].closed() {
-			c.close(i)
-		}
-		return
-	}
 	if i >= 0 {
+		if c.extend(i, packet) {
+			return
+		}
 		c.close(i)
 	}
+	next, ok := c.begin(packet, h)
 	if !ok || next.push {
 		c.write(Super{Packet: packet}, 1)
 		return
@@ -102,6 +164,20 @@ func (c *Coalescer) addToFlow(packet []byte, h header) {
 		i = c.free()
 	}
 	c.open(i, tag, next)
+}
+
+// extend takes the packet into run i if it is the very next of it, and writes
+// the run if that was its last.
+func (c *Coalescer) extend(i int, packet []byte) bool {
+	r := &c.runs[i]
+	if !r.extend(packet) {
+		return false
+	}
+	c.last = i
+	if r.closed() {
+		c.close(i)
+	}
+	return true
 }
 
 // find returns the index of the flow's open run, or -1.
@@ -129,47 +205,72 @@ func (c *Coalescer) open(i int, tag uint64, r run) {
 	r.rest = c.runs[i].rest[:0]
 	c.runs[i] = r
 	c.tags[i] = tag
+	c.last = i
 }
 
 // begin is a run of this packet alone. It is not ok when the packet can be in
 // no run: no payload, flags that mean more than data, a checksum that is absent or wrong.
-func (c *Coalescer) begin(packet []byte, h header) (r run, ok bool) {
+func (c *Coalescer) begin(packet []byte, h Header) (r run, ok bool) {
 	headLen, checksum, err := transportHeader(packet, h)
 	if err != nil || headLen == len(packet) {
 		return run{}, false
 	}
-	r = run{first: packet, v6: h.v6(), transport: h.transport, headLen: headLen, segment: len(packet) - headLen, total: len(packet)}
+	v6, udp := h.v6(), h.protocol == protoUDP
+	r = run{
+		first: packet, v6: v6, udp: udp, same: &masks[bit(v6)][bit(udp)],
+		transport: h.transport, headLen: headLen, segment: len(packet) - headLen, total: len(packet),
+	}
 	t := packet[h.transport:]
-	if h.protocol == protoUDP {
-		r.udp = true
+	if udp {
 		ok = c.offload.UDP && int(binary.BigEndian.Uint16(t[udpLength:])) == len(t) &&
 			binary.BigEndian.Uint16(packet[checksum:]) != 0 // RFC 768: none; a run's packets all have one
 	} else {
 		r.push = t[tcpFlags]&flagPSH != 0
 		ok = c.offload.TCP && t[tcpFlags]&^(flagPSH|flagECE) == flagACK
 	}
-	return r, ok && checksumsRight(packet, h)
+	return r, ok && r.checksumsRight(packet)
 }
 
 // checksumsRight verifies the IPv4 header and the transport packet: whatever
 // goes into a run comes out with fresh checksums, so that a broken one would
-// be made good.
-func checksumsRight(packet []byte, h header) bool {
-	if !h.v6() && fold(sum64(packet[:ipv4Len], 0)) != 0xffff {
-		return false
+// be made good. The addresses, which the latter covers too, stand right in
+// front of the transport header.
+func (r *run) checksumsRight(packet []byte) bool {
+	protocol, addresses := uint16(protoTCP), ipv6Len-32
+	if r.udp {
+		protocol = protoUDP
 	}
-	t := packet[h.transport:]
-	return fold(sum64(t, pseudoSum(packet, h.protocol, len(t)))) == 0xffff
+	if !r.v6 {
+		addresses = ipv4Len - 8
+		if fold(sumNarrow(packet[:ipv4Len], 0)) != 0xffff {
+			return false
+		}
+	}
+	return fold(sum64(packet[addresses:], word(protocol)+word(uint16(len(packet)-r.transport)))) == 0xffff
+}
+
+// declared is the length that the packet's header says, if it is one of the
+// run, and too long if it is none.
+func (r *run) declared(packet []byte) int {
+	switch {
+	case len(packet) <= r.headLen:
+		return len(packet) + 1
+	case r.v6:
+		return ipv6Len + int(binary.BigEndian.Uint16(packet[4:]))
+	}
+	return int(binary.BigEndian.Uint16(packet[2:]))
 }
 
 // extend takes the packet into the run if it is the very next of it.
-func (r *run) extend(packet []byte, next run) bool {
-	if next.segment > r.segment || r.total+next.segment > maxPacket || !r.sameHeaders(packet, next) {
+func (r *run) extend(packet []byte) bool {
+	payload := len(packet) - r.headLen
+	if payload <= 0 || payload > r.segment || r.total+payload > maxPacket ||
+		!r.same.equal(r.first[:r.headLen], packet) || !r.countsUp(packet) || !r.checksumsRight(packet) {
 		return false
 	}
-	r.rest = append(r.rest, packet[next.headLen:])
-	r.total += next.segment
-	r.push = next.push
+	r.rest = append(r.rest, packet[r.headLen:])
+	r.total += payload
+	r.push = !r.udp && packet[r.transport+tcpFlags]&flagPSH != 0
 	return true
 }
 
@@ -179,36 +280,32 @@ func (r *run) closed() bool {
 	return r.push || len(r.rest) == cap(r.rest) || len(r.rest[len(r.rest)-1]) < r.segment
 }
 
-// sameHeaders compares all that a run's packets share, and what must count up.
-func (r *run) sameHeaders(packet []byte, next run) bool {
-	if r.v6 != next.v6 || r.udp != next.udp || r.headLen != next.headLen || !r.sameIP(packet) {
-		return false
+// equal compares the header a with the beginning of b, which is longer, where the mask says.
+func (m *mask) equal(a, b []byte) bool {
+	var differ uint64
+	i := 0
+	for b = b[:len(a)]; i+8 <= len(a); i += 8 {
+		differ |= (binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:])) & binary.LittleEndian.Uint64(m[i:])
 	}
-	a, b := r.first[r.transport:r.headLen], packet[r.transport:r.headLen]
-	if r.udp {
-		return bytes.Equal(a[:udpLength], b[:udpLength])
+	if i < len(a) { // headers are multiples of 4 bytes
+		differ |= uint64((binary.LittleEndian.Uint32(a[i:]) ^ binary.LittleEndian.Uint32(b[i:])) & binary.LittleEndian.Uint32(m[i:]))
 	}
-	if binary.BigEndian.Uint32(b[tcpSeq:]) != binary.BigEndian.Uint32(a[tcpSeq:])+uint32(r.total-r.headLen) {
-		return false
-	}
-	return bytes.Equal(a[:tcpSeq], b[:tcpSeq]) && // ports
-		bytes.Equal(a[tcpAck:tcpFlags], b[tcpAck:tcpFlags]) && // acknowledgement, offset
-		a[tcpFlags] == b[tcpFlags]&^flagPSH &&
-		bytes.Equal(a[tcpFlags+1:tcpChecksum], b[tcpFlags+1:tcpChecksum]) && // window
-		bytes.Equal(a[tcpChecksum+2:], b[tcpChecksum+2:]) // urgent pointer, options
+	return differ == 0
 }
 
-// sameIP: version, DSCP, ECN, TTL, DF, flow label and addresses are equal.
-func (r *run) sameIP(packet []byte) bool {
-	a, b := r.first, packet
-	if r.v6 {
-		return bytes.Equal(a[:4], b[:4]) && bytes.Equal(a[6:ipv6Len], b[6:ipv6Len])
-	}
+// countsUp looks at the fields in which the packet, of an equal header
+// otherwise, must be the next of the run.
+func (r *run) countsUp(packet []byte) bool {
 	const dontFragment = 0x40
-	if a[6]&dontFragment == 0 && binary.BigEndian.Uint16(b[4:]) != binary.BigEndian.Uint16(a[4:])+uint16(1+len(r.rest)) {
+	a, t := r.first, packet[r.transport:]
+	if r.declared(packet) != len(packet) || !r.v6 && a[6]&dontFragment == 0 &&
+		binary.BigEndian.Uint16(packet[4:]) != binary.BigEndian.Uint16(a[4:])+uint16(1+len(r.rest)) {
 		return false
 	}
-	return bytes.Equal(a[:2], b[:2]) && bytes.Equal(a[6:10], b[6:10]) && bytes.Equal(a[12:ipv4Len], b[12:ipv4Len])
+	if r.udp {
+		return int(binary.BigEndian.Uint16(t[udpLength:])) == len(t) && binary.BigEndian.Uint16(t[udpChecksum:]) != 0
+	}
+	return binary.BigEndian.Uint32(t[tcpSeq:]) == binary.BigEndian.Uint32(a[r.transport+tcpSeq:])+uint32(r.total-r.headLen)
 }
 
 // close writes run i and frees its place.
@@ -280,7 +377,7 @@ func (c *Coalescer) Flush() (lost int, err error) {
 func (c *Coalescer) Writes() uint64 { return c.writes }
 
 // flowTag mixes addresses, ports and protocol into a number other than 0.
-func flowTag(packet []byte, h header) uint64 {
+func flowTag(packet []byte, h Header) uint64 {
 	const prime = 0x9e3779b97f4a7c15
 	var ports uint32
 	if h.transport+4 <= h.end {

@@ -96,7 +96,9 @@ func TestCoalesceInvertsSplit(t *testing.T) {
 		dev := &recorder{offload: allOffloads}
 		c := NewCoalescer(dev)
 		for _, b := range sent {
-			c.Add(b)
+			if r.IntN(2) == 0 || !c.Continue(padded(r, b)) {
+				c.Add(b)
+			}
 			if r.IntN(50) == 0 {
 				c.Flush()
 			}
@@ -112,6 +114,108 @@ func TestCoalesceInvertsSplit(t *testing.T) {
 			if !slices.EqualFunc(got[f], packets, bytes.Equal) {
 				t.Fatalf("round %d, flow %v: %d packets, want %d, or some differ", round, f, len(got[f]), len(packets))
 			}
+		}
+	}
+}
+
+// padded is the packet with bytes behind it, or without.
+func padded(r *rand.Rand, b []byte) []byte {
+	return slices.Concat(b, noise[:r.IntN(2)*r.IntN(300)])
+}
+
+// plainNext says field by field whether next belongs behind the packets of a
+// run that is not closed.
+func plainNext(run [][]byte, next []byte) bool {
+	first, before := run[0], run[len(run)-1]
+	h, err := ParseHeader(next)
+	if err != nil || !h.bare() || h.fragment() {
+		return false
+	}
+	next = next[:h.end]
+	if a, _ := ParseFlow(first); a != h.Flow(next) || TOS(first) != TOS(next) {
+		return false
+	}
+	head, _, err := transportHeader(next, h)
+	segment, payload := len(first)-head, len(next)-head
+	if err != nil || payload <= 0 || payload > segment || len(first)+(len(run)-1)*segment+payload > maxPacket {
+		return false
+	}
+	mended := slices.Clone(next)
+	mendChecksums(mended)
+	same := func(i, j int) bool { return bytes.Equal(first[i:j], next[i:j]) }
+	if h.v6() && !(same(0, 4) && same(7, 8)) || !h.v6() && !(same(0, 2) && same(6, 9)) || !bytes.Equal(mended, next) {
+		return false // flow label, hop limit; TTL, flags; a wrong checksum
+	}
+	if !h.v6() && next[6]&0x40 == 0 && binary.BigEndian.Uint16(next[4:]) != binary.BigEndian.Uint16(before[4:])+1 {
+		return false
+	}
+	t := h.transport
+	if h.protocol == protoUDP {
+		return int(binary.BigEndian.Uint16(next[t+udpLength:])) == len(next)-t && binary.BigEndian.Uint16(next[t+udpChecksum:]) != 0
+	}
+	return binary.BigEndian.Uint32(next[t+tcpSeq:]) == binary.BigEndian.Uint32(before[t+tcpSeq:])+uint32(segment) &&
+		same(t+tcpAck, t+tcpFlags) && first[t+tcpFlags]|flagPSH == next[t+tcpFlags]|flagPSH &&
+		same(t+tcpFlags+1, t+tcpChecksum) && same(t+tcpChecksum+2, head)
+}
+
+// TestRunTakesWhatFieldsSay: with any bits of the next packet's header changed,
+// its checksums mended or not, a run takes it if and only if the plain
+// comparison of fields says so.
+func TestRunTakesWhatFieldsSay(t *testing.T) {
+	r := rand.New(rand.NewPCG(13, 14))
+	taken := 0
+	for range 30000 {
+		p, size := randomRun(r)
+		p.flags &^= flagPSH
+		p.payload = p.payload[:min(len(p.payload), 6*size)]
+		packets := p.segments(size)
+		if len(packets) < 2 || len(packets[1]) < 80 {
+			continue
+		}
+		n := 1 + r.IntN(len(packets)-1)
+		next := slices.Clone(packets[n])
+		for range r.IntN(3) {
+			next[r.IntN(min(len(next), 80))] ^= 1 << r.IntN(8)
+		}
+		if r.IntN(4) > 0 {
+			mendChecksums(next)
+		}
+		c := NewCoalescer(&recorder{offload: allOffloads})
+		for _, b := range packets[:n] {
+			c.Add(slices.Clone(b))
+		}
+		want := plainNext(packets[:n], next)
+		got := c.Continue(padded(r, next))
+		if got != want {
+			t.Fatalf("behind %d of %x: taken %v, want %v: %x", n, packets[0][:80], got, want, next[:80])
+		}
+		if got {
+			taken++
+		}
+	}
+	if taken < 5000 {
+		t.Errorf("only %d packets were taken", taken)
+	}
+}
+
+// TestContinueForgets: what was written by itself, or flushed, is continued by nothing.
+func TestContinueForgets(t *testing.T) {
+	packets := runOf(4, false)
+	for name, between := range map[string]func(*Coalescer){
+		"flush":             func(c *Coalescer) { c.Flush() },
+		"another protocol":  func(c *Coalescer) { c.Add(pkt{proto: protoICMP, payload: noise[:20]}.bytes()) },
+		"not a packet":      func(c *Coalescer) { c.Add([]byte{0}) },
+		"no payload":        func(c *Coalescer) { c.Add(pkt{proto: protoTCP, sport: 9, flags: flagACK}.bytes()) },
+		"a fragment":        func(c *Coalescer) { c.Add(pkt{proto: protoUDP, fragment: 0x2000, payload: noise[:24]}.bytes()) },
+		"a push by itself":  func(c *Coalescer) { c.Add(pkt{proto: protoTCP, flags: flagACK | flagPSH, payload: noise[:24]}.bytes()) },
+		"end of the run":    func(c *Coalescer) { c.Continue(packets[1][:0]); c.close(c.last) },
+		"never was a first": func(c *Coalescer) { *c = *NewCoalescer(c.dev) },
+	} {
+		c := NewCoalescer(&recorder{offload: allOffloads})
+		c.Add(slices.Clone(packets[0]))
+		between(c)
+		if c.Continue(slices.Clone(packets[1])) {
+			t.Errorf("%s: the run went on", name)
 		}
 	}
 }
@@ -332,7 +436,7 @@ func FuzzCoalescer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b []byte, mend bool) {
 		var want [][]byte
 		for _, p := range [][]byte{a, b} {
-			if n, err := InnerLen(p); err != nil || n != len(p) {
+			if n, err := innerLen(p); err != nil || n != len(p) {
 				return
 			}
 			if _, err := ParseFlow(p); err != nil {
@@ -346,7 +450,9 @@ func FuzzCoalescer(f *testing.F) {
 		dev := &recorder{offload: allOffloads}
 		c := NewCoalescer(dev)
 		c.Add(a)
-		c.Add(b)
+		if !c.Continue(b) {
+			c.Add(b)
+		}
 		c.Flush()
 		got := byFlow(t, splitAll(t, dev.written))
 		for flow, packets := range byFlow(t, want) {
@@ -359,7 +465,7 @@ func FuzzCoalescer(f *testing.F) {
 
 // mendChecksums makes a TCP or UDP packet's checksums right.
 func mendChecksums(b []byte) {
-	h, err := parseHeader(b)
+	h, err := ParseHeader(b)
 	if err != nil {
 		return
 	}
@@ -411,7 +517,7 @@ func TestNoAllocations(t *testing.T) {
 			p.Head(i, head)
 		}
 		ParseFlow(s.Packet)
-		ClampMSS(syn, 1400)
+		clampMSS(syn, 1400)
 		Decapsulate(ecnECT1, packets[0])
 		TooBig(packets[0], 1000, netip.Addr{}, buf)
 	}); n != 0 {

@@ -75,13 +75,13 @@ func TestClampMSS(t *testing.T) {
 	} {
 		c.p.proto, c.p.payload = protoTCP, []byte("early data")
 		b := c.p.bytes()
-		changed := ClampMSS(b, c.mtu)
+		changed := clampMSS(b, c.mtu)
 		c.p.options = c.want
 		if changed != c.wantChange || !bytes.Equal(b, c.p.bytes()) {
 			t.Errorf("%s: changed %v, %x, want %x", c.name, changed, b, c.p.bytes())
 		}
 		for n := range b {
-			ClampMSS(slices.Clone(b[:n]), c.mtu)
+			clampMSS(slices.Clone(b[:n]), c.mtu)
 		}
 	}
 }

@@ -5,11 +5,10 @@ import "encoding/binary"
 // ClampMSS lowers the maximum segment size announced in a TCP SYN to what fits
 // an inner packet of mtu bytes (mtu minus 40 for IPv4, 60 for IPv6), updating
 // the checksum incrementally. It reports whether it changed the packet. Every
-// other packet, and a malformed one, is left alone. The packet's checksum must
-// be complete: call it after Splitter.Load.
-func ClampMSS(packet []byte, mtu int) bool {
-	h, err := parseHeader(packet)
-	if err != nil || h.protocol != protoTCP || h.fragment() {
+// other packet, and a malformed one, is left alone. h is the packet's, and the
+// packet's checksum must be complete: call it after Splitter.Load.
+func (h Header) ClampMSS(packet []byte, mtu int) bool {
+	if h.protocol != protoTCP || h.fragment() {
 		return false
 	}
 	end, checksum, err := transportHeader(packet, h)

@@ -58,10 +58,15 @@ type Flow struct {
 // ParseFlow reads the addresses, protocol and ports of an IP packet. The
 // packet may be longer than its IP header says (padding), never shorter.
 func ParseFlow(packet []byte) (Flow, error) {
-	h, err := parseHeader(packet)
+	h, err := ParseHeader(packet)
 	if err != nil {
 		return Flow{}, err
 	}
+	return h.Flow(packet), nil
+}
+
+// Flow is ParseFlow of a packet whose Header is known.
+func (h Header) Flow(packet []byte) Flow {
 	f := Flow{Protocol: h.protocol}
 	if h.v6() {
 		f.Src = netip.AddrFrom16([16]byte(packet[8:24]))
@@ -75,7 +80,7 @@ func ParseFlow(packet []byte) (Flow, error) {
 		f.DstPort = binary.BigEndian.Uint16(packet[h.transport+2:])
 		f.HasPorts = true
 	}
-	return f, nil
+	return f
 }
 
 func hasPorts(protocol uint8) bool {
@@ -86,23 +91,20 @@ func hasPorts(protocol uint8) bool {
 	return false
 }
 
-// InnerLen is the length in bytes that the packet's IP header declares: what
-// remains when the padding of RFC 4303, section 2.7 is cut off. It is an
-// error if that is more than the bytes present.
-func InnerLen(packet []byte) (int, error) {
-	h, err := parseFixed(packet)
-	return h.end, err
-}
-
-// header is where things are in an IP packet. It has no more than four fields
-// because the compiler keeps only such structs in registers, and every packet is
-// looked at several times.
-type header struct {
+// Header is where things are in an IP packet. It is parsed once and goes with
+// the packet. It has no more than four fields because the compiler keeps only
+// such structs in registers.
+type Header struct {
 	marks     marks
 	protocol  uint8 // of what starts at transport
 	transport int   // offset behind the IP header, options and extension headers
 	end       int   // the length the IP header declares, at most the bytes present
 }
+
+// Len is the length in bytes that the packet's IP header declares: what
+// remains when the padding of RFC 4303, section 2.7 is cut off. It is at most
+// that of the bytes that were parsed.
+func (h Header) Len() int { return h.end }
 
 // marks are the yes and no of a header.
 type marks uint8
@@ -113,19 +115,22 @@ const (
 	markLaterFragment       // a fragment other than the first: no transport header
 )
 
-func (h header) v6() bool            { return h.marks&markV6 != 0 }
-func (h header) fragment() bool      { return h.marks&markFragment != 0 }
-func (h header) laterFragment() bool { return h.marks&markLaterFragment != 0 }
+func (h Header) v6() bool            { return h.marks&markV6 != 0 }
+func (h Header) fragment() bool      { return h.marks&markFragment != 0 }
+func (h Header) laterFragment() bool { return h.marks&markLaterFragment != 0 }
 
 // bare says that the transport header follows the fixed IP header at once.
-func (h header) bare() bool {
+func (h Header) bare() bool {
 	if h.v6() {
 		return h.transport == ipv6Len
 	}
 	return h.transport == ipv4Len
 }
 
-func parseHeader(b []byte) (header, error) {
+// ParseHeader finds its way through the IP header of a packet and its extension
+// headers. The packet may be longer than the header says (padding), never
+// shorter.
+func ParseHeader(b []byte) (Header, error) {
 	h, err := parseFixed(b)
 	if err == nil && h.v6() {
 		return h.walkExtensions(b[:h.end])
@@ -134,9 +139,9 @@ func parseHeader(b []byte) (header, error) {
 }
 
 // parseFixed reads the IP header without IPv6 extension headers.
-func parseFixed(b []byte) (header, error) {
+func parseFixed(b []byte) (Header, error) {
 	if len(b) == 0 {
-		return header{}, ErrTruncated
+		return Header{}, ErrTruncated
 	}
 	switch b[0] >> 4 {
 	case 4:
@@ -144,19 +149,19 @@ func parseFixed(b []byte) (header, error) {
 	case 6:
 		return parseIPv6(b)
 	}
-	return header{}, ErrVersion
+	return Header{}, ErrVersion
 }
 
-func parseIPv4(b []byte) (header, error) {
+func parseIPv4(b []byte) (Header, error) {
 	if len(b) < ipv4Len {
-		return header{}, ErrTruncated
+		return Header{}, ErrTruncated
 	}
-	h := header{protocol: b[9], transport: int(b[0]&15) * 4, end: int(binary.BigEndian.Uint16(b[2:]))}
+	h := Header{protocol: b[9], transport: int(b[0]&15) * 4, end: int(binary.BigEndian.Uint16(b[2:]))}
 	if h.transport < ipv4Len || h.end < h.transport {
-		return header{}, ErrHeader
+		return Header{}, ErrHeader
 	}
 	if h.end > len(b) {
-		return header{}, ErrTruncated
+		return Header{}, ErrTruncated
 	}
 	const moreFragments, offset = 0x2000, 0x1fff
 	if fragment := binary.BigEndian.Uint16(b[6:]); fragment&(moreFragments|offset) != 0 {
@@ -172,27 +177,27 @@ func fragmentMarks(later bool) marks {
 	return markFragment
 }
 
-func parseIPv6(b []byte) (header, error) {
+func parseIPv6(b []byte) (Header, error) {
 	if len(b) < ipv6Len {
-		return header{}, ErrTruncated
+		return Header{}, ErrTruncated
 	}
-	h := header{marks: markV6, protocol: b[6], transport: ipv6Len, end: ipv6Len + int(binary.BigEndian.Uint16(b[4:]))}
+	h := Header{marks: markV6, protocol: b[6], transport: ipv6Len, end: ipv6Len + int(binary.BigEndian.Uint16(b[4:]))}
 	if h.end > len(b) {
-		return header{}, ErrTruncated
+		return Header{}, ErrTruncated
 	}
 	return h, nil
 }
 
 // walkExtensions is h moved along the extension headers of b (RFC 8200, section
 // 4) to the transport header, or to the payload of a later fragment.
-func (h header) walkExtensions(b []byte) (header, error) {
+func (h Header) walkExtensions(b []byte) (Header, error) {
 	for range maxExtensions {
 		var n int
 		rest := b[h.transport:]
 		switch h.protocol {
 		case extHopByHop, extRouting, extDestination, extMobility, extHIP, extShim6, extFragment, extAuth:
 			if len(rest) < 8 {
-				return header{}, ErrTruncated
+				return Header{}, ErrTruncated
 			}
 		default:
 			return h, nil
@@ -207,7 +212,7 @@ func (h header) walkExtensions(b []byte) (header, error) {
 			n = (int(rest[1]) + 1) * 8
 		}
 		if n > len(rest) {
-			return header{}, ErrTruncated
+			return Header{}, ErrTruncated
 		}
 		h.protocol = rest[0]
 		h.transport += n
@@ -215,5 +220,5 @@ func (h header) walkExtensions(b []byte) (header, error) {
 			return h, nil
 		}
 	}
-	return header{}, ErrExtensions
+	return Header{}, ErrExtensions
 }

@@ -111,11 +111,11 @@ func TestParseEveryPrefixFails(t *testing.T) {
 			if _, err := ParseFlow(b[:n]); !errors.Is(err, ErrTruncated) {
 				t.Errorf("%d of %d bytes: %v", n, len(b), err)
 			}
-			if _, err := InnerLen(b[:n]); !errors.Is(err, ErrTruncated) {
+			if _, err := innerLen(b[:n]); !errors.Is(err, ErrTruncated) {
 				t.Errorf("length of %d of %d bytes: %v", n, len(b), err)
 			}
 		}
-		if n, err := InnerLen(append(slices.Clone(b), make([]byte, 300)...)); err != nil || n != len(b) {
+		if n, err := innerLen(append(slices.Clone(b), make([]byte, 300)...)); err != nil || n != len(b) {
 			t.Errorf("with padding: %d, %v, want %d", n, err, len(b))
 		}
 	}
@@ -136,7 +136,7 @@ func FuzzInnerIP(f *testing.F) {
 	f.Add(extended(pkt{v6: true, proto: protoICMPv6}.bytes(), ext(extAuth, 24), fragmentHeader(8)), uint8(3))
 	f.Fuzz(func(t *testing.T, packet []byte, tos uint8) {
 		flow, err := ParseFlow(packet)
-		if n, lenErr := InnerLen(packet); err == nil && (lenErr != nil || n > len(packet)) {
+		if n, lenErr := innerLen(packet); err == nil && (lenErr != nil || n > len(packet)) {
 			t.Fatalf("flow parsed, length %d of %d, %v", n, len(packet), lenErr)
 		}
 		if answer := TooBig(packet, 1280, netip.Addr{}, nil); answer != nil {
@@ -145,7 +145,7 @@ func FuzzInnerIP(f *testing.F) {
 				t.Fatalf("error sent to %v (%v) for a packet of %v (%v)", back, backErr, flow, err)
 			}
 		}
-		ClampMSS(packet, 1400)
+		clampMSS(packet, 1400)
 		if !Decapsulate(tos, packet) && err == nil && tos&ecnMask == ecnCE && TOS(packet)&ecnMask != ecnCE {
 			t.Fatal("congestion mark lost")
 		}

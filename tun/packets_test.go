@@ -108,7 +108,7 @@ func plainPseudo(ip []byte, proto uint8, n int) []byte {
 func (p pkt) super(size int) Super {
 	p.noChecksum = true
 	b := p.bytes()
-	h, err := parseHeader(b)
+	h, err := ParseHeader(b)
 	if err != nil {
 		panic(err)
 	}
@@ -206,4 +206,16 @@ func split(s Super) ([][]byte, error) {
 		out = append(out, append(b, p.Body(i)...))
 	}
 	return out, nil
+}
+
+// innerLen is the length that the packet's header says.
+func innerLen(packet []byte) (int, error) {
+	h, err := ParseHeader(packet)
+	return h.Len(), err
+}
+
+// clampMSS leaves alone what is no packet.
+func clampMSS(packet []byte, mtu int) bool {
+	h, err := ParseHeader(packet)
+	return err == nil && h.ClampMSS(packet, mtu)
 }

@@ -5,7 +5,7 @@ import "encoding/binary"
 // TCP header offsets and flags, UDP header length.
 const (
 	tcpSeq, tcpAck, tcpOffset, tcpFlags, tcpChecksum = 4, 8, 12, 13, 16
-	tcpLen                                           = 20
+	tcpLen, maxTCPLen                                = 20, 60
 
 	flagFIN, flagSYN, flagPSH, flagACK, flagECE, flagCWR = 0x01, 0x02, 0x08, 0x10, 0x40, 0x80
 
@@ -29,6 +29,8 @@ const (
 // The zero value is ready. It allocates nothing and refers to the slab until
 // the next Load.
 type Splitter struct {
+	packet  []byte // all of it
+	header  Header
 	head    []byte // IP and transport header of a run, nil for a single packet
 	payload []byte // a run's transport payload, or the single packet
 	size    int    // payload bytes a segment
@@ -48,15 +50,18 @@ type Splitter struct {
 // it the Super to split. After an error the Splitter is empty (Count() == 0).
 func (p *Splitter) Load(s Super) error {
 	*p = Splitter{}
-	h, err := parseHeader(s.Packet)
+	h, err := ParseHeader(s.Packet)
 	if err != nil {
 		return err
 	}
 	packet := s.Packet[:h.end]
 	if s.SegmentSize == 0 {
-		return p.loadSingle(packet, s)
+		err = p.loadSingle(packet, s)
+	} else {
+		err = p.loadRun(packet, h, s)
 	}
-	return p.loadRun(packet, h, s)
+	p.packet, p.header = packet, h
+	return err
 }
 
 func (p *Splitter) loadSingle(packet []byte, s Super) error {
@@ -72,7 +77,7 @@ func (p *Splitter) loadSingle(packet []byte, s Super) error {
 	return nil
 }
 
-func (p *Splitter) loadRun(packet []byte, h header, s Super) error {
+func (p *Splitter) loadRun(packet []byte, h Header, s Super) error {
 	headLen, checksum, err := transportHeader(packet, h)
 	if err != nil {
 		return err
@@ -92,7 +97,7 @@ func (p *Splitter) loadRun(packet []byte, h header, s Super) error {
 
 // transportHeader finds the end of an unfragmented TCP or UDP header and its
 // checksum field, as offsets in the packet.
-func transportHeader(packet []byte, h header) (end, checksum int, err error) {
+func transportHeader(packet []byte, h Header) (end, checksum int, err error) {
 	rest := packet[h.transport:h.end]
 	switch {
 	case h.fragment():
@@ -141,6 +146,14 @@ func (p *Splitter) sumHeaders() {
 
 // without is the term that takes the 16-bit field at b[i:] out of a sum.
 func without(b []byte, i int) uint64 { return uint64(^binary.LittleEndian.Uint16(b[i:])) }
+
+// Flow names the two ends of the packets.
+func (p *Splitter) Flow() Flow { return p.header.Flow(p.packet) }
+
+// ClampMSS is Header.ClampMSS of a packet that is no run.
+func (p *Splitter) ClampMSS(mtu int) bool {
+	return len(p.head) == 0 && p.header.ClampMSS(p.packet, mtu)
+}
 
 // Count is the number of packets.
 func (p *Splitter) Count() int { return p.count }

@@ -4,34 +4,62 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
 )
 
+// TestSumAgreesWithOracle: at every length, alignment and pattern of carries and
+// signs, in one part and in two, wide and narrow.
 func TestSumAgreesWithOracle(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
+	patterns := map[string]func(i int) byte{
+		"random":      func(int) byte { return byte(r.Uint32()) },
+		"carries":     func(int) byte { return 0xff },
+		"zeros":       func(int) byte { return 0 },
+		"most":        func(i int) byte { return 0x7f | byte(i%2<<7) }, // words of 0x7fff, turned round
+		"least":       func(i int) byte { return byte(i % 2 << 7) },
+		"all but one": func(i int) byte { return byte(min(i, 1)) - 1 },
+	}
+	lengths := []int{2048, 4095, 9000, 65534, 65535, 65536, 65537, 65536 + 127, 200001}
 	for n := range 700 {
-		b := make([]byte, n)
-		for i := range b {
-			b[i] = byte(r.Uint32())
-		}
-		if n%3 == 0 { // the carries' worst case
+		lengths = append(lengths, n)
+	}
+	for name, pattern := range patterns {
+		for _, n := range lengths {
+			at := r.IntN(64)
+			b := make([]byte, at+n)[at:]
 			for i := range b {
-				b[i] = 0xff
+				b[i] = pattern(i)
 			}
-		}
-		var got [2]byte
-		putSum(got[:], fold(sum64(b, 0)))
-		want := plainSum(b)
-		if g := binary.BigEndian.Uint16(got[:]); g != want {
-			t.Fatalf("sum of %d bytes: %#x, want %#x", n, g, want)
-		}
-		cut := n / 2 &^ 1
-		if whole, parts := fold(sum64(b, 0)), fold(sum64(b[cut:], sum64(b[:cut], 0))); whole != parts {
-			t.Fatalf("sum of %d bytes in two parts: %#x, want %#x", n, parts, whole)
+			checkSum(t, name, b)
 		}
 	}
+}
+
+func checkSum(t *testing.T, name string, b []byte) {
+	t.Helper()
+	want := plainSum(b)
+	cut := len(b) / 2 &^ 1
+	for how, sum := range map[string]uint64{
+		"whole": sum64(b, 0), "narrow": sumNarrow(b, 0), "two parts": sum64(b[cut:], sum64(b[:cut], 0)),
+	} {
+		var got [2]byte
+		putSum(got[:], fold(sum))
+		if g := binary.BigEndian.Uint16(got[:]); g != want {
+			t.Fatalf("%s: sum of %d bytes, %s: %#x, want %#x", name, len(b), how, g, want)
+		}
+	}
+}
+
+func FuzzSum(f *testing.F) {
+	f.Add([]byte{}, uint8(0))
+	f.Add([]byte{0xff, 0xff, 0xff}, uint8(1))
+	f.Add(bytes.Repeat([]byte{0x80, 0, 0x7f, 0xff}, 100), uint8(3))
+	f.Fuzz(func(t *testing.T, b []byte, times uint8) {
+		checkSum(t, "fuzzed", bytes.Repeat(b, 1+int(times)))
+	})
 }
 
 func TestReplaceSum(t *testing.T) {
@@ -207,7 +235,7 @@ func FuzzSplitter(f *testing.F) {
 			return
 		}
 		for i, b := range got {
-			if n, err := InnerLen(b); err != nil || n != len(b) {
+			if n, err := innerLen(b); err != nil || n != len(b) {
 				t.Fatalf("packet %d of %d: %d bytes, header says %d, %v", i, len(got), len(b), n, err)
 			}
 		}
@@ -226,6 +254,21 @@ func BenchmarkSplit64K(b *testing.B) {
 		}
 		for i := range p.Count() {
 			p.Head(i, head)
+		}
+	}
+}
+
+func BenchmarkSum(b *testing.B) {
+	for _, n := range []int{64, 128, 512, 1380} {
+		data := make([]byte, n)
+		for name, sum := range map[string]func([]byte, uint64) uint64{"sum64": sum64, "narrow": sumNarrow} {
+			b.Run(fmt.Sprintf("%d/%s", n, name), func(b *testing.B) {
+				b.SetBytes(int64(n))
+				var s uint64
+				for b.Loop() {
+					s = sum(data, s)
+				}
+			})
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 // malformed packet. An invalid from stands for the packet's destination. The
 // rate is the caller's to limit.
 func TooBig(packet []byte, mtu int, from netip.Addr, buf []byte) []byte {
-	h, err := parseHeader(packet)
+	h, err := ParseHeader(packet)
 	if err != nil || h.laterFragment() {
 		return nil
 	}
@@ -45,7 +45,7 @@ func oneHost(a netip.Addr) bool {
 
 const icmpLen = 8
 
-func tooBig4(packet []byte, h header, mtu int, from netip.Addr, buf []byte) []byte {
+func tooBig4(packet []byte, h Header, mtu int, from netip.Addr, buf []byte) []byte {
 	const dontFragment, unreachable, needed = 0x40, 3, 4
 	if packet[6]&dontFragment == 0 {
 		return nil
@@ -79,7 +79,7 @@ func icmpQuery(icmpType uint8) bool {
 	return icmpType == 0 || icmpType == 8 || icmpType >= 13 && icmpType <= 18
 }
 
-func tooBig6(packet []byte, h header, mtu int, from netip.Addr, buf []byte) []byte {
+func tooBig6(packet []byte, h Header, mtu int, from netip.Addr, buf []byte) []byte {
 	const packetTooBig, firstInformational, redirect, minMTU = 2, 128, 137, 1280
 	if h.protocol == protoICMPv6 {
 		if h.transport >= h.end {

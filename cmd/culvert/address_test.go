@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -207,5 +208,48 @@ func TestStrongSwanAddressesRunOut(t *testing.T) {
 	b.alive()
 	if s := b.status().Peers[0]; s.Assigned != nil || len(s.Children) > 0 || s.Problem == "" {
 		t.Errorf("status %+v", s)
+	}
+}
+
+// leadsInto is the interface that a host's packets to an address take.
+func leadsInto(t *testing.T, h *lab.Host, addr string) (device string) {
+	t.Helper()
+	err := h.Do(func() error {
+		routes, err := netlink.RouteGet(net.ParseIP(addr))
+		if err != nil {
+			return err
+		}
+		link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+		if err == nil {
+			device = link.Attrs().Name
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return device
+}
+
+// TestFullTunnel: a single host sends all that it has into the tunnel, but for
+// what carries the tunnel.
+func TestFullTunnel(t *testing.T) {
+	n := addressNet(t)
+	everything := edit(t, clientB(t), `remote = ["10.103.0.0/24", "fd00:103::/64"]`, `remote = ["0.0.0.0/0", "fd00:103::/64"]`)
+	before := leadsInto(t, n.GatewayB, "198.51.100.1")
+	_, b := n.pair(edit(t, serverA(t), `local = ["10.103.0.0/24", "fd00:103::/64"]`, `local = ["0.0.0.0/0", "fd00:103::/64"]`), everything)
+	n.reaches(n.client("10.9.0.1", "fd00:9::10")...)
+	device := b.status().Device.Name
+	for addr, want := range map[string]string{"10.103.0.10": device, "198.51.100.1": device, "203.0.113.2": device, "203.0.113.1": before} {
+		if got := leadsInto(t, n.GatewayB, addr); got != want {
+			t.Errorf("%s leads into %s, want %s", addr, got, want)
+		}
+	}
+	if added := b.log.records("event", "route_added", "prefix", "0.0.0.0/0"); len(added) != 1 {
+		t.Errorf("%d lines of the route, want 1", len(added))
+	}
+	b.end()
+	if got := leadsInto(t, n.GatewayB, "198.51.100.1"); got != before {
+		t.Errorf("in the end 198.51.100.1 leads into %s, want %s", got, before)
 	}
 }

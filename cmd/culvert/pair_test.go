@@ -348,7 +348,7 @@ func TestPeerDies(t *testing.T) {
 	n := newPeerNet(t)
 	a, b := n.pair(sideA(plainSuite), edit(t, sideB(plainSuite), "[peer.office]\n", "[peer.office]\ndpd = \"1s\"\n"))
 	a.kill()
-	const patience = 2 * time.Minute // 8 tries with back-off are 80 s
+	const patience = 2 * time.Minute // 21 tries with back-off are 79 s
 	b.waitIn(patience, 1, "event", "down", "reason", "dead_peer")
 	n.culvert(n.GatewayA, "a.toml", sideA(plainSuite))
 	b.waitIn(patience, 2, "event", "child_up")
@@ -361,9 +361,9 @@ func TestPeerAppears(t *testing.T) {
 	t.Parallel() // nearly all of it is waiting
 	n := newPeerNet(t)
 	b := n.culvert(n.GatewayB, "b.toml", sideB(plainSuite))
-	const patience = time.Minute // 5 tries with back-off are 31 s
+	const patience = time.Minute // 9 tries with back-off are 31 s
 	gaveUp := b.waitIn(patience, 1, "event", "gave_up")
-	wantReport(t, gaveUp, "no_answer", "203.0.113.1:500", "IKE_SA_INIT", "5 times", "line 2 of "+b.file)
+	wantReport(t, gaveUp, "no_answer", "203.0.113.1:500", "IKE_SA_INIT", "9 times", "line 2 of "+b.file)
 	b.wait("event", "retrying")
 	if s := b.status().Peers[0]; s.State == "up" || !strings.Contains(s.Problem, "203.0.113.1:500") {
 		t.Errorf("state %q, problem %q", s.State, s.Problem)

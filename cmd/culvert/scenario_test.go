@@ -136,8 +136,9 @@ func printScenarios(w io.Writer) {
 		}
 		table = append(table, []string{r.area, r.what, r.outcome[initiates], r.outcome[responds], r.test})
 	}
+	fmt.Fprintf(w, "# culvert with strongSwan %s\n\nWith kernel-libipsec, in namespaces: %d scenarios, %d failed. Empty where a scenario has one role only.\n\n",
+		cmp.Or(scenarios.peer, "(none)"), ran, failed)
 	printTable(w, table)
-	fmt.Fprintf(w, "\nculvert with strongSwan %s (kernel-libipsec): %d scenarios, %d failed.\n", cmp.Or(scenarios.peer, "(none)"), ran, failed)
 }
 
 func printTable(w io.Writer, table [][]string) {

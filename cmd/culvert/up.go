@@ -15,6 +15,7 @@ import (
 
 	"culvert/api"
 	"culvert/config"
+	"culvert/espcrypto/aesgcm"
 	"culvert/gateway"
 )
 
@@ -59,6 +60,9 @@ func oneFile(cmd *cobra.Command, args []string) error {
 func up(ctx context.Context, stderr io.Writer, file string, opts upOptions) error {
 	log, err := newLog(stderr, opts.logFormat)
 	if err != nil {
+		return usageError(err)
+	}
+	if _, err := aesgcm.Path(); err != nil {
 		return usageError(err)
 	}
 	cfg, err := config.Load(file)

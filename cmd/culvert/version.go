@@ -14,9 +14,16 @@ func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "print the version, and what this machine does AES-GCM with",
-		Args:  cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) {
-			fmt.Fprintf(cmd.OutOrStdout(), "culvert %s %s %s/%s, AES-GCM: %s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH, aesgcm.Implementation())
+		Long: "Print the version, and what this machine does AES-GCM with.\n\n" +
+			"The best that the processor has is chosen at start; " + aesgcm.Variable + " set to a name (stdlib) chooses another.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, err := aesgcm.Path()
+			fmt.Fprintf(cmd.OutOrStdout(), "culvert %s %s %s/%s, AES-GCM: %s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH, path)
+			if err != nil {
+				return usageError(err)
+			}
+			return nil
 		},
 	}
 }

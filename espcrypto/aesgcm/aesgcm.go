@@ -12,18 +12,14 @@
 //	after  │ ciphertext                                  │ tag         │
 //	       └─────────────────────────────────────────────┴─────────────┘
 //
-// A caller counts on nothing but that picture, so that an implementation may
-// read the body from where it lies and let the encryption be the only move of
-// its bytes, and may work on several packets side by side. The one there is
-// today, on the standard library, copies the body next to the head and seals
-// in place.
+// A caller counts on nothing but that picture, so that a path may read the
+// body from where it lies and let the encryption be the only move of its
+// bytes, and may load and store whole blocks where the text ends in a part of
+// one, for the tag's place follows it.
+//
+// Which path does the work is decided once, at start, by what the processor
+// has: see Path. Neither has a branch or an index that depends on a secret.
 package aesgcm
-
-import (
-	"crypto/aes"
-	"crypto/cipher"
-	"encoding/binary"
-)
 
 // TagLen is the length of the tag in bytes: the 16-byte ICV of RFC 4106
 // section 6.
@@ -46,7 +42,7 @@ type Packet struct {
 	// (RFC 4106 section 5).
 	AAD    [12]byte
 	AADLen int
-	// OK is Open's verdict. Where it is false, the content of Text is lost.
+	// OK is Open's verdict. Where it is false, Text is nothing but zeros.
 	OK bool
 }
 
@@ -57,46 +53,21 @@ func (p *Packet) Gather() []byte {
 }
 
 // AEAD is one key and its salt. One goroutine at a time uses it.
-type AEAD struct {
-	gcm   cipher.AEAD
-	nonce [12]byte // salt, then the IV of the packet in work
+type AEAD struct{ engine }
+
+// engine is an AEAD on one path.
+type engine interface {
+	seal([]Packet)
+	open([]Packet)
 }
 
 // New takes an AES key of 16, 24 or 32 bytes and the salt that stands behind
 // it in the keying material (RFC 4106 section 8.1).
-func New(key []byte, salt [4]byte) (*AEAD, error) {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	gcm, err := cipher.NewGCM(block)
-	if err != nil {
-		return nil, err
-	}
-	a := &AEAD{gcm: gcm}
-	copy(a.nonce[:], salt[:])
-	return a, nil
-}
-
-// Implementation names the code that does the work.
-func Implementation() string { return "stdlib" }
+func New(key []byte, salt [4]byte) (*AEAD, error) { return chosen.aead(key, salt) }
 
 // Seal encrypts every packet of the batch.
-func (a *AEAD) Seal(batch []Packet) {
-	for i := range batch {
-		p := &batch[i]
-		binary.BigEndian.PutUint64(a.nonce[4:], p.IV)
-		a.gcm.Seal(p.Text[:0], a.nonce[:], p.Gather(), p.AAD[:p.AADLen])
-	}
-}
+func (a *AEAD) Seal(batch []Packet) { a.seal(batch) }
 
 // Open authenticates and decrypts every packet of the batch, each with a
 // verdict of its own.
-func (a *AEAD) Open(batch []Packet) {
-	for i := range batch {
-		p := &batch[i]
-		binary.BigEndian.PutUint64(a.nonce[4:], p.IV)
-		_, err := a.gcm.Open(p.Text[:0], a.nonce[:], p.Text, p.AAD[:p.AADLen])
-		p.OK = err == nil
-	}
-}
+func (a *AEAD) Open(batch []Packet) { a.open(batch) }

@@ -15,8 +15,11 @@ import (
 type flows = bart.Table[*sources]
 
 // sources are the SAs of one remote prefix by local prefix, newest first, then
-// the reservations.
-type sources = bart.Table[[]*Outbound]
+// the reservations. It is not a table itself: bart clones values that know how to
+// be cloned, here all neighbours of the one that changes.
+type sources struct {
+	by *bart.Table[[]*Outbound]
+}
 
 func withFlows(t *flows, o *Outbound) *flows {
 	return editFlows(t, o, func(list []*Outbound) []*Outbound {
@@ -39,16 +42,17 @@ func editFlows(t *flows, o *Outbound, change func([]*Outbound) []*Outbound) *flo
 	locals := covers(o.Local)
 	for _, remote := range covers(o.Remote) {
 		t = t.ModifyPersist(remote, func(s *sources, ok bool) (*sources, bool) {
-			if !ok {
-				s = &sources{}
+			by := &bart.Table[[]*Outbound]{}
+			if ok {
+				by = s.by
 			}
 			for _, local := range locals {
-				s = s.ModifyPersist(local, func(list []*Outbound, _ bool) ([]*Outbound, bool) {
+				by = by.ModifyPersist(local, func(list []*Outbound, _ bool) ([]*Outbound, bool) {
 					list = change(list)
 					return list, len(list) == 0
 				})
 			}
-			return s, s.Size() == 0
+			return &sources{by}, by.Size() == 0
 		})
 	}
 	return t
@@ -72,7 +76,7 @@ func matchFlow(t *flows, f *Flow) *Outbound {
 
 func matchSource(s *sources, f *Flow) *Outbound {
 	for bits := f.Src.BitLen(); bits >= 0; {
-		at, list, ok := s.LookupPrefixLPM(netip.PrefixFrom(f.Src, bits))
+		at, list, ok := s.by.LookupPrefixLPM(netip.PrefixFrom(f.Src, bits))
 		if !ok {
 			return nil
 		}

@@ -108,6 +108,31 @@ func TestTrapOnLivingSA(t *testing.T) {
 	}
 }
 
+// someLate delays those of the datagrams from the first on whose bit is set.
+func someLate(first, slow int, by time.Duration) func(Packet) []time.Duration {
+	return func(p Packet) []time.Duration {
+		if i := p.Number - first; slow>>i&1 == 1 {
+			return []time.Duration{by}
+		}
+		return soon
+	}
+}
+
+// trapsCross has packets for lan2 on both sides of an IKE SA that is up.
+func trapsCross(seed uint64, slow int, by time.Duration) (n *Net, a, b *Host) {
+	cfgA, cfgB := Configs()
+	WithChildren(&cfgA, &cfgB, 1, 2)
+	cfgA.Peers[0].Children[1].Start, cfgB.Peers[0].Children[1].Start = ikev2.StartTraffic, ikev2.StartTraffic
+	n = New()
+	n.NAT = natOfB
+	a, b = n.Add("A", AddrA, cfgA, 2*seed), n.Add("B", AddrB, cfgB, 2*seed+1)
+	connectFor(time.Second)(n, a, b)
+	n.Link = someLate(n.count, slow, by)
+	n.sees(a, flow("lan2", "10.2.0.9", "10.2.1.7"))
+	n.sees(b, flow("lan2", "10.2.1.7", "10.2.0.9"))
+	return n, a, b
+}
+
 // Packets on both sides at once make one child SA, whatever overtakes what.
 func TestTrapsCross(t *testing.T) {
 	for _, seed := range []uint64{1, 2} {
@@ -117,13 +142,7 @@ func TestTrapsCross(t *testing.T) {
 			n := New()
 			n.NAT = natOfB
 			a, b := n.Add("A", AddrA, cfgA, 2*seed), n.Add("B", AddrB, cfgB, 2*seed+1)
-			first := n.count
-			n.Link = func(p Packet) []time.Duration {
-				if i := p.Number - first; i < 8 && slow>>i&1 == 1 {
-					return []time.Duration{300 * time.Millisecond}
-				}
-				return soon
-			}
+			n.Link = someLate(n.count, slow, 300*time.Millisecond)
 			n.sees(a, flow("lan", "10.103.0.9", "10.104.0.7"))
 			n.sees(b, packetOfB)
 			n.Run(30 * time.Second)
@@ -139,22 +158,7 @@ func TestTrapsCross(t *testing.T) {
 func TestTrapsCrossOnLivingSA(t *testing.T) {
 	for seed := range uint64(4) {
 		for slow := range 1 << 6 {
-			cfgA, cfgB := Configs()
-			WithChildren(&cfgA, &cfgB, 1, 2)
-			cfgA.Peers[0].Children[1].Start, cfgB.Peers[0].Children[1].Start = ikev2.StartTraffic, ikev2.StartTraffic
-			n := New()
-			n.NAT = natOfB
-			a, b := n.Add("A", AddrA, cfgA, 2*seed), n.Add("B", AddrB, cfgB, 2*seed+1)
-			connectFor(time.Second)(n, a, b)
-			first := n.count
-			n.Link = func(p Packet) []time.Duration {
-				if i := p.Number - first; i < 6 && slow>>i&1 == 1 {
-					return []time.Duration{300 * time.Millisecond}
-				}
-				return soon
-			}
-			n.sees(a, flow("lan2", "10.2.0.9", "10.2.1.7"))
-			n.sees(b, flow("lan2", "10.2.1.7", "10.2.0.9"))
+			n, a, b := trapsCross(seed, slow, 300*time.Millisecond)
 			n.Run(20 * time.Second)
 			if err := Agree(a, b); err != nil || len(b.Out) != 2 {
 				t.Fatalf("seed %d, slow %06b: %v %q\n%s", seed, slow, err, b.scopes(), n.Transcript())
@@ -169,22 +173,7 @@ func TestTrapsCrossOnLivingSA(t *testing.T) {
 func TestTrapsCrossAndRekey(t *testing.T) {
 	for seed := range uint64(8) {
 		for slow := range 1 << 7 {
-			cfgA, cfgB := Configs()
-			WithChildren(&cfgA, &cfgB, 1, 2)
-			cfgA.Peers[0].Children[1].Start, cfgB.Peers[0].Children[1].Start = ikev2.StartTraffic, ikev2.StartTraffic
-			n := New()
-			n.NAT = natOfB
-			a, b := n.Add("A", AddrA, cfgA, 2*seed), n.Add("B", AddrB, cfgB, 2*seed+1)
-			connectFor(time.Second)(n, a, b)
-			first := n.count
-			n.Link = func(p Packet) []time.Duration {
-				if i := p.Number - first; i < 7 && slow>>i&1 == 1 {
-					return []time.Duration{700 * time.Millisecond}
-				}
-				return soon
-			}
-			n.sees(a, flow("lan2", "10.2.0.9", "10.2.1.7"))
-			n.sees(b, flow("lan2", "10.2.1.7", "10.2.0.9"))
+			n, a, b := trapsCross(seed, slow, 700*time.Millisecond)
 			n.RunUntil(5*time.Second, func() bool { return b.current("lan2") != 0 })
 			n.Command(b, ikev2.Rekey{SPI: b.current("lan2")})
 			n.Run(time.Minute)

@@ -1,8 +1,6 @@
 package keymat
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"fmt"
 	"io"
 
@@ -58,23 +56,7 @@ func newMode(encr, integ uint16, encrKey, integKey []byte) (mode, error) {
 	if encr == encrAESCBC {
 		return newCBC(encrKey, integs[integ], integKey)
 	}
-	key, salt := encrKey[:len(encrKey)-saltLen], encrKey[len(encrKey)-saltLen:]
-	a, err := newAEAD(encr, key)
-	if err != nil {
-		return nil, err
-	}
-	return &aeadMode{aead: a, salt: [saltLen]byte(salt)}, nil
-}
-
-func newAEAD(encr uint16, key []byte) (cipher.AEAD, error) {
-	if encr == encrChaCha20Poly1305 {
-		return chacha20poly1305.New(key)
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCM(block)
+	return newAEADMode(encr, encrKey)
 }
 
 // BodyLen is the length of the body that Seal makes of a plaintext of that many bytes: IV, plaintext, padding, pad length and ICV.

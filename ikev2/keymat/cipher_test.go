@@ -147,15 +147,19 @@ func TestEveryTruncationFails(t *testing.T) {
 // An authentic body whose pad length is more than there is comes from a broken peer, and takes nothing down.
 func TestBadPadding(t *testing.T) {
 	gcm := cipherCase{20, 256, 0}.make(t).mode.(*aeadMode)
+	aead, err := gcm.aead()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for n, body := range [][]byte{{1}, {0, 2}, {1, 2, 255}} {
 		prefix := random(3, bodyAt)
 		iv := []byte{0, 0, 0, 0, 0, 0, 1, byte(n)}
-		datagram := gcm.aead.Seal(append(slices.Clone(prefix), iv...), gcm.nonce(iv), body, prefix)
+		datagram := aead.Seal(append(slices.Clone(prefix), iv...), gcm.nonce(iv), body, prefix)
 		if _, err := (&Cipher{mode: gcm}).Open(datagram, bodyAt); err != ErrAuth {
 			t.Errorf("pad length %d in %d bytes: %v", body[len(body)-1], len(body), err)
 		}
 	}
-	datagram := gcm.aead.Seal(make([]byte, aeadIVLen), gcm.nonce(make([]byte, aeadIVLen)), nil, nil)
+	datagram := aead.Seal(make([]byte, aeadIVLen), gcm.nonce(make([]byte, aeadIVLen)), nil, nil)
 	if _, err := (&Cipher{mode: gcm}).Open(datagram, 0); err != ErrAuth {
 		t.Errorf("no pad length: %v", err)
 	}

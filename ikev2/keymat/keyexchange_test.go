@@ -68,7 +68,7 @@ func TestGroupsAgree(t *testing.T) {
 }
 
 func TestGroupsUnsupported(t *testing.T) {
-	for _, group := range []uint16{0, 1, 2, 5, 17, 18, 22, 23, 24, 25, 32, 35, 1025, 65535} {
+	for _, group := range []uint16{0, 1, 2, 5, 17, 18, 22, 23, 24, 25, 32, 34, 38, 1025, 65535} {
 		_, err := NewKeyExchange(group, seeded(1))
 		if !errors.Is(err, ErrUnsupported) || GroupSupported(group) || PublicLen(group) != 0 {
 			t.Errorf("group %d: %v", group, err)

@@ -1,0 +1,63 @@
+package aesgcm
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+	"time"
+)
+
+// BenchmarkRatio takes the paths in turns, a batch each, and reports the
+// quickest batch of each in ns a packet, and how many times the standard
+// library the best path is. On a busy machine that is all that compares.
+func BenchmarkRatio(b *testing.B) {
+	for _, keyLen := range []int{16, 32} {
+		for _, n := range []int{64, 256, 1408} {
+			b.Run(fmt.Sprintf("AES-%d/44x%d", 8*keyLen, n), func(b *testing.B) {
+				var best []figures
+				for b.Loop() {
+					best = quickest(b, keyLen, n, 400)
+				}
+				for i, p := range ablePaths() {
+					b.ReportMetric(best[i].seal, "seal-"+p.name+"-ns/packet")
+					b.ReportMetric(best[i].open, "open-"+p.name+"-ns/packet")
+				}
+				last := best[len(best)-1]
+				b.ReportMetric(last.seal/best[0].seal, "seal-ratio")
+				b.ReportMetric(last.open/best[0].open, "open-ratio")
+			})
+		}
+	}
+}
+
+// figures are nanoseconds a packet.
+type figures struct{ seal, open float64 }
+
+// quickest measures every path that the processor has.
+func quickest(t testing.TB, keyLen, n, rounds int) (best []figures) {
+	var aeads []*AEAD
+	var batches [][]Packet
+	for _, p := range ablePaths() {
+		a, batch := benchmarkBatch(t, p, keyLen, n)
+		aeads, batches = append(aeads, a), append(batches, batch)
+		best = append(best, figures{math.Inf(1), math.Inf(1)})
+	}
+	for range rounds {
+		for i, a := range aeads {
+			start := time.Now()
+			a.Seal(batches[i])
+			sealed := time.Now()
+			a.Open(batches[i])
+			opened := time.Now()
+			best[i].seal = min(best[i].seal, float64(sealed.Sub(start))/float64(len(batches[i])))
+			best[i].open = min(best[i].open, float64(opened.Sub(sealed))/float64(len(batches[i])))
+		}
+	}
+	for _, batch := range batches {
+		if slices.ContainsFunc(batch, func(p Packet) bool { return !p.OK }) {
+			t.Fatal("does not open")
+		}
+	}
+	return best
+}
