@@ -31,6 +31,9 @@ func NewOutbound(spi uint32, s Suite, k Keys) (*Outbound, error) {
 	return o, nil
 }
 
+// PacketLen is Suite.PacketLen of the SA's suite.
+func (o *Outbound) PacketLen(inner int) int { return o.packetLen(inner) }
+
 // Stats may be called from any goroutine.
 func (o *Outbound) Stats() Stats {
 	return Stats{o.packets.Load(), o.bytes.Load(), o.sequence.Load()}

@@ -10,7 +10,7 @@ package gateway
 //	 6. inbound.follow             was the path a new one? control decides (only after 5 is it known to be the peer's)
 //	 7. tun.Coalescer.Continue     the next packet of the run before it has all of 8 to 13 in common with it
 //	 8. tun.ParseHeader            cuts off traffic flow confidentiality padding (RFC 4303 section 2.7), finds
-//	 9. tun.Header.Flow            addresses, protocol and ports, which
+//	 9. tun.Header.Key, Flow       addresses, protocol and ports, which
 //	10. sad.Child.Delivers         must be within the SA's selectors (RFC 4301 section 5.2)
 //	11. tun.Decapsulate            carries a congestion mark inwards (RFC 6040)
 //	12. tun.Header.ClampMSS        on a SYN, so that the answers fit
@@ -74,7 +74,7 @@ type inbound struct {
 	tos     uint8
 	opened  []espcrypto.Opened
 
-	flow  tun.Flow   // the last one that was within the selectors
+	flow  tun.Key    // the last one that was within the selectors
 	child *sad.Child // of this child
 
 	// Whose, and under which outer TOS byte, the last packet was that went to
@@ -207,7 +207,7 @@ func (in *inbound) deliver(sa *sad.Inbound, inner []byte) (drop counter) {
 		return dropInboundMalformed
 	}
 	inner = inner[:h.Len()]
-	if !in.permits(sa.Child, h.Flow(inner)) {
+	if !in.permits(sa.Child, h, inner) {
 		sa.Violations.Add(1)
 		return dropSelector
 	}
@@ -220,17 +220,18 @@ func (in *inbound) deliver(sa *sad.Inbound, inner []byte) (drop counter) {
 	return 0
 }
 
-// permits checks a flow against the child's selectors, unless it is the one
-// before again.
-func (in *inbound) permits(c *sad.Child, flow tun.Flow) bool {
-	if c == in.child && flow == in.flow {
+// permits checks a packet's flow against the child's selectors, unless it is
+// the one before again.
+func (in *inbound) permits(c *sad.Child, h tun.Header, inner []byte) bool {
+	key := h.Key(inner)
+	if c == in.child && key == in.flow {
 		return true
 	}
-	f := sad.Flow(flow)
+	f := sad.Flow(h.Flow(inner))
 	if !c.Delivers(&f) {
 		return false
 	}
-	in.child, in.flow = c, flow
+	in.child, in.flow = c, key
 	return true
 }
 

@@ -4,7 +4,7 @@ package gateway
 //
 //	 1. tun.Device.Read, TryRead   a super-packet into the slab: the first one waits, the rest must be there
 //	 2. tun.Splitter.Load          checks what the kernel says, finds the segments
-//	 3. tun.Splitter.Flow          addresses, protocol and ports
+//	 3. tun.Splitter.Key, Flow     addresses, protocol and ports
 //	 4. sad.Snapshot.Match         the outbound SA, once a super-packet
 //	 5. tun.Splitter.ClampMSS      on a SYN, so that what follows fits
 //	 6. outbound.oversize          what does not fit: ICMP back into the device, or fragments
@@ -126,12 +126,13 @@ type outbound struct {
 	sa        *sad.Outbound
 	path      sad.Path
 	inner     int // espcrypto.Suite.InnerOffset
+	mtu       int // childMTU
 	batch     []espcrypto.Segment
 	batchAt   int // where in the arena it starts
 	batchRuns int // how many runs there were before it
 
 	// The last flow looked up, where, and what was found.
-	flow   tun.Flow
+	flow   tun.Key
 	flowIn *sad.Snapshot
 	flowSA *sad.Outbound
 
@@ -208,30 +209,28 @@ func (o *outbound) take(s tun.Super) {
 		o.count.add(dropOutboundMalformed, 1)
 		return
 	}
-	flow := o.split.Flow()
-	sa := o.match(flow)
+	sa := o.match()
 	if sa == nil || sa.Reserved {
-		o.noSA(flow, sa)
+		o.noSA(o.split.Flow(), sa)
 		return
 	}
 	if sa != o.sa || len(o.batch) == 0 {
 		o.begin(sa)
 	}
-	mtu := childMTU(sa.Child, o.path, o.opts.InnerMTU)
-	o.split.ClampMSS(mtu)
-	if o.split.InnerLen(0) > mtu {
-		o.oversize(s.Packet, mtu)
+	o.split.ClampMSS(o.mtu)
+	if o.split.InnerLen(0) > o.mtu {
+		o.oversize(s.Packet, o.mtu)
 		return
 	}
 	o.layOut(s.Packet)
 }
 
-// match looks a flow up, unless it is the one before again.
-func (o *outbound) match(flow tun.Flow) *sad.Outbound {
-	snapshot := o.table.Load()
-	if snapshot != o.flowIn || flow != o.flow {
-		f := sad.Flow(flow)
-		o.flow, o.flowIn, o.flowSA = flow, snapshot, snapshot.Match(&f)
+// match looks the flow up, unless it is the one before again.
+func (o *outbound) match() *sad.Outbound {
+	snapshot, key := o.table.Load(), o.split.Key()
+	if snapshot != o.flowIn || key != o.flow {
+		f := sad.Flow(o.split.Flow())
+		o.flow, o.flowIn, o.flowSA = key, snapshot, snapshot.Match(&f)
 	}
 	return o.flowSA
 }
@@ -256,6 +255,7 @@ func (o *outbound) noSA(flow tun.Flow, policy *sad.Outbound) {
 func (o *outbound) begin(sa *sad.Outbound) {
 	o.seal()
 	o.sa, o.path, o.inner = sa, sa.Path(), sa.Suite.InnerOffset()
+	o.mtu = childMTU(sa.Child, o.path, o.opts.InnerMTU)
 }
 
 // layOut puts the segments of the super-packet into the arena: headers only,
@@ -264,14 +264,14 @@ func (o *outbound) layOut(packet []byte) {
 	count, headLen := o.split.Count(), o.split.HeadLen()
 	tos, next := tun.Encapsulate(tun.TOS(packet)), nextHeader(packet)
 	inner := o.split.InnerLen(0)
-	size := o.sa.Suite.PacketLen(inner)
+	size := o.sa.SA.PacketLen(inner)
 	if count*size > len(o.arena)-o.arenaUsed {
 		o.flush() // rather than in the middle of a run
 	}
 	for i := range count {
 		if i == count-1 {
 			inner = o.split.InnerLen(i)
-			size = o.sa.Suite.PacketLen(inner)
+			size = o.sa.SA.PacketLen(inner)
 		}
 		p := o.place(size, tos)
 		o.split.Head(i, p[o.inner:])
@@ -382,7 +382,7 @@ func (o *outbound) fragment(packet []byte, mtu int) {
 		o.count.add(packetsFragmented, 1)
 		f := newFragmenter(head, body, mtu)
 		for headLen, piece, ok := f.next(); ok; headLen, piece, ok = f.next() {
-			p := o.place(o.sa.Suite.PacketLen(headLen+len(piece)), tos)
+			p := o.place(o.sa.SA.PacketLen(headLen+len(piece)), tos)
 			f.write(p[o.inner:], headLen, piece)
 			o.batch = append(o.batch, espcrypto.Segment{Packet: p, HeadLen: headLen, Body: piece, NextHeader: espcrypto.NextHeaderIPv4})
 		}

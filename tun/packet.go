@@ -75,12 +75,40 @@ func (h Header) Flow(packet []byte) Flow {
 		f.Src = netip.AddrFrom4([4]byte(packet[12:16]))
 		f.Dst = netip.AddrFrom4([4]byte(packet[16:20]))
 	}
-	if hasPorts(h.protocol) && !h.laterFragment() && h.transport+4 <= h.end {
+	if h.showsPorts() {
 		f.SrcPort = binary.BigEndian.Uint16(packet[h.transport:])
 		f.DstPort = binary.BigEndian.Uint16(packet[h.transport+2:])
 		f.HasPorts = true
 	}
 	return f
+}
+
+// Key tells flows apart: it is equal for packets of one Flow, and for no others.
+// It costs less to make and compare than a Flow.
+type Key struct {
+	addresses [4]uint64
+	rest      uint64 // protocol, IP version, and ports or that there are none
+}
+
+// Key is that of the packet's flow.
+func (h Header) Key(packet []byte) (k Key) {
+	k.rest = uint64(h.protocol)<<32 | uint64(h.marks&markV6)<<40
+	if h.v6() {
+		b := packet[8:40]
+		k.addresses[0], k.addresses[1] = binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+		k.addresses[2], k.addresses[3] = binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])
+	} else {
+		k.addresses[0] = binary.LittleEndian.Uint64(packet[12:])
+	}
+	if h.showsPorts() {
+		k.rest |= 1<<48 | uint64(binary.LittleEndian.Uint32(packet[h.transport:]))
+	}
+	return k
+}
+
+// showsPorts: the protocol has ports and they are in this packet.
+func (h Header) showsPorts() bool {
+	return hasPorts(h.protocol) && !h.laterFragment() && h.transport+4 <= h.end
 }
 
 func hasPorts(protocol uint8) bool {

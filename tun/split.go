@@ -150,6 +150,9 @@ func without(b []byte, i int) uint64 { return uint64(^binary.LittleEndian.Uint16
 // Flow names the two ends of the packets.
 func (p *Splitter) Flow() Flow { return p.header.Flow(p.packet) }
 
+// Key is the Key of the packets' flow.
+func (p *Splitter) Key() Key { return p.header.Key(p.packet) }
+
 // ClampMSS is Header.ClampMSS of a packet that is no run.
 func (p *Splitter) ClampMSS(mtu int) bool {
 	return len(p.head) == 0 && p.header.ClampMSS(p.packet, mtu)
