@@ -10,7 +10,7 @@ package gateway
 //	 6. inbound.follow             was the path a new one? control decides (only after 5 is it known to be the peer's)
 //	 7. tun.Coalescer.Continue     the next packet of the run before it has all of 8 to 13 in common with it
 //	 8. tun.ParseHeader            cuts off traffic flow confidentiality padding (RFC 4303 section 2.7), finds
-//	 9. tun.Header.Key, Flow       addresses, protocol and ports, which
+//	 9. tun.Header.Flow            addresses, protocol and ports, which
 //	10. sad.Child.Delivers         must be within the SA's selectors (RFC 4301 section 5.2)
 //	11. tun.Decapsulate            carries a congestion mark inwards (RFC 6040)
 //	12. tun.Header.ClampMSS        on a SYN, so that the answers fit
@@ -223,15 +223,15 @@ func (in *inbound) deliver(sa *sad.Inbound, inner []byte) (drop counter) {
 // permits checks a packet's flow against the child's selectors, unless it is
 // the one before again.
 func (in *inbound) permits(c *sad.Child, h tun.Header, inner []byte) bool {
-	key := h.Key(inner)
-	if c == in.child && key == in.flow {
+	if c == in.child && in.flow.Matches(h, inner) {
 		return true
 	}
 	f := sad.Flow(h.Flow(inner))
 	if !c.Delivers(&f) {
 		return false
 	}
-	in.child, in.flow = c, key
+	in.child = c
+	in.flow.Set(h, inner)
 	return true
 }
 

@@ -83,27 +83,44 @@ func (h Header) Flow(packet []byte) Flow {
 	return f
 }
 
-// Key tells flows apart: it is equal for packets of one Flow, and for no others.
-// It costs less to make and compare than a Flow.
+// Key remembers the flow of a packet, to tell that of another from it at less
+// cost than by two Flows. The zero Key is that of no packet. It is filled and
+// compared where it is, because a copy of it would be most of the cost.
 type Key struct {
 	addresses [4]uint64
 	rest      uint64 // protocol, IP version, and ports or that there are none
 }
 
-// Key is that of the packet's flow.
-func (h Header) Key(packet []byte) (k Key) {
-	k.rest = uint64(h.protocol)<<32 | uint64(h.marks&markV6)<<40
+// Set makes it the Key of a packet.
+func (k *Key) Set(h Header, packet []byte) {
+	k.rest = h.keyRest(packet)
+	k.addresses[0] = binary.LittleEndian.Uint64(packet[12:])
 	if h.v6() {
-		b := packet[8:40]
-		k.addresses[0], k.addresses[1] = binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
-		k.addresses[2], k.addresses[3] = binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])
-	} else {
-		k.addresses[0] = binary.LittleEndian.Uint64(packet[12:])
+		for i := range k.addresses {
+			k.addresses[i] = binary.LittleEndian.Uint64(packet[8+8*i:])
+		}
 	}
+}
+
+// Matches says whether a packet is of the same Flow.
+func (k *Key) Matches(h Header, packet []byte) bool {
+	if k.rest != h.keyRest(packet) {
+		return false
+	}
+	if !h.v6() {
+		return k.addresses[0] == binary.LittleEndian.Uint64(packet[12:])
+	}
+	b := packet[8:40]
+	return k.addresses[0] == binary.LittleEndian.Uint64(b) && k.addresses[1] == binary.LittleEndian.Uint64(b[8:]) &&
+		k.addresses[2] == binary.LittleEndian.Uint64(b[16:]) && k.addresses[3] == binary.LittleEndian.Uint64(b[24:])
+}
+
+func (h Header) keyRest(packet []byte) uint64 {
+	rest := 1<<63 | uint64(h.protocol)<<32 | uint64(h.marks&markV6)<<40
 	if h.showsPorts() {
-		k.rest |= 1<<48 | uint64(binary.LittleEndian.Uint32(packet[h.transport:]))
+		rest |= 1<<48 | uint64(binary.LittleEndian.Uint32(packet[h.transport:]))
 	}
-	return k
+	return rest
 }
 
 // showsPorts: the protocol has ports and they are in this packet.

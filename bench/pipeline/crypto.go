@@ -19,7 +19,6 @@ type crypto struct {
 	batch  []aesgcm.Packet
 	sealed []byte // all of the arena after Seal
 	arena  []byte
-	iv     uint64
 }
 
 func newCrypto(w *Workload, bits int) (*crypto, error) {
