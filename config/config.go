@@ -240,8 +240,19 @@ func startOf(initiate bool) ikev2.StartMode {
 	return ikev2.StartPeer
 }
 
-// Places says where settings stand, by their native names.
+// Places says where settings stand, by their native names. In culvert's own form
+// it has those that are given; At knows the others.
 type Places map[string]Place
+
+// At is where a setting stands, or would have to be written: in culvert's own
+// form, below the head of its table, the place "".
+func (ps Places) At(setting string) Place {
+	p, given := ps[setting]
+	if head := ps[""]; !given && head.format == FormatTOML && head.Line > 0 {
+		return Place{Pos: head.Pos, Key: setting, format: head.format}
+	}
+	return p
+}
 
 // Place is where a setting stands, or where it would have to be written.
 type Place struct {

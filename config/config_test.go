@@ -113,6 +113,7 @@ func TestPlaces(t *testing.T) {
 		{"side-b.vyos", "tunnel esp", 5, 19, true, `esp-group ESP proposal 10.0.0.5`},
 		{"side-b.vyos", "tunnel remote", 40, 32, true, `tunnel 0 remote prefix 10.0.0.5`},
 		{"side-b.set", "tunnel remote", 25, 58, true, `set vpn ipsec site-to-site peer a tunnel 0 remote prefix 10.0.0.5`},
+		{"side-b.toml", "ike_lifetime", 4, 7, false, `ike_lifetime = "10.0.0.5"`},
 		{"side-b.toml", "tunnel remote", 15, 11, true, `remote = "10.0.0.5"`},
 		{"side-b.swanctl.conf", "remote_id", 19, 18, true, `connections.a.remote.id = 10.0.0.5`},
 		{"side-a.swanctl.conf", "remote", 6, 5, false, `connections.foo.remote_addrs = 10.0.0.5`},
@@ -120,9 +121,9 @@ func TestPlaces(t *testing.T) {
 		{"side-b.swanctl.conf", "psk", 37, 19, true, `secrets.ike-a.secret = 10.0.0.5`},
 	} {
 		cfg := mustParse(t, tt.file, example(t, tt.file))
-		p := cfg.Peers[0].Where[tt.setting]
+		p := cfg.Peers[0].Where.At(tt.setting)
 		if setting, ok := strings.CutPrefix(tt.setting, "tunnel "); ok {
-			p = cfg.Peers[0].Tunnels[0].Where[setting]
+			p = cfg.Peers[0].Tunnels[0].Where.At(setting)
 		}
 		if p.File != tt.file || p.Line != tt.line || p.Column != tt.column || p.Given != tt.given || p.Setting("10.0.0.5") != tt.write {
 			t.Errorf("%s %s: %v given %v: %s\nwant %d:%d given %v: %s", tt.file, tt.setting, p.Pos, p.Given, p.Setting("10.0.0.5"), tt.line, tt.column, tt.given, tt.write)
@@ -174,9 +175,16 @@ func TestDocumentedForm(t *testing.T) {
 	}
 	cfg := mustParse(t, "doc.toml", text.String())
 	p := cfg.Peers[0]
-	for _, where := range []Places{cfg.Gateway.Where, p.Where, p.Tunnels[0].Where, cfg.Pools[0].Where} {
-		for setting, place := range where {
-			if !place.Given && !strings.HasPrefix(setting, "psk_") && !strings.HasPrefix(setting, "ppk_") {
+	n := native{&reader{}}
+	for _, table := range []struct {
+		where Places
+		known settings
+	}{
+		{cfg.Gateway.Where, n.gatewaySettings(&cfg.Gateway)}, {p.Where, n.peerSettings(&p)},
+		{p.Tunnels[0].Where, n.tunnelSettings(&p.Tunnels[0])}, {cfg.Pools[0].Where, n.poolSettings(&cfg.Pools[0])},
+	} {
+		for setting := range table.known {
+			if !table.where.At(setting).Given {
 				t.Errorf("%s is not documented", setting)
 			}
 		}
@@ -216,9 +224,9 @@ func TestDetect(t *testing.T) {
 // that is none.
 func TestNotText(t *testing.T) {
 	for text, want := range map[string]string{
-		"a = \"\xff\"":               "f:1:6: error: this is not a text file: byte 0xff",
-		"\n\n\x00":                   "f:3:1: error: this is not a text file: byte 0x00",
-		strings.Repeat("#", 5000000): "f: error: larger than 4194304 bytes",
+		"a = \"\xff\"":                 "f:1:6: error: this is not a text file: byte 0xff",
+		"\n\n\x00":                     "f:3:1: error: this is not a text file: byte 0x00",
+		strings.Repeat("#", maxFile+1): "f: error: larger than 16777216 bytes",
 	} {
 		_, err := Parse("f", []byte(text), Lookups{})
 		if err == nil || !strings.HasPrefix(err.Error(), want) {

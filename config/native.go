@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pelletier/go-toml/v2/unstable"
+
 	"culvert/ikev2"
 	"culvert/ikev2/wire"
 )
@@ -28,11 +30,9 @@ func (n native) read(root *tomlTable) {
 }
 
 // each hands the table's items to their readers, and notes the places of the
-// settings that are there and of those that are not.
+// settings that are there.
 func (n native) each(t *tomlTable, where Places, known settings) {
-	for key := range known {
-		where[key] = Place{Pos: t.pos, Key: key, format: FormatTOML}
-	}
+	where[""] = Place{Pos: t.pos, format: FormatTOML}
 	for _, it := range t.items {
 		read := known[it.key]
 		if read == nil {
@@ -47,7 +47,7 @@ func (n native) each(t *tomlTable, where Places, known settings) {
 
 // forgive counts a misspelt setting as given, so that it is not missed too.
 func (p Places) forgive(key string) {
-	if place, ok := p[key]; ok && !strings.HasPrefix(key, "psk") && !strings.HasPrefix(key, "ppk") {
+	if place := p.At(key); key != "" && !strings.HasPrefix(key, "psk") && !strings.HasPrefix(key, "ppk") {
 		place.Given = true
 		p[key] = place
 	}
@@ -57,7 +57,7 @@ func (n native) gateway(t *tomlTable) {
 	g := &n.cfg.Gateway
 	n.each(t, g.Where, n.gatewaySettings(g))
 	if g.IKEPort == g.NATTPort {
-		n.error(g.Where["ike_port"].Pos, "leave both out for 500 and 4500", "ike_port and natt_port are the same")
+		n.error(g.Where.At("ike_port").Pos, "leave both out for 500 and 4500", "ike_port and natt_port are the same")
 	}
 }
 
@@ -103,10 +103,10 @@ func (n native) peer(name *tomlItem, t *tomlTable) {
 	known["tunnel"] = n.tables(func(name *tomlItem, _ *tomlTable) { tunnels = append(tunnels, name) })
 	n.each(t, p.Where, known)
 	p.Where[""] = Place{Pos: t.pos, Key: "peer." + quoteKey(p.Name), Given: true, format: FormatTOML}
-	if !p.Where["initiate"].Given {
+	if !p.Where.At("initiate").Given {
 		p.Initiate = p.Remote != ""
 	}
-	if !p.Where["remote"].Given {
+	if !p.Where.At("remote").Given {
 		n.error(t.pos, `write remote = "any" for a peer that calls from anywhere`, "peer %q has no remote", p.Name)
 	}
 	p.PSK = n.readKey(&p, pskKey, psk)
@@ -203,7 +203,7 @@ func (n native) keySettings(known settings, kind *keyKind, keys keySettings) {
 func (n native) readKey(p *Peer, kind *keyKind, keys keySettings) (key Secret) {
 	var first keySource
 	for _, source := range kind.sources {
-		place := p.Where[kind.setting+string(source)]
+		place := p.Where.At(kind.setting + string(source))
 		switch {
 		case !place.Given:
 		case key.secret != nil:
@@ -216,7 +216,7 @@ func (n native) readKey(p *Peer, kind *keyKind, keys keySettings) (key Secret) {
 		}
 	}
 	if key.secret != nil {
-		p.Where[kind.setting] = p.Where[kind.setting+string(first)]
+		p.Where[kind.setting] = p.Where.At(kind.setting + string(first))
 	}
 	return key
 }
@@ -267,7 +267,11 @@ func stringHint(it *tomlItem, of any) string {
 
 func number[T any](n native, dst *T, parse func(int64) (T, *fault)) func(*tomlItem) {
 	return func(it *tomlItem) {
-		v, ok := want[int64](n, it, "a number", "write it without quotes")
+		hint := "write it without quotes"
+		if it.value == unstable.Integer {
+			hint = "write it without leading zeros, and no larger than 64 bits"
+		}
+		v, ok := want[int64](n, it, "a number", hint)
 		if !ok {
 			return
 		}

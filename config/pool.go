@@ -60,7 +60,7 @@ func validatePools(r *reader) {
 		validatePool(r, p)
 		for j := range r.cfg.Pools[:i] {
 			if o := &r.cfg.Pools[j]; p.First.IsValid() && o.First.IsValid() && p.First.Compare(o.Last) <= 0 && o.First.Compare(p.Last) <= 0 {
-				r.error(p.Where["addresses"].Pos, fmt.Sprintf("the other is on line %d", o.Where["addresses"].Line), "pool %q overlaps pool %q", p.Name, o.Name)
+				r.error(p.Where.At("addresses").Pos, fmt.Sprintf("the other is on line %d", o.Where.At("addresses").Line), "pool %q overlaps pool %q", p.Name, o.Name)
 			}
 		}
 	}
@@ -68,14 +68,14 @@ func validatePools(r *reader) {
 		p := &r.cfg.Peers[i]
 		for _, name := range p.Address.Pools {
 			if byName[name] == nil {
-				r.error(p.Where["pools"].Pos, didYouMean(name, keysOf(byName)), "there is no pool %q", name)
+				r.error(p.Where.At("pools").Pos, didYouMean(name, keysOf(byName)), "there is no pool %q", name)
 			}
 		}
 	}
 }
 
 func validatePool(r *reader, p *Pool) {
-	if where := p.Where["addresses"]; !p.First.IsValid() && !where.Given {
+	if where := p.Where.At("addresses"); !p.First.IsValid() && !where.Given {
 		r.error(where.Pos, "add "+where.Setting("10.9.0.0/24"), "pool %q has no addresses", p.Name)
 	}
 }

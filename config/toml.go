@@ -3,23 +3,32 @@ package config
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
-	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
 // tomlTable is a table whose keys are in the order of the file and know where
 // they stand.
 type tomlTable struct {
-	pos      Pos
-	items    []*tomlItem // in the order of the file; byKey finds them
-	byKey    map[string]*tomlItem
-	declared bool // by a header of its own
+	pos   Pos
+	items []*tomlItem // in the order of the file; byKey finds them
+	byKey map[string]*tomlItem
+	form  tomlForm
 }
+
+// tomlForm is how a table is written, which rules what may be added to it later.
+type tomlForm uint8
+
+const (
+	tomlImplied tomlForm = iota // by the header of a table in it: may have its own
+	tomlHeader                  // has had its header
+	tomlDotted                  // by a dotted key: takes other such keys, and tables
+	tomlInline                  // takes nothing more
+)
 
 // tomlItem is a key and its value: a string, int64, bool, []*tomlItem of an
 // array, *tomlTable, or the unstable.Kind of anything else.
@@ -84,26 +93,16 @@ func (t *tomlReader) syntaxError(err error) {
 	t.error(at, "", "TOML: %s", message)
 }
 
-// strictTOML is the last word on validity: what the reader above lets pass and
-// TOML forbids, such as adding to an inline table.
-func strictTOML(r *reports, file string, text []byte) {
-	var de *toml.DecodeError
-	if err := toml.Unmarshal(text, &map[string]any{}); errors.As(err, &de) {
-		line, column := de.Position()
-		r.error(Pos{file, line, column}, "", "%s", strings.Replace(de.Error(), "toml: ", "TOML: ", 1))
-	}
-}
-
 func (t *tomlReader) header(root *tomlTable, e *unstable.Node) *tomlTable {
-	table, last := t.descend(root, e.Key(), nil)
+	table, last := t.descend(root, e.Key(), nil, tomlImplied)
 	if table == nil {
 		return &tomlTable{}
 	}
-	if table.declared {
+	if table.form != tomlImplied {
 		t.error(t.at(last), fmt.Sprintf("the first one is on line %d", table.pos.Line), "table %q is there twice", last.Data)
 		return table
 	}
-	table.declared, table.pos = true, t.at(last)
+	table.form, table.pos = tomlHeader, t.at(last)
 	return table
 }
 
@@ -115,27 +114,31 @@ func (t *tomlReader) arrayHeader(e *unstable.Node) *tomlTable {
 }
 
 // descend goes down a dotted key as far as the part until, making the tables
-// that are missing. It returns the last table and its key, or nil where a
-// value is in the way.
-func (t *tomlReader) descend(from *tomlTable, keys unstable.Iterator, until *unstable.Node) (table *tomlTable, last *unstable.Node) {
+// that are missing in that form. It returns the last table and its key, or nil
+// where something is in the way.
+func (t *tomlReader) descend(from *tomlTable, keys unstable.Iterator, until *unstable.Node, form tomlForm) (table *tomlTable, last *unstable.Node) {
 	for keys.Next() && keys.Node() != until {
 		last = keys.Node()
-		if from = t.step(from, last); from == nil {
+		if from = t.step(from, last, form); from == nil {
 			return nil, last
 		}
 	}
 	return from, last
 }
 
-func (t *tomlReader) step(from *tomlTable, key *unstable.Node) *tomlTable {
+func (t *tomlReader) step(from *tomlTable, key *unstable.Node, form tomlForm) *tomlTable {
 	it := from.find(string(key.Data))
 	if it == nil {
-		it = &tomlItem{key: string(key.Data), keyPos: t.at(key), pos: t.at(key), value: &tomlTable{pos: t.at(key)}}
+		it = &tomlItem{key: string(key.Data), keyPos: t.at(key), pos: t.at(key), value: &tomlTable{pos: t.at(key), form: form}}
 		from.append(it)
 	}
 	table, ok := it.value.(*tomlTable)
-	if !ok {
+	switch {
+	case !ok:
 		t.error(t.at(key), fmt.Sprintf("the value is on line %d", it.keyPos.Line), "%q is a value already and cannot be a table too", it.key)
+	case table.form == tomlInline, form == tomlDotted && table.form != tomlDotted:
+		t.error(t.at(key), fmt.Sprintf("write it there, on line %d", table.pos.Line), "table %q cannot be added to from here", it.key)
+		return nil
 	}
 	return table
 }
@@ -145,7 +148,7 @@ func (t *tomlReader) keyValue(table *tomlTable, e *unstable.Node) {
 	for keys := e.Key(); keys.Next(); {
 		last = keys.Node()
 	}
-	if table, _ = t.descend(table, e.Key(), last); table == nil {
+	if table, _ = t.descend(table, e.Key(), last, tomlDotted); table == nil {
 		return
 	}
 	it := t.item(string(last.Data), t.at(last), e.Value())
@@ -170,10 +173,9 @@ func (t *tomlReader) item(key string, keyPos Pos, v *unstable.Node) *tomlItem {
 	case unstable.Bool:
 		it.value = string(v.Data) == "true"
 	case unstable.Integer:
-		n, err := strconv.ParseInt(strings.ReplaceAll(string(v.Data), "_", ""), 0, 64)
-		it.value = any(n)
-		if err != nil {
-			it.value = unstable.Integer
+		it.value = any(unstable.Integer)
+		if n, ok := tomlInteger(string(v.Data)); ok {
+			it.value = n
 		}
 	case unstable.Array:
 		it.value = t.array(key, keyPos, v)
@@ -185,6 +187,15 @@ func (t *tomlReader) item(key string, keyPos Pos, v *unstable.Node) *tomlItem {
 	return it
 }
 
+// tomlNumeral is an integer: no zeros lead, and underscores stand between digits.
+var tomlNumeral = regexp.MustCompile(`^(?:[+-]?(?:0|[1-9](?:_?[0-9])*)|0x[0-9A-Fa-f](?:_?[0-9A-Fa-f])*|0o[0-7](?:_?[0-7])*|0b[01](?:_?[01])*)$`)
+
+// tomlInteger is false for what is none, or has more than 64 bits.
+func tomlInteger(s string) (int64, bool) {
+	n, err := strconv.ParseInt(s, 0, 64)
+	return n, err == nil && tomlNumeral.MatchString(s)
+}
+
 func (t *tomlReader) array(key string, keyPos Pos, v *unstable.Node) []*tomlItem {
 	var items []*tomlItem
 	for each := v.Children(); each.Next(); {
@@ -194,7 +205,7 @@ func (t *tomlReader) array(key string, keyPos Pos, v *unstable.Node) []*tomlItem
 }
 
 func (t *tomlReader) inlineTable(at Pos, v *unstable.Node) *tomlTable {
-	table := &tomlTable{pos: at, declared: true}
+	table := &tomlTable{pos: at, form: tomlInline}
 	for each := v.Children(); each.Next(); {
 		t.keyValue(table, each.Node())
 	}

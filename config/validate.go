@@ -49,17 +49,17 @@ var noPeerHints = map[Format]string{
 
 func validateAddresses(r *reader, p *Peer) {
 	if p.Initiate && p.Remote == "" && r.errors == 0 {
-		r.error(p.Where["initiate"].Pos, "write the peer's address or host name, or let the peer initiate", "peer %q cannot be initiated to: its address is not known", p.Name)
+		r.error(p.Where.At("initiate").Pos, "write the peer's address or host name, or let the peer initiate", "peer %q cannot be initiated to: its address is not known", p.Name)
 	}
 	remote, err := netip.ParseAddr(p.Remote)
 	for _, local := range []netip.Addr{p.Local, r.cfg.Gateway.Local} {
 		if err == nil && local.IsValid() && local.Is4() != remote.Is4() {
-			r.error(p.Where["remote"].Pos, "both have to be IPv4 or both IPv6", "peer %q at %v cannot be reached from %v", p.Name, remote, local)
+			r.error(p.Where.At("remote").Pos, "both have to be IPv4 or both IPv6", "peer %q at %v cannot be reached from %v", p.Name, remote, local)
 			return
 		}
 	}
 	if g := r.cfg.Gateway.Local; g.IsValid() && p.Local.IsValid() && g != p.Local {
-		r.error(p.Where["local"].Pos, "leave one of them out", "peer %q is to be reached from %v, but the gateway listens on %v alone", p.Name, p.Local, g)
+		r.error(p.Where.At("local").Pos, "leave one of them out", "peer %q is to be reached from %v, but the gateway listens on %v alone", p.Name, p.Local, g)
 	}
 }
 
@@ -72,14 +72,14 @@ func validateIdentities(r *reader, p *Peer) {
 		{p.LocalID, "local_id", "what this side is to identify itself as"},
 		{p.RemoteID, "remote_id", "what the peer identifies itself as"},
 	} {
-		if where := p.Where[side.setting]; side.id == none && !where.Given {
+		if where := p.Where.At(side.setting); side.id == none && !where.Given {
 			r.error(where.Pos, "add "+where.Setting("@NAME")+"; a name holds whatever a NAT does to addresses", "peer %q does not say %s", p.Name, side.lack)
 		}
 	}
 	// A side that takes its own identity for a peer's can be made to talk to
 	// itself by reflecting its messages.
 	if p.LocalID == p.RemoteID && p.LocalID != none {
-		r.error(p.Where["remote_id"].Pos, "give each side an identity of its own", "peer %q has the identity %v on both sides", p.Name, p.LocalID)
+		r.error(p.Where.At("remote_id").Pos, "give each side an identity of its own", "peer %q has the identity %v on both sides", p.Name, p.LocalID)
 	}
 }
 
@@ -94,7 +94,7 @@ func validatePairs(r *reader) {
 			continue
 		}
 		if first := seen[ids]; first != nil {
-			r.error(p.Where["remote_id"].Pos, "use another identity on either side, or make one peer with several tunnels of them",
+			r.error(p.Where.At("remote_id").Pos, "use another identity on either side, or make one peer with several tunnels of them",
 				"peer %q has the same pair of identities as peer %q: %v and %v", p.Name, first.Name, ids.local, ids.remote)
 			continue
 		}
@@ -108,7 +108,7 @@ func validateTunnel(r *reader, p *Peer, t *Tunnel) {
 	if len(t.Local) == 0 || len(t.Remote) == 0 {
 		return
 	}
-	where := t.Where["remote"].Pos
+	where := t.Where.At("remote").Pos
 	matched := false
 	for _, l := range t.Local {
 		for _, s := range t.Remote {
@@ -122,7 +122,7 @@ func validateTunnel(r *reader, p *Peer, t *Tunnel) {
 }
 
 func wantNetwork(r *reader, p *Peer, t *Tunnel, setting string, s []wire.Selector, dynamic bool) {
-	if where := t.Where[setting]; len(s) == 0 && !dynamic && !where.Given {
+	if where := t.Where.At(setting); len(s) == 0 && !dynamic && !where.Given {
 		r.error(where.Pos, "add "+where.Setting("10.1.0.0/16"), "tunnel %q of peer %q has no %s network", t.Name, p.Name, setting)
 	}
 }
@@ -201,7 +201,7 @@ func validateOverlaps(r *reader) {
 // Where one network lies within that of another peer the narrower one has it,
 // as with routes.
 func overlapping(r *reader, first, second claim, local wire.Selector, said map[[2]*Tunnel]bool) {
-	where, hint := second.tunnel.Where["remote"].Pos, fmt.Sprintf("the other is on line %d", first.tunnel.Where["remote"].Line)
+	where, hint := second.tunnel.Where.At("remote").Pos, fmt.Sprintf("the other is on line %d", first.tunnel.Where.At("remote").Line)
 	pair := [2]*Tunnel{first.tunnel, second.tunnel}
 	switch {
 	case first.peer != second.peer && nested(first.remote, second.remote):

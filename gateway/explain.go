@@ -128,8 +128,8 @@ func identity(id ikev2.Identity) diagnose.Identity {
 }
 
 func (f facts) at(where config.Places, key string) diagnose.Setting {
-	p, ok := where[key]
-	if !ok {
+	p := where.At(key)
+	if p.Key == "" {
 		return diagnose.Setting{}
 	}
 	s := diagnose.Setting{File: p.File, Key: p.Key}

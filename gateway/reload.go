@@ -89,7 +89,7 @@ func needsRestart(was, is *config.Config) error {
 		if s.of(&was.Gateway) == s.of(&is.Gateway) {
 			continue
 		}
-		at := is.Gateway.Where[s.key].Pos
+		at := is.Gateway.Where.At(s.key).Pos
 		if at.File == "" {
 			at.File = is.File
 		}

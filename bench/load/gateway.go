@@ -143,8 +143,8 @@ func (u *usage) operate(g *gateway.Gateway, s served) error {
 // profile writes the profiles of the time between the first two questions.
 type profile struct {
 	folder, method string
-	stop   func() error
-	done   bool
+	stop           func() error
+	done           bool
 }
 
 func (p *profile) next() (err error) {

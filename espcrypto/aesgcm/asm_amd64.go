@@ -17,18 +17,18 @@ func expand128(k *byte, key *[16]byte)
 //go:noescape
 func expand256(k *byte, key *[32]byte)
 
-// powers fills in the powers of H, of which the last is there, and the sums of their halves.
+// tables fills in the powers of H, of which the last is there, the sums of their
+// halves, and what the counters do.
 //
 //go:noescape
-func powers(k *byte)
+func tables(k *byte)
 
-// sealVAES seals the n bytes of text, and puts the tag behind them. From byte 256 on
-// whole groups are read from middle.
+// sealVAES seals n texts, at least one, and puts the tags behind them.
 //
 //go:noescape
-func sealVAES(k *byte, text *byte, n int, aadHigh uint64, aadLow uint64, aadBits uint64, iv uint64, middle *byte)
+func sealVAES(k *byte, jobs *byte, n int)
 
-// openVAES opens the n bytes of text and tells whether the tag behind them is theirs.
+// openVAES opens n texts, at least one, and tells of each whether the tag behind it is its own.
 //
 //go:noescape
-func openVAES(k *byte, text *byte, n int, aadHigh uint64, aadLow uint64, aadBits uint64, iv uint64) bool
+func openVAES(k *byte, jobs *byte, n int)

@@ -10,35 +10,21 @@ DATA turned<>+16(SB)/8, $0x08090a0b0c0d0e0f
 DATA turned<>+24(SB)/8, $0x0001020304050607
 GLOBL turned<>(SB), RODATA|NOPTR, $32
 
-DATA oneOne<>+0(SB)/8, $0x0000000000000001
-DATA oneOne<>+8(SB)/8, $0x0000000000000000
-DATA oneOne<>+16(SB)/8, $0x0000000000000001
-DATA oneOne<>+24(SB)/8, $0x0000000000000000
-GLOBL oneOne<>(SB), RODATA|NOPTR, $32
-
-DATA oneTwo<>+0(SB)/8, $0x0000000000000001
-DATA oneTwo<>+8(SB)/8, $0x0000000000000000
-DATA oneTwo<>+16(SB)/8, $0x0000000000000002
-DATA oneTwo<>+24(SB)/8, $0x0000000000000000
-GLOBL oneTwo<>(SB), RODATA|NOPTR, $32
-
-DATA twoTwo<>+0(SB)/8, $0x0000000000000002
-DATA twoTwo<>+8(SB)/8, $0x0000000000000000
-DATA twoTwo<>+16(SB)/8, $0x0000000000000002
-DATA twoTwo<>+24(SB)/8, $0x0000000000000000
-GLOBL twoTwo<>(SB), RODATA|NOPTR, $32
-
 DATA poly<>+0(SB)/8, $0x0000000000000001
 DATA poly<>+8(SB)/8, $0xc200000000000000
 DATA poly<>+16(SB)/8, $0x0000000000000001
 DATA poly<>+24(SB)/8, $0xc200000000000000
 GLOBL poly<>(SB), RODATA|NOPTR, $32
 
-DATA firstOnly<>+0(SB)/8, $0xffffffffffffffff
-DATA firstOnly<>+8(SB)/8, $0xffffffffffffffff
-DATA firstOnly<>+16(SB)/8, $0x0000000000000000
-DATA firstOnly<>+24(SB)/8, $0x0000000000000000
-GLOBL firstOnly<>(SB), RODATA|NOPTR, $32
+DATA only<>+0(SB)/8, $0xffffffffffffffff
+DATA only<>+8(SB)/8, $0xffffffffffffffff
+DATA only<>+16(SB)/8, $0xffffffffffffffff
+DATA only<>+24(SB)/8, $0xffffffffffffffff
+DATA only<>+32(SB)/8, $0x0000000000000000
+DATA only<>+40(SB)/8, $0x0000000000000000
+DATA only<>+48(SB)/8, $0x0000000000000000
+DATA only<>+56(SB)/8, $0x0000000000000000
+GLOBL only<>(SB), RODATA|NOPTR, $64
 
 // func leaf7() (ecx uint32)
 // Requires: CPUID
@@ -50,13 +36,12 @@ TEXT ·leaf7(SB), NOSPLIT, $0-4
 	RET
 
 // func expand128(k *byte, key *[16]byte)
-// Requires: AES, AVX, AVX2
+// Requires: AES, AVX
 TEXT ·expand128(SB), NOSPLIT, $0-16
 	MOVQ             k+0(FP), AX
 	MOVQ             key+8(FP), DI
 	VMOVDQU          (DI), X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, (AX)
+	VMOVDQU          X0, (AX)
 	VAESKEYGENASSIST $0x01, X0, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -64,8 +49,7 @@ TEXT ·expand128(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 160(AX)
+	VMOVDQU          X0, 16(AX)
 	VAESKEYGENASSIST $0x02, X0, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -73,8 +57,7 @@ TEXT ·expand128(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 192(AX)
+	VMOVDQU          X0, 96(AX)
 	VAESKEYGENASSIST $0x04, X0, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -82,8 +65,7 @@ TEXT ·expand128(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 224(AX)
+	VMOVDQU          X0, 112(AX)
 	VAESKEYGENASSIST $0x08, X0, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -91,8 +73,7 @@ TEXT ·expand128(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 256(AX)
+	VMOVDQU          X0, 128(AX)
 	VAESKEYGENASSIST $0x10, X0, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -100,8 +81,7 @@ TEXT ·expand128(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 288(AX)
+	VMOVDQU          X0, 144(AX)
 	VAESKEYGENASSIST $0x20, X0, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -109,8 +89,7 @@ TEXT ·expand128(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 320(AX)
+	VMOVDQU          X0, 160(AX)
 	VAESKEYGENASSIST $0x40, X0, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -118,8 +97,7 @@ TEXT ·expand128(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 352(AX)
+	VMOVDQU          X0, 176(AX)
 	VAESKEYGENASSIST $0x80, X0, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -127,8 +105,7 @@ TEXT ·expand128(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 384(AX)
+	VMOVDQU          X0, 192(AX)
 	VAESKEYGENASSIST $0x1b, X0, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -136,8 +113,7 @@ TEXT ·expand128(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 416(AX)
+	VMOVDQU          X0, 208(AX)
 	VAESKEYGENASSIST $0x36, X0, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -145,22 +121,19 @@ TEXT ·expand128(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 448(AX)
+	VMOVDQU          X0, 224(AX)
 	VZEROALL
 	RET
 
 // func expand256(k *byte, key *[32]byte)
-// Requires: AES, AVX, AVX2
+// Requires: AES, AVX
 TEXT ·expand256(SB), NOSPLIT, $0-16
 	MOVQ             k+0(FP), AX
 	MOVQ             key+8(FP), DI
 	VMOVDQU          (DI), X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, (AX)
+	VMOVDQU          X0, (AX)
 	VMOVDQU          16(DI), X1
-	VINSERTI128      $0x01, X1, Y1, Y3
-	VMOVDQU          Y3, 32(AX)
+	VMOVDQU          X1, 16(AX)
 	VAESKEYGENASSIST $0x01, X1, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -168,8 +141,7 @@ TEXT ·expand256(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 64(AX)
+	VMOVDQU          X0, 32(AX)
 	VAESKEYGENASSIST $0x00, X0, X4
 	VPSHUFD          $0xaa, X4, X4
 	VPSLLDQ          $0x04, X1, X5
@@ -177,8 +149,7 @@ TEXT ·expand256(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X1, X5
 	VPXOR            X5, X1, X1
 	VPXOR            X4, X1, X1
-	VINSERTI128      $0x01, X1, Y1, Y3
-	VMOVDQU          Y3, 96(AX)
+	VMOVDQU          X1, 48(AX)
 	VAESKEYGENASSIST $0x02, X1, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -186,8 +157,7 @@ TEXT ·expand256(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 128(AX)
+	VMOVDQU          X0, 64(AX)
 	VAESKEYGENASSIST $0x00, X0, X4
 	VPSHUFD          $0xaa, X4, X4
 	VPSLLDQ          $0x04, X1, X5
@@ -195,8 +165,7 @@ TEXT ·expand256(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X1, X5
 	VPXOR            X5, X1, X1
 	VPXOR            X4, X1, X1
-	VINSERTI128      $0x01, X1, Y1, Y3
-	VMOVDQU          Y3, 160(AX)
+	VMOVDQU          X1, 80(AX)
 	VAESKEYGENASSIST $0x04, X1, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -204,8 +173,7 @@ TEXT ·expand256(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 192(AX)
+	VMOVDQU          X0, 96(AX)
 	VAESKEYGENASSIST $0x00, X0, X4
 	VPSHUFD          $0xaa, X4, X4
 	VPSLLDQ          $0x04, X1, X5
@@ -213,8 +181,7 @@ TEXT ·expand256(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X1, X5
 	VPXOR            X5, X1, X1
 	VPXOR            X4, X1, X1
-	VINSERTI128      $0x01, X1, Y1, Y3
-	VMOVDQU          Y3, 224(AX)
+	VMOVDQU          X1, 112(AX)
 	VAESKEYGENASSIST $0x08, X1, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -222,8 +189,7 @@ TEXT ·expand256(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 256(AX)
+	VMOVDQU          X0, 128(AX)
 	VAESKEYGENASSIST $0x00, X0, X4
 	VPSHUFD          $0xaa, X4, X4
 	VPSLLDQ          $0x04, X1, X5
@@ -231,8 +197,7 @@ TEXT ·expand256(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X1, X5
 	VPXOR            X5, X1, X1
 	VPXOR            X4, X1, X1
-	VINSERTI128      $0x01, X1, Y1, Y3
-	VMOVDQU          Y3, 288(AX)
+	VMOVDQU          X1, 144(AX)
 	VAESKEYGENASSIST $0x10, X1, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -240,8 +205,7 @@ TEXT ·expand256(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 320(AX)
+	VMOVDQU          X0, 160(AX)
 	VAESKEYGENASSIST $0x00, X0, X4
 	VPSHUFD          $0xaa, X4, X4
 	VPSLLDQ          $0x04, X1, X5
@@ -249,8 +213,7 @@ TEXT ·expand256(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X1, X5
 	VPXOR            X5, X1, X1
 	VPXOR            X4, X1, X1
-	VINSERTI128      $0x01, X1, Y1, Y3
-	VMOVDQU          Y3, 352(AX)
+	VMOVDQU          X1, 176(AX)
 	VAESKEYGENASSIST $0x20, X1, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -258,8 +221,7 @@ TEXT ·expand256(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 384(AX)
+	VMOVDQU          X0, 192(AX)
 	VAESKEYGENASSIST $0x00, X0, X4
 	VPSHUFD          $0xaa, X4, X4
 	VPSLLDQ          $0x04, X1, X5
@@ -267,8 +229,7 @@ TEXT ·expand256(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X1, X5
 	VPXOR            X5, X1, X1
 	VPXOR            X4, X1, X1
-	VINSERTI128      $0x01, X1, Y1, Y3
-	VMOVDQU          Y3, 416(AX)
+	VMOVDQU          X1, 208(AX)
 	VAESKEYGENASSIST $0x40, X1, X4
 	VPSHUFD          $0xff, X4, X4
 	VPSLLDQ          $0x04, X0, X5
@@ -276,3550 +237,6602 @@ TEXT ·expand256(SB), NOSPLIT, $0-16
 	VPSLLDQ          $0x08, X0, X5
 	VPXOR            X5, X0, X0
 	VPXOR            X4, X0, X0
-	VINSERTI128      $0x01, X0, Y0, Y3
-	VMOVDQU          Y3, 448(AX)
+	VMOVDQU          X0, 224(AX)
 	VZEROALL
 	RET
 
-// func powers(k *byte)
-// Requires: AVX, AVX2, PCLMULQDQ, VPCLMULQDQ
-TEXT ·powers(SB), NOSPLIT, $0-8
-	MOVQ         k+0(FP), AX
-	VMOVDQU      752(AX), X11
-	VMOVDQU      X11, 752(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 1040(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
+// func tables(k *byte)
+// Requires: AES, AVX, AVX2, PCLMULQDQ, VPCLMULQDQ
+TEXT ·tables(SB), NOSPLIT, $0-8
+	MOVQ    k+0(FP), AX
+	LEAQ    4080(AX), R8
+	MOVL    $0x00000100, R11
+	VMOVDQU 8432(AX), X12
+
+powers:
+	VMOVDQU      X12, 4352(R8)
+	VPSHUFD      $0x4e, X12, X14
+	VPXOR        X12, X14, X14
+	VMOVDQU      X14, 8512(R8)
+	VMOVDQA      Y12, Y13
+	VPSHUFD      $0x4e, X13, X14
+	VPXOR        X13, X14, X14
+	VPCLMULQDQ   $0x00, 12592(AX), X14, X11
+	VPCLMULQDQ   $0x11, 8432(AX), X13, X12
+	VPCLMULQDQ   $0x00, 8432(AX), X13, X10
 	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 736(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 1024(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
+	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y14
 	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
+	VPXOR        Y12, Y11, Y11
+	VPXOR        Y14, Y10, Y10
 	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 720(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 1008(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 704(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 992(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 688(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 976(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 672(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 960(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 656(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 944(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 640(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 928(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 624(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 912(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 608(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 896(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 592(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 880(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 576(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 864(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 560(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 848(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 544(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 832(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 528(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 816(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 512(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 800(AX)
-	VMOVDQA      Y11, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      X11, 496(AX)
-	VPSHUFD      $0x4e, X11, X13
-	VPXOR        X11, X13, X13
-	VMOVDQU      X13, 784(AX)
+	VPCLMULQDQ   $0x10, poly<>+0(SB), Y11, Y14
+	VPSHUFD      $0x4e, Y11, Y11
+	VPXOR        Y14, Y12, Y12
+	VPXOR        Y11, Y12, Y12
+	VEXTRACTI128 $0x01, Y12, X14
+	VPXOR        X14, X12, X12
+	SUBQ         $0x10, R8
+	DECQ         R11
+	JNE          powers
+	VPXOR        Y14, Y14, Y14
+	VMOVDQU      (AX), X0
+	VAESENC      X14, X0, X1
+	LEAQ         256(AX), R9
+
+counts:
+	MOVQ    R11, DX
+	SHLQ    $0x38, DX
+	VMOVQ   DX, X13
+	VPSLLDQ $0x08, X13, X13
+	VPXOR   X0, X13, X13
+	VAESENC X14, X13, X13
+	VPXOR   X1, X13, X13
+	VMOVDQU X13, (R9)
+	ADDQ    $0x10, R9
+	INCQ    R11
+	CMPQ    R11, $0x00000100
+	JNE     counts
 	VZEROALL
 	RET
 
-// func sealVAES(k *byte, text *byte, n int, aadHigh uint64, aadLow uint64, aadBits uint64, iv uint64, middle *byte)
-// Requires: AES, AVX, AVX2, PCLMULQDQ, VAES, VPCLMULQDQ
-TEXT ·sealVAES(SB), NOSPLIT, $288-64
-	VMOVDQU      turned<>+0(SB), Y14
-	MOVQ         k+0(FP), AX
-	MOVQ         text+8(FP), DI
-	MOVQ         n+16(FP), CX
-	MOVQ         iv+48(FP), R9
-	MOVQ         R9, R8
-	SHLQ         $0x20, R9
-	ORQ          $0x01, R9
-	VMOVQ        R9, X15
-	SHRQ         $0x20, R8
-	ORQ          1064(AX), R8
-	VPINSRQ      $0x01, R8, X15, X15
-	VINSERTI128  $0x01, X15, Y15, Y15
-	VPADDD       oneTwo<>+0(SB), Y15, Y15
-	VMOVQ        aadLow+32(FP), X12
-	VPINSRQ      $0x01, aadHigh+24(FP), X12, X12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	MOVQ         CX, DX
-	ANDQ         $0xff, DX
-	SHRQ         $0x08, CX
-	VPSUBD       oneOne<>+0(SB), Y15, Y13
-	VMOVDQU      X13, 272(SP)
-	MOVQ         CX, R10
-	TESTQ        CX, CX
-	JEQ          stream
-	VMOVDQU      (AX), Y8
-	VPSHUFB      Y14, Y15, Y0
-	VPADDD       twoTwo<>+0(SB), Y15, Y15
-	VPXOR        Y8, Y0, Y0
-	VPSHUFB      Y14, Y15, Y1
-	VPADDD       twoTwo<>+0(SB), Y15, Y15
-	VPXOR        Y8, Y1, Y1
-	VPSHUFB      Y14, Y15, Y2
-	VPADDD       twoTwo<>+0(SB), Y15, Y15
-	VPXOR        Y8, Y2, Y2
-	VPSHUFB      Y14, Y15, Y3
-	VPADDD       twoTwo<>+0(SB), Y15, Y15
-	VPXOR        Y8, Y3, Y3
-	VPSHUFB      Y14, Y15, Y4
-	VPADDD       twoTwo<>+0(SB), Y15, Y15
-	VPXOR        Y8, Y4, Y4
-	VPSHUFB      Y14, Y15, Y5
-	VPADDD       twoTwo<>+0(SB), Y15, Y15
-	VPXOR        Y8, Y5, Y5
-	VPSHUFB      Y14, Y15, Y6
-	VPADDD       twoTwo<>+0(SB), Y15, Y15
-	VPXOR        Y8, Y6, Y6
-	VPSHUFB      Y14, Y15, Y7
-	VPADDD       twoTwo<>+0(SB), Y15, Y15
-	VPXOR        Y8, Y7, Y7
-	CMPQ         1056(AX), $0x00
-	JEQ          longFirst
-	VMOVDQU      32(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      64(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      96(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      128(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
+// func sealVAES(k *byte, jobs *byte, n int)
+// Requires: AES, AVX, AVX2, CMOV, VAES, VPCLMULQDQ
+TEXT ·sealVAES(SB), NOSPLIT, $64-24
+	MOVQ    k+0(FP), AX
+	MOVQ    jobs+8(FP), BX
+	MOVQ    n+16(FP), CX
+	VMOVDQU turned<>+0(SB), Y15
+
+job:
+	MOVQ           (BX), DI
+	MOVQ           16(BX), R11
+	VMOVDQU        24(BX), X9
+	VPXOR          (AX), X9, X9
+	VAESENC        16(AX), X9, X9
+	VINSERTI128    $0x01, X9, Y9, Y9
+	VMOVDQU        Y9, (SP)
+	LEAQ           15(R11), R8
+	ANDQ           $-16, R8
+	NEGQ           R8
+	LEAQ           4080(AX)(R8*1), R8
+	VMOVDQU        4336(R8), X1
+	VINSERTI128    $0x01, 8432(AX), Y1, Y1
+	VMOVDQU        8496(R8), X2
+	VINSERTI128    $0x01, 12592(AX), Y2, Y2
+	VMOVDQU        40(BX), Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, Y2, Y14, Y11
+	VPCLMULQDQ     $0x11, Y1, Y13, Y12
+	VPCLMULQDQ     $0x00, Y1, Y13, Y10
+	LEAQ           31(R11), DX
+	SHRQ           $0x05, DX
+	LEAQ           -1(R11), R12
+	ANDQ           $0x1f, R12
+	INCQ           R12
+	LEAQ           only<>+32(SB), R13
+	SUBQ           R12, R13
+	MOVL           $0x00000010, R10
+	CMPQ           R12, R10
+	CMOVQGT        R10, R12
+	ADDQ           DI, R11
+	MOVQ           AX, R9
+	CMPQ           DX, $0x08
+	JLE            short
+	SUBQ           $0x09, DX
+	MOVQ           DX, R10
+	ANDQ           $0x07, DX
+	SHRQ           $0x03, R10
+	VPXOR          256(R9), Y9, Y0
+	VPXOR          288(R9), Y9, Y1
+	VPXOR          320(R9), Y9, Y2
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          384(R9), Y9, Y4
+	VPXOR          416(R9), Y9, Y5
+	VPXOR          448(R9), Y9, Y6
+	VPXOR          480(R9), Y9, Y7
+	VPXOR          512(R9), Y9, Y8
+	CMPQ           12672(AX), $0x00
+	JEQ            longFirst
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
 
 longFirst:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VMOVDQU     448(AX), Y8
-	VPXOR       (DI), Y8, Y13
-	VAESENCLAST Y13, Y0, Y0
-	VMOVDQU     Y0, (DI)
-	VPXOR       32(DI), Y8, Y13
-	VAESENCLAST Y13, Y1, Y1
-	VMOVDQU     Y1, 32(DI)
-	VPXOR       64(DI), Y8, Y13
-	VAESENCLAST Y13, Y2, Y2
-	VMOVDQU     Y2, 64(DI)
-	VPXOR       96(DI), Y8, Y13
-	VAESENCLAST Y13, Y3, Y3
-	VMOVDQU     Y3, 96(DI)
-	VPXOR       128(DI), Y8, Y13
-	VAESENCLAST Y13, Y4, Y4
-	VMOVDQU     Y4, 128(DI)
-	VPXOR       160(DI), Y8, Y13
-	VAESENCLAST Y13, Y5, Y5
-	VMOVDQU     Y5, 160(DI)
-	VPXOR       192(DI), Y8, Y13
-	VAESENCLAST Y13, Y6, Y6
-	VMOVDQU     Y6, 192(DI)
-	VPXOR       224(DI), Y8, Y13
-	VAESENCLAST Y13, Y7, Y7
-	VMOVDQU     Y7, 224(DI)
-	MOVQ        middle+56(FP), SI
-	ADDQ        $0x00000100, DI
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 112(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 128(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 144(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 160(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 192(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 208(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 224(AX), Y9
+	VAESENCLAST    Y9, Y0, Y0
+	VAESENCLAST    Y9, Y1, Y1
+	VAESENCLAST    Y9, Y2, Y2
+	VAESENCLAST    Y9, Y3, Y3
+	VAESENCLAST    Y9, Y4, Y4
+	VAESENCLAST    Y9, Y5, Y5
+	VAESENCLAST    Y9, Y6, Y6
+	VAESENCLAST    Y9, Y7, Y7
+	VAESENCLAST    Y9, Y8, Y8
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	MOVQ           8(BX), SI
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VPXOR          32(DI), Y2, Y2
+	VMOVDQU        Y2, 32(DI)
+	VPXOR          (SI), Y3, Y3
+	VMOVDQU        Y3, 64(DI)
+	VPXOR          32(SI), Y4, Y4
+	VMOVDQU        Y4, 96(DI)
+	VPXOR          64(SI), Y5, Y5
+	VMOVDQU        Y5, 128(DI)
+	VPXOR          96(SI), Y6, Y6
+	VMOVDQU        Y6, 160(DI)
+	VPXOR          128(SI), Y7, Y7
+	VMOVDQU        Y7, 192(DI)
+	VPXOR          160(SI), Y8, Y8
+	VMOVDQU        Y8, 224(DI)
+	ADDQ           $0x00000100, DI
+	ADDQ           $0x00000100, SI
+	ADDQ           $0x00000120, R9
+	TESTQ          R10, R10
+	JEQ            last
 
-groups:
-	DECQ    CX
-	JEQ     stream
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VPSHUFB Y14, Y15, Y2
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y2, Y2
-	VPSHUFB Y14, Y15, Y3
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y3, Y3
-	VPSHUFB Y14, Y15, Y4
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y4, Y4
-	VPSHUFB Y14, Y15, Y5
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y5, Y5
-	VPSHUFB Y14, Y15, Y6
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y6, Y6
-	VPSHUFB Y14, Y15, Y7
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y7, Y7
-	CMPQ    1056(AX), $0x00
-	JEQ     longGroup
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
+main:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        -256(DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          Y13, Y14, Y14
+	VPXOR          384(R9), Y9, Y4
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          416(R9), Y9, Y5
+	VPXOR          Y14, Y11, Y11
+	VPXOR          448(R9), Y9, Y6
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          480(R9), Y9, Y7
+	VPXOR          Y14, Y12, Y12
+	CMPQ           12672(AX), $0x00
+	JEQ            longMain
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
 
-longGroup:
-	VMOVDQU      160(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      -256(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPXOR        Y11, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 800(AX), Y13, Y10
-	VPCLMULQDQ   $0x11, 512(AX), Y12, Y11
-	VPCLMULQDQ   $0x00, 512(AX), Y12, Y9
-	VMOVDQU      192(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      -224(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 832(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 544(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 544(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      224(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      -192(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 864(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 576(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 576(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      256(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      -160(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 896(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 608(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 608(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      288(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      -128(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 928(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 640(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 640(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      320(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      -96(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 960(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 672(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 672(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      352(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      -64(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 992(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 704(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 704(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      384(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      -32(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 1024(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 736(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 736(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      416(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      448(AX), Y8
-	VPXOR        (SI), Y8, Y13
-	VAESENCLAST  Y13, Y0, Y0
-	VMOVDQU      Y0, (DI)
-	VPXOR        32(SI), Y8, Y13
-	VAESENCLAST  Y13, Y1, Y1
-	VMOVDQU      Y1, 32(DI)
-	VPXOR        64(SI), Y8, Y13
-	VAESENCLAST  Y13, Y2, Y2
-	VMOVDQU      Y2, 64(DI)
-	VPXOR        96(SI), Y8, Y13
-	VAESENCLAST  Y13, Y3, Y3
-	VMOVDQU      Y3, 96(DI)
-	VPXOR        128(SI), Y8, Y13
-	VAESENCLAST  Y13, Y4, Y4
-	VMOVDQU      Y4, 128(DI)
-	VPXOR        160(SI), Y8, Y13
-	VAESENCLAST  Y13, Y5, Y5
-	VMOVDQU      Y5, 160(DI)
-	VPXOR        192(SI), Y8, Y13
-	VAESENCLAST  Y13, Y6, Y6
-	VMOVDQU      Y6, 192(DI)
-	VPXOR        224(SI), Y8, Y13
-	VAESENCLAST  Y13, Y7, Y7
-	VMOVDQU      Y7, 224(DI)
-	ADDQ         $0x00000100, DI
-	ADDQ         $0x00000100, SI
-	JMP          groups
+longMain:
+	VBROADCASTI128 96(AX), Y9
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        -224(DI), Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 112(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        -192(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 128(AX), Y9
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y5, Y5
+	VMOVDQU        -160(DI), Y13
+	VAESENC        Y9, Y6, Y6
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 144(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 160(AX), Y9
+	VMOVDQU        -128(DI), Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 176(AX), Y9
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        -96(DI), Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        -64(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y5, Y5
+	VMOVDQU        -32(DI), Y13
+	VAESENC        Y9, Y6, Y6
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 224(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENCLAST    Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8736(R8), Y14, Y14
+	VAESENCLAST    Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4576(R8), Y13, Y14
+	VAESENCLAST    Y9, Y4, Y4
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 4576(R8), Y13, Y13
+	VAESENCLAST    Y9, Y6, Y6
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y7, Y7
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VPXOR          -32(SI), Y1, Y1
+	VMOVDQU        Y1, 32(DI)
+	VPXOR          (SI), Y2, Y2
+	VMOVDQU        Y2, 64(DI)
+	VPXOR          32(SI), Y3, Y3
+	VMOVDQU        Y3, 96(DI)
+	VPXOR          64(SI), Y4, Y4
+	VMOVDQU        Y4, 128(DI)
+	VPXOR          96(SI), Y5, Y5
+	VMOVDQU        Y5, 160(DI)
+	VPXOR          128(SI), Y6, Y6
+	VMOVDQU        Y6, 192(DI)
+	VPXOR          160(SI), Y7, Y7
+	VMOVDQU        Y7, 224(DI)
+	ADDQ           $0x00000100, DI
+	ADDQ           $0x00000100, SI
+	ADDQ           $0x00000100, R8
+	ADDQ           $0x00000100, R9
+	DECQ           R10
+	JNE            main
 
-stream:
-	MOVQ    DX, R9
-	ADDQ    $0x1f, R9
-	SHRQ    $0x05, R9
-	CMPQ    R9, $0x00
-	JEQ     stream0
-	CMPQ    R9, $0x01
-	JEQ     stream1
-	CMPQ    R9, $0x02
-	JEQ     stream2
-	CMPQ    R9, $0x03
-	JEQ     stream3
-	CMPQ    R9, $0x04
-	JEQ     stream4
-	CMPQ    R9, $0x05
-	JEQ     stream5
-	CMPQ    R9, $0x06
-	JEQ     stream6
-	CMPQ    R9, $0x07
-	JEQ     stream7
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VPSHUFB Y14, Y15, Y2
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y2, Y2
-	VPSHUFB Y14, Y15, Y3
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y3, Y3
-	VPSHUFB Y14, Y15, Y4
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y4, Y4
-	VPSHUFB Y14, Y15, Y5
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y5, Y5
-	VPSHUFB Y14, Y15, Y6
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y6, Y6
-	VPSHUFB Y14, Y15, Y7
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y7, Y7
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long8
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
-	VAESENC Y8, Y13, Y13
+last:
+	INCQ DX
+	CMPQ DX, $0x04
+	JLE  lastTo4
+	CMPQ DX, $0x06
+	JLE  lastTo6
+	CMPQ DX, $0x07
+	JLE  lastTo7
+	JMP  last8
 
-long8:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST Y8, Y1, Y1
-	VMOVDQU     Y1, 32(SP)
-	VAESENCLAST Y8, Y2, Y2
-	VMOVDQU     Y2, 64(SP)
-	VAESENCLAST Y8, Y3, Y3
-	VMOVDQU     Y3, 96(SP)
-	VAESENCLAST Y8, Y4, Y4
-	VMOVDQU     Y4, 128(SP)
-	VAESENCLAST Y8, Y5, Y5
-	VMOVDQU     Y5, 160(SP)
-	VAESENCLAST Y8, Y6, Y6
-	VMOVDQU     Y6, 192(SP)
-	VAESENCLAST Y8, Y7, Y7
-	VMOVDQU     Y7, 224(SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+lastTo7:
+	JMP last7
 
-stream7:
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VPSHUFB Y14, Y15, Y2
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y2, Y2
-	VPSHUFB Y14, Y15, Y3
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y3, Y3
-	VPSHUFB Y14, Y15, Y4
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y4, Y4
-	VPSHUFB Y14, Y15, Y5
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y5, Y5
-	VPSHUFB Y14, Y15, Y6
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y6, Y6
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long7
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y13, Y13
+lastTo6:
+	CMPQ DX, $0x05
+	JLE  lastTo5
+	JMP  last6
 
-long7:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST Y8, Y1, Y1
-	VMOVDQU     Y1, 32(SP)
-	VAESENCLAST Y8, Y2, Y2
-	VMOVDQU     Y2, 64(SP)
-	VAESENCLAST Y8, Y3, Y3
-	VMOVDQU     Y3, 96(SP)
-	VAESENCLAST Y8, Y4, Y4
-	VMOVDQU     Y4, 128(SP)
-	VAESENCLAST Y8, Y5, Y5
-	VMOVDQU     Y5, 160(SP)
-	VAESENCLAST Y8, Y6, Y6
-	VMOVDQU     Y6, 192(SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+lastTo5:
+	JMP last5
 
-stream6:
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VPSHUFB Y14, Y15, Y2
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y2, Y2
-	VPSHUFB Y14, Y15, Y3
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y3, Y3
-	VPSHUFB Y14, Y15, Y4
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y4, Y4
-	VPSHUFB Y14, Y15, Y5
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y5, Y5
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long6
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y13, Y13
+lastTo4:
+	CMPQ DX, $0x02
+	JLE  lastTo2
+	CMPQ DX, $0x03
+	JLE  lastTo3
+	JMP  last4
 
-long6:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST Y8, Y1, Y1
-	VMOVDQU     Y1, 32(SP)
-	VAESENCLAST Y8, Y2, Y2
-	VMOVDQU     Y2, 64(SP)
-	VAESENCLAST Y8, Y3, Y3
-	VMOVDQU     Y3, 96(SP)
-	VAESENCLAST Y8, Y4, Y4
-	VMOVDQU     Y4, 128(SP)
-	VAESENCLAST Y8, Y5, Y5
-	VMOVDQU     Y5, 160(SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+lastTo3:
+	JMP last3
 
-stream5:
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VPSHUFB Y14, Y15, Y2
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y2, Y2
-	VPSHUFB Y14, Y15, Y3
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y3, Y3
-	VPSHUFB Y14, Y15, Y4
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y4, Y4
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long5
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y13, Y13
+lastTo2:
+	CMPQ DX, $0x01
+	JLE  lastTo1
+	JMP  last2
 
-long5:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST Y8, Y1, Y1
-	VMOVDQU     Y1, 32(SP)
-	VAESENCLAST Y8, Y2, Y2
-	VMOVDQU     Y2, 64(SP)
-	VAESENCLAST Y8, Y3, Y3
-	VMOVDQU     Y3, 96(SP)
-	VAESENCLAST Y8, Y4, Y4
-	VMOVDQU     Y4, 128(SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+lastTo1:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        -256(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast1
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
 
-stream4:
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VPSHUFB Y14, Y15, Y2
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y2, Y2
-	VPSHUFB Y14, Y15, Y3
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y3, Y3
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long4
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y13, Y13
+longLast1:
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 96(AX), Y9
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -224(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 112(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        -192(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 128(AX), Y9
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -160(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 144(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 160(AX), Y9
+	VMOVDQU        -128(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 176(AX), Y9
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -96(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        -64(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -32(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 224(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8736(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4576(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4576(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        (DI), X13
+	VINSERTI128    $0x01, (DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y0, Y0
+	VPAND          (R13), Y0, Y0
+	VMOVDQU        X0, (DI)
+	VEXTRACTI128   $0x01, Y0, (DI)(R12*1)
+	VPSHUFB        Y15, Y0, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8768(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4608(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4608(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	JMP            finish
 
-long4:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST Y8, Y1, Y1
-	VMOVDQU     Y1, 32(SP)
-	VAESENCLAST Y8, Y2, Y2
-	VMOVDQU     Y2, 64(SP)
-	VAESENCLAST Y8, Y3, Y3
-	VMOVDQU     Y3, 96(SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+last2:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        -256(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          288(R9), Y9, Y1
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast2
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
 
-stream3:
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VPSHUFB Y14, Y15, Y2
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y2, Y2
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long3
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y13, Y13
+longLast2:
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 96(AX), Y9
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -224(DI), Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFB        Y15, Y13, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 112(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -192(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 128(AX), Y9
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        -160(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 144(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 160(AX), Y9
+	VMOVDQU        -128(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 176(AX), Y9
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -96(DI), Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFB        Y15, Y13, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -64(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        -32(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 224(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8736(R8), Y14, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4576(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4576(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VMOVDQU        32(DI), X13
+	VINSERTI128    $0x01, 32(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y1, Y1
+	VPAND          (R13), Y1, Y1
+	VMOVDQU        X1, 32(DI)
+	VEXTRACTI128   $0x01, Y1, 32(DI)(R12*1)
+	VPSHUFB        Y15, Y0, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8768(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4608(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4608(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y1, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8800(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4640(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4640(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	JMP            finish
 
-long3:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST Y8, Y1, Y1
-	VMOVDQU     Y1, 32(SP)
-	VAESENCLAST Y8, Y2, Y2
-	VMOVDQU     Y2, 64(SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+last3:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        -256(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPXOR          320(R9), Y9, Y2
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast3
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
 
-stream2:
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long2
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y13, Y13
+longLast3:
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 96(AX), Y9
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        -224(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 112(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        -192(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 128(AX), Y9
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y2, Y2
+	VMOVDQU        -160(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 144(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 160(AX), Y9
+	VMOVDQU        -128(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 176(AX), Y9
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        -96(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        -64(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y2, Y2
+	VMOVDQU        -32(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 224(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8736(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4576(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 4576(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VPXOR          -32(SI), Y1, Y1
+	VMOVDQU        Y1, 32(DI)
+	VMOVDQU        64(DI), X13
+	VINSERTI128    $0x01, 64(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y2, Y2
+	VPAND          (R13), Y2, Y2
+	VMOVDQU        X2, 64(DI)
+	VEXTRACTI128   $0x01, Y2, 64(DI)(R12*1)
+	VPSHUFB        Y15, Y0, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8768(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4608(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4608(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y1, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8800(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4640(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4640(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y2, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8832(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4672(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4672(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	JMP            finish
 
-long2:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST Y8, Y1, Y1
-	VMOVDQU     Y1, 32(SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+last4:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        -256(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPXOR          320(R9), Y9, Y2
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast4
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
 
-stream1:
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long1
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y13, Y13
+longLast4:
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 96(AX), Y9
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        -224(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 112(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        -192(DI), Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 128(AX), Y9
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -160(DI), Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 144(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 160(AX), Y9
+	VMOVDQU        -128(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 176(AX), Y9
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        -96(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        -64(DI), Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -32(DI), Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 224(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8736(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4576(R8), Y13, Y14
+	VAESENCLAST    Y9, Y2, Y2
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4576(R8), Y13, Y13
+	VAESENCLAST    Y9, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VPXOR          -32(SI), Y1, Y1
+	VMOVDQU        Y1, 32(DI)
+	VPXOR          (SI), Y2, Y2
+	VMOVDQU        Y2, 64(DI)
+	VMOVDQU        96(DI), X13
+	VINSERTI128    $0x01, 96(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y3, Y3
+	VPAND          (R13), Y3, Y3
+	VMOVDQU        X3, 96(DI)
+	VEXTRACTI128   $0x01, Y3, 96(DI)(R12*1)
+	VPSHUFB        Y15, Y0, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8768(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4608(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4608(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y1, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8800(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4640(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4640(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y2, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8832(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4672(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4672(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y3, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8864(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4704(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4704(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	JMP            finish
 
-long1:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+last5:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        -256(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          320(R9), Y9, Y2
+	VPXOR          Y13, Y14, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPXOR          384(R9), Y9, Y4
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast5
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
 
-stream0:
-	VMOVDQU (AX), Y8
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long0
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y13, Y13
+longLast5:
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 96(AX), Y9
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        -224(DI), Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 112(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y2, Y2
+	VMOVDQU        -192(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 128(AX), Y9
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        -160(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 144(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 160(AX), Y9
+	VMOVDQU        -128(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 176(AX), Y9
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        -96(DI), Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y2, Y2
+	VMOVDQU        -64(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        -32(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 224(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8736(R8), Y14, Y14
+	VAESENCLAST    Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y2, Y2
+	VPCLMULQDQ     $0x11, 4576(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4576(R8), Y13, Y13
+	VAESENCLAST    Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VPXOR          -32(SI), Y1, Y1
+	VMOVDQU        Y1, 32(DI)
+	VPXOR          (SI), Y2, Y2
+	VMOVDQU        Y2, 64(DI)
+	VPXOR          32(SI), Y3, Y3
+	VMOVDQU        Y3, 96(DI)
+	VMOVDQU        128(DI), X13
+	VINSERTI128    $0x01, 128(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y4, Y4
+	VPAND          (R13), Y4, Y4
+	VMOVDQU        X4, 128(DI)
+	VEXTRACTI128   $0x01, Y4, 128(DI)(R12*1)
+	VPSHUFB        Y15, Y0, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8768(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4608(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4608(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y1, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8800(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4640(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4640(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y2, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8832(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4672(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4672(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y3, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8864(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4704(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4704(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y4, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8896(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4736(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4736(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	JMP            finish
 
-long0:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
+last6:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        -256(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          320(R9), Y9, Y2
+	VPXOR          Y13, Y14, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          384(R9), Y9, Y4
+	VPXOR          Y14, Y11, Y11
+	VPXOR          416(R9), Y9, Y5
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast6
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+
+longLast6:
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 96(AX), Y9
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        -224(DI), Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 112(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y2, Y2
+	VMOVDQU        -192(DI), Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 128(AX), Y9
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y4, Y4
+	VMOVDQU        -160(DI), Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 144(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 160(AX), Y9
+	VMOVDQU        -128(DI), Y13
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 176(AX), Y9
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        -96(DI), Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y2, Y2
+	VMOVDQU        -64(DI), Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y4, Y4
+	VMOVDQU        -32(DI), Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 224(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8736(R8), Y14, Y14
+	VAESENCLAST    Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y2, Y2
+	VPCLMULQDQ     $0x11, 4576(R8), Y13, Y14
+	VAESENCLAST    Y9, Y3, Y3
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 4576(R8), Y13, Y13
+	VAESENCLAST    Y9, Y5, Y5
+	VPXOR          Y13, Y10, Y10
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VPXOR          -32(SI), Y1, Y1
+	VMOVDQU        Y1, 32(DI)
+	VPXOR          (SI), Y2, Y2
+	VMOVDQU        Y2, 64(DI)
+	VPXOR          32(SI), Y3, Y3
+	VMOVDQU        Y3, 96(DI)
+	VPXOR          64(SI), Y4, Y4
+	VMOVDQU        Y4, 128(DI)
+	VMOVDQU        160(DI), X13
+	VINSERTI128    $0x01, 160(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y5, Y5
+	VPAND          (R13), Y5, Y5
+	VMOVDQU        X5, 160(DI)
+	VEXTRACTI128   $0x01, Y5, 160(DI)(R12*1)
+	VPSHUFB        Y15, Y0, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8768(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4608(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4608(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y1, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8800(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4640(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4640(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y2, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8832(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4672(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4672(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y3, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8864(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4704(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4704(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y4, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8896(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4736(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4736(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y5, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8928(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4768(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4768(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	JMP            finish
+
+last7:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        -256(DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          Y13, Y14, Y14
+	VPXOR          384(R9), Y9, Y4
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          416(R9), Y9, Y5
+	VPXOR          Y14, Y11, Y11
+	VPXOR          448(R9), Y9, Y6
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast7
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+
+longLast7:
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 96(AX), Y9
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        -224(DI), Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 112(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        -192(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 128(AX), Y9
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y5, Y5
+	VMOVDQU        -160(DI), Y13
+	VAESENC        Y9, Y6, Y6
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 144(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 160(AX), Y9
+	VMOVDQU        -128(DI), Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 176(AX), Y9
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        -96(DI), Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        -64(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y5, Y5
+	VMOVDQU        -32(DI), Y13
+	VAESENC        Y9, Y6, Y6
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 224(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENCLAST    Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8736(R8), Y14, Y14
+	VAESENCLAST    Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4576(R8), Y13, Y14
+	VAESENCLAST    Y9, Y4, Y4
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 4576(R8), Y13, Y13
+	VAESENCLAST    Y9, Y6, Y6
+	VPXOR          Y13, Y10, Y10
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VPXOR          -32(SI), Y1, Y1
+	VMOVDQU        Y1, 32(DI)
+	VPXOR          (SI), Y2, Y2
+	VMOVDQU        Y2, 64(DI)
+	VPXOR          32(SI), Y3, Y3
+	VMOVDQU        Y3, 96(DI)
+	VPXOR          64(SI), Y4, Y4
+	VMOVDQU        Y4, 128(DI)
+	VPXOR          96(SI), Y5, Y5
+	VMOVDQU        Y5, 160(DI)
+	VMOVDQU        192(DI), X13
+	VINSERTI128    $0x01, 192(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y6, Y6
+	VPAND          (R13), Y6, Y6
+	VMOVDQU        X6, 192(DI)
+	VEXTRACTI128   $0x01, Y6, 192(DI)(R12*1)
+	VPSHUFB        Y15, Y0, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8768(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4608(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4608(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y1, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8800(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4640(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4640(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y2, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8832(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4672(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4672(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y3, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8864(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4704(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4704(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y4, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8896(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4736(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4736(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y5, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8928(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4768(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4768(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y6, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8960(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4800(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4800(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	JMP            finish
+
+last8:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        -256(DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          Y13, Y14, Y14
+	VPXOR          384(R9), Y9, Y4
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          416(R9), Y9, Y5
+	VPXOR          Y14, Y11, Y11
+	VPXOR          448(R9), Y9, Y6
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          480(R9), Y9, Y7
+	VPXOR          Y14, Y12, Y12
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast8
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+
+longLast8:
+	VBROADCASTI128 96(AX), Y9
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        -224(DI), Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 112(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        -192(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 128(AX), Y9
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y5, Y5
+	VMOVDQU        -160(DI), Y13
+	VAESENC        Y9, Y6, Y6
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 144(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 160(AX), Y9
+	VMOVDQU        -128(DI), Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 176(AX), Y9
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        -96(DI), Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        -64(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y5, Y5
+	VMOVDQU        -32(DI), Y13
+	VAESENC        Y9, Y6, Y6
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 224(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENCLAST    Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8736(R8), Y14, Y14
+	VAESENCLAST    Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4576(R8), Y13, Y14
+	VAESENCLAST    Y9, Y4, Y4
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 4576(R8), Y13, Y13
+	VAESENCLAST    Y9, Y6, Y6
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y7, Y7
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VPXOR          -32(SI), Y1, Y1
+	VMOVDQU        Y1, 32(DI)
+	VPXOR          (SI), Y2, Y2
+	VMOVDQU        Y2, 64(DI)
+	VPXOR          32(SI), Y3, Y3
+	VMOVDQU        Y3, 96(DI)
+	VPXOR          64(SI), Y4, Y4
+	VMOVDQU        Y4, 128(DI)
+	VPXOR          96(SI), Y5, Y5
+	VMOVDQU        Y5, 160(DI)
+	VPXOR          128(SI), Y6, Y6
+	VMOVDQU        Y6, 192(DI)
+	VMOVDQU        224(DI), X13
+	VINSERTI128    $0x01, 224(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y7, Y7
+	VPAND          (R13), Y7, Y7
+	VMOVDQU        X7, 224(DI)
+	VEXTRACTI128   $0x01, Y7, 224(DI)(R12*1)
+	VPSHUFB        Y15, Y0, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8768(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4608(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4608(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y1, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8800(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4640(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4640(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y2, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8832(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4672(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4672(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y3, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8864(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4704(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4704(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y4, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8896(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4736(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4736(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y5, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8928(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4768(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4768(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y6, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8960(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4800(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4800(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y7, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8992(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4832(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4832(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	JMP            finish
+
+short:
+	CMPQ DX, $0x04
+	JLE  shortTo4
+	CMPQ DX, $0x06
+	JLE  shortTo6
+	CMPQ DX, $0x07
+	JLE  shortTo7
+	JMP  short8
+
+shortTo7:
+	JMP short7
+
+shortTo6:
+	CMPQ DX, $0x05
+	JLE  shortTo5
+	JMP  short6
+
+shortTo5:
+	JMP short5
+
+shortTo4:
+	CMPQ DX, $0x02
+	JLE  shortTo2
+	CMPQ DX, $0x03
+	JLE  shortTo3
+	JMP  short4
+
+shortTo3:
+	JMP short3
+
+shortTo2:
+	CMPQ DX, $0x01
+	JLE  shortTo1
+	JMP  short2
+
+shortTo1:
+	VPXOR          256(R9), Y9, Y0
+	VPXOR          288(R9), Y9, Y1
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort1
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+
+longShort1:
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 112(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 128(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 144(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 160(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 192(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 208(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 224(AX), Y9
+	VAESENCLAST    Y9, Y0, Y0
+	VAESENCLAST    Y9, Y1, Y1
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VMOVDQU        (DI), X13
+	VINSERTI128    $0x01, (DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y1, Y1
+	VPAND          (R13), Y1, Y1
+	VMOVDQU        X1, (DI)
+	VEXTRACTI128   $0x01, Y1, (DI)(R12*1)
+	VPSHUFB        Y15, Y1, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	JMP            finish
+
+short2:
+	VPXOR          256(R9), Y9, Y0
+	VPXOR          288(R9), Y9, Y1
+	VPXOR          320(R9), Y9, Y2
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort2
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+
+longShort2:
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 112(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 128(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 144(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 160(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 192(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 208(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 224(AX), Y9
+	VAESENCLAST    Y9, Y0, Y0
+	VAESENCLAST    Y9, Y1, Y1
+	VAESENCLAST    Y9, Y2, Y2
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VMOVDQU        32(DI), X13
+	VINSERTI128    $0x01, 32(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y2, Y2
+	VPAND          (R13), Y2, Y2
+	VMOVDQU        X2, 32(DI)
+	VEXTRACTI128   $0x01, Y2, 32(DI)(R12*1)
+	VPSHUFB        Y15, Y1, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y2, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	JMP            finish
+
+short3:
+	VPXOR          256(R9), Y9, Y0
+	VPXOR          288(R9), Y9, Y1
+	VPXOR          320(R9), Y9, Y2
+	VPXOR          352(R9), Y9, Y3
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort3
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+
+longShort3:
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 112(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 128(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 144(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 160(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 192(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 208(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 224(AX), Y9
+	VAESENCLAST    Y9, Y0, Y0
+	VAESENCLAST    Y9, Y1, Y1
+	VAESENCLAST    Y9, Y2, Y2
+	VAESENCLAST    Y9, Y3, Y3
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VPXOR          32(DI), Y2, Y2
+	VMOVDQU        Y2, 32(DI)
+	VMOVDQU        64(DI), X13
+	VINSERTI128    $0x01, 64(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y3, Y3
+	VPAND          (R13), Y3, Y3
+	VMOVDQU        X3, 64(DI)
+	VEXTRACTI128   $0x01, Y3, 64(DI)(R12*1)
+	VPSHUFB        Y15, Y1, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y2, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y3, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	JMP            finish
+
+short4:
+	VPXOR          256(R9), Y9, Y0
+	VPXOR          288(R9), Y9, Y1
+	VPXOR          320(R9), Y9, Y2
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          384(R9), Y9, Y4
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort4
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+
+longShort4:
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 112(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 128(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 144(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 160(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 192(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 208(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 224(AX), Y9
+	VAESENCLAST    Y9, Y0, Y0
+	VAESENCLAST    Y9, Y1, Y1
+	VAESENCLAST    Y9, Y2, Y2
+	VAESENCLAST    Y9, Y3, Y3
+	VAESENCLAST    Y9, Y4, Y4
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VPXOR          32(DI), Y2, Y2
+	VMOVDQU        Y2, 32(DI)
+	VPXOR          64(DI), Y3, Y3
+	VMOVDQU        Y3, 64(DI)
+	VMOVDQU        96(DI), X13
+	VINSERTI128    $0x01, 96(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y4, Y4
+	VPAND          (R13), Y4, Y4
+	VMOVDQU        X4, 96(DI)
+	VEXTRACTI128   $0x01, Y4, 96(DI)(R12*1)
+	VPSHUFB        Y15, Y1, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y2, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y3, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y4, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	JMP            finish
+
+short5:
+	VPXOR          256(R9), Y9, Y0
+	VPXOR          288(R9), Y9, Y1
+	VPXOR          320(R9), Y9, Y2
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          384(R9), Y9, Y4
+	VPXOR          416(R9), Y9, Y5
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort5
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+
+longShort5:
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 112(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 128(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 144(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 160(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 192(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 208(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 224(AX), Y9
+	VAESENCLAST    Y9, Y0, Y0
+	VAESENCLAST    Y9, Y1, Y1
+	VAESENCLAST    Y9, Y2, Y2
+	VAESENCLAST    Y9, Y3, Y3
+	VAESENCLAST    Y9, Y4, Y4
+	VAESENCLAST    Y9, Y5, Y5
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VPXOR          32(DI), Y2, Y2
+	VMOVDQU        Y2, 32(DI)
+	VPXOR          64(DI), Y3, Y3
+	VMOVDQU        Y3, 64(DI)
+	VPXOR          96(DI), Y4, Y4
+	VMOVDQU        Y4, 96(DI)
+	VMOVDQU        128(DI), X13
+	VINSERTI128    $0x01, 128(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y5, Y5
+	VPAND          (R13), Y5, Y5
+	VMOVDQU        X5, 128(DI)
+	VEXTRACTI128   $0x01, Y5, 128(DI)(R12*1)
+	VPSHUFB        Y15, Y1, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y2, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y3, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y4, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y5, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	JMP            finish
+
+short6:
+	VPXOR          256(R9), Y9, Y0
+	VPXOR          288(R9), Y9, Y1
+	VPXOR          320(R9), Y9, Y2
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          384(R9), Y9, Y4
+	VPXOR          416(R9), Y9, Y5
+	VPXOR          448(R9), Y9, Y6
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort6
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+
+longShort6:
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 112(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 128(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 144(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 160(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 192(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 208(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 224(AX), Y9
+	VAESENCLAST    Y9, Y0, Y0
+	VAESENCLAST    Y9, Y1, Y1
+	VAESENCLAST    Y9, Y2, Y2
+	VAESENCLAST    Y9, Y3, Y3
+	VAESENCLAST    Y9, Y4, Y4
+	VAESENCLAST    Y9, Y5, Y5
+	VAESENCLAST    Y9, Y6, Y6
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VPXOR          32(DI), Y2, Y2
+	VMOVDQU        Y2, 32(DI)
+	VPXOR          64(DI), Y3, Y3
+	VMOVDQU        Y3, 64(DI)
+	VPXOR          96(DI), Y4, Y4
+	VMOVDQU        Y4, 96(DI)
+	VPXOR          128(DI), Y5, Y5
+	VMOVDQU        Y5, 128(DI)
+	VMOVDQU        160(DI), X13
+	VINSERTI128    $0x01, 160(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y6, Y6
+	VPAND          (R13), Y6, Y6
+	VMOVDQU        X6, 160(DI)
+	VEXTRACTI128   $0x01, Y6, 160(DI)(R12*1)
+	VPSHUFB        Y15, Y1, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y2, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y3, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y4, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y5, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y6, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	JMP            finish
+
+short7:
+	VPXOR          256(R9), Y9, Y0
+	VPXOR          288(R9), Y9, Y1
+	VPXOR          320(R9), Y9, Y2
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          384(R9), Y9, Y4
+	VPXOR          416(R9), Y9, Y5
+	VPXOR          448(R9), Y9, Y6
+	VPXOR          480(R9), Y9, Y7
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort7
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+
+longShort7:
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 112(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 128(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 144(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 160(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 192(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 208(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 224(AX), Y9
+	VAESENCLAST    Y9, Y0, Y0
+	VAESENCLAST    Y9, Y1, Y1
+	VAESENCLAST    Y9, Y2, Y2
+	VAESENCLAST    Y9, Y3, Y3
+	VAESENCLAST    Y9, Y4, Y4
+	VAESENCLAST    Y9, Y5, Y5
+	VAESENCLAST    Y9, Y6, Y6
+	VAESENCLAST    Y9, Y7, Y7
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VPXOR          32(DI), Y2, Y2
+	VMOVDQU        Y2, 32(DI)
+	VPXOR          64(DI), Y3, Y3
+	VMOVDQU        Y3, 64(DI)
+	VPXOR          96(DI), Y4, Y4
+	VMOVDQU        Y4, 96(DI)
+	VPXOR          128(DI), Y5, Y5
+	VMOVDQU        Y5, 128(DI)
+	VPXOR          160(DI), Y6, Y6
+	VMOVDQU        Y6, 160(DI)
+	VMOVDQU        192(DI), X13
+	VINSERTI128    $0x01, 192(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y7, Y7
+	VPAND          (R13), Y7, Y7
+	VMOVDQU        X7, 192(DI)
+	VEXTRACTI128   $0x01, Y7, 192(DI)(R12*1)
+	VPSHUFB        Y15, Y1, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y2, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y3, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y4, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y5, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y6, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y7, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	JMP            finish
+
+short8:
+	VPXOR          256(R9), Y9, Y0
+	VPXOR          288(R9), Y9, Y1
+	VPXOR          320(R9), Y9, Y2
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          384(R9), Y9, Y4
+	VPXOR          416(R9), Y9, Y5
+	VPXOR          448(R9), Y9, Y6
+	VPXOR          480(R9), Y9, Y7
+	VPXOR          512(R9), Y9, Y8
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort8
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+
+longShort8:
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 112(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 128(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 144(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 160(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 192(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 208(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 224(AX), Y9
+	VAESENCLAST    Y9, Y0, Y0
+	VAESENCLAST    Y9, Y1, Y1
+	VAESENCLAST    Y9, Y2, Y2
+	VAESENCLAST    Y9, Y3, Y3
+	VAESENCLAST    Y9, Y4, Y4
+	VAESENCLAST    Y9, Y5, Y5
+	VAESENCLAST    Y9, Y6, Y6
+	VAESENCLAST    Y9, Y7, Y7
+	VAESENCLAST    Y9, Y8, Y8
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VPXOR          32(DI), Y2, Y2
+	VMOVDQU        Y2, 32(DI)
+	VPXOR          64(DI), Y3, Y3
+	VMOVDQU        Y3, 64(DI)
+	VPXOR          96(DI), Y4, Y4
+	VMOVDQU        Y4, 96(DI)
+	VPXOR          128(DI), Y5, Y5
+	VMOVDQU        Y5, 128(DI)
+	VPXOR          160(DI), Y6, Y6
+	VMOVDQU        Y6, 160(DI)
+	VPXOR          192(DI), Y7, Y7
+	VMOVDQU        Y7, 192(DI)
+	VMOVDQU        224(DI), X13
+	VINSERTI128    $0x01, 224(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y8, Y8
+	VPAND          (R13), Y8, Y8
+	VMOVDQU        X8, 224(DI)
+	VEXTRACTI128   $0x01, Y8, 224(DI)(R12*1)
+	VPSHUFB        Y15, Y1, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y2, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y3, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y4, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y5, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y6, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y7, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        Y15, Y8, Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, 8736(R8), Y14, Y14
+	VPXOR          Y14, Y11, Y11
+	VPCLMULQDQ     $0x11, 4576(R8), Y13, Y14
+	VPXOR          Y14, Y12, Y12
+	VPCLMULQDQ     $0x00, 4576(R8), Y13, Y13
+	VPXOR          Y13, Y10, Y10
 
 finish:
-	TESTQ        R10, R10
-	JEQ          hashed
-	VMOVDQU      -256(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
+	VPXOR        Y10, Y11, Y11
+	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y14
+	VPSHUFD      $0x4e, Y10, Y10
+	VPXOR        Y12, Y11, Y11
+	VPXOR        Y14, Y10, Y10
+	VPXOR        Y10, Y11, Y11
+	VPCLMULQDQ   $0x10, poly<>+0(SB), Y11, Y14
+	VPSHUFD      $0x4e, Y11, Y11
+	VPXOR        Y14, Y12, Y12
 	VPXOR        Y11, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 800(AX), Y13, Y10
-	VPCLMULQDQ   $0x11, 512(AX), Y12, Y11
-	VPCLMULQDQ   $0x00, 512(AX), Y12, Y9
-	VMOVDQU      -224(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 832(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 544(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 544(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      -192(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 864(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 576(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 576(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      -160(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 896(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 608(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 608(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      -128(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 928(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 640(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 640(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      -96(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 960(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 672(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 672(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      -64(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 992(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 704(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 704(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      -32(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 1024(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 736(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 736(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-
-hashed:
-	VMOVDQA Y11, Y0
-	VPXOR   Y9, Y9, Y9
-	VPXOR   Y10, Y10, Y10
-	VPXOR   Y11, Y11, Y11
-	MOVQ    DX, R8
-	ADDQ    $0x0f, R8
-	ANDQ    $-16, R8
-	NEGQ    R8
-	LEAQ    272(AX)(R8*1), R8
-	LEAQ    (SP), R9
-
-two:
-	CMPQ       DX, $0x20
-	JLT        one
-	VMOVDQU    (DI), Y12
-	VPXOR      (R9), Y12, Y13
-	VMOVDQU    Y13, (DI)
-	VMOVDQA    Y13, Y12
-	VPSHUFB    Y14, Y12, Y12
-	VPXOR      Y0, Y12, Y12
-	VPXOR      Y0, Y0, Y0
-	VPSHUFD    $0x4e, Y12, Y13
-	VPXOR      Y12, Y13, Y13
-	VPCLMULQDQ $0x00, 768(R8), Y13, Y13
-	VPXOR      Y13, Y10, Y10
-	VPCLMULQDQ $0x11, 480(R8), Y12, Y13
-	VPXOR      Y13, Y11, Y11
-	VPCLMULQDQ $0x00, 480(R8), Y12, Y12
-	VPXOR      Y12, Y9, Y9
-	ADDQ       $0x20, DI
-	ADDQ       $0x20, R9
-	ADDQ       $0x20, R8
-	SUBQ       $0x20, DX
-	JMP        two
-
-one:
-	CMPQ       DX, $0x10
-	JLT        part
-	VMOVDQU    (DI), X12
-	VPXOR      (R9), X12, X13
-	VMOVDQU    X13, (DI)
-	VMOVDQA    X13, X12
-	VPSHUFB    X14, X12, X12
-	VPXOR      X0, X12, X12
-	VPXOR      Y0, Y0, Y0
-	VPSHUFD    $0x4e, X12, X13
-	VPXOR      X12, X13, X13
-	VPCLMULQDQ $0x00, 768(R8), X13, X13
-	VPXOR      Y13, Y10, Y10
-	VPCLMULQDQ $0x11, 480(R8), X12, X13
-	VPXOR      Y13, Y11, Y11
-	VPCLMULQDQ $0x00, 480(R8), X12, X12
-	VPXOR      Y12, Y9, Y9
-	ADDQ       $0x10, DI
-	ADDQ       $0x10, R9
-	ADDQ       $0x10, R8
-	SUBQ       $0x10, DX
-
-part:
-	TESTQ      DX, DX
-	JEQ        lengths
-	LEAQ       firstOnly<>+16(SB), CX
-	SUBQ       DX, CX
-	VMOVDQU    (CX), X1
-	VMOVDQU    (DI), X12
-	VPXOR      (R9), X12, X13
-	VPAND      X1, X13, X13
-	VMOVDQU    X13, (DI)
-	VMOVDQA    X13, X12
-	VPSHUFB    X14, X12, X12
-	VPXOR      X0, X12, X12
-	VPXOR      Y0, Y0, Y0
-	VPSHUFD    $0x4e, X12, X13
-	VPXOR      X12, X13, X13
-	VPCLMULQDQ $0x00, 768(R8), X13, X13
-	VPXOR      Y13, Y10, Y10
-	VPCLMULQDQ $0x11, 480(R8), X12, X13
-	VPXOR      Y13, Y11, Y11
-	VPCLMULQDQ $0x00, 480(R8), X12, X12
-	VPXOR      Y12, Y9, Y9
-	ADDQ       $0x10, R8
-	ADDQ       DX, DI
-
-lengths:
-	MOVQ         n+16(FP), CX
-	SHLQ         $0x03, CX
-	VMOVQ        CX, X12
-	VPINSRQ      $0x01, aadBits+40(FP), X12, X12
-	VPXOR        Y0, Y12, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 768(R8), X13, X13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 480(R8), X12, X13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 480(R8), X12, X12
-	VPXOR        Y12, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VPSHUFB      X14, X11, X12
-	VPXOR        256(SP), X12, X12
-	VMOVDQU      X12, (DI)
+	VEXTRACTI128 $0x01, Y12, X14
+	VPXOR        X14, X12, X12
+	VPSHUFB      X15, X12, X13
+	VPXOR        32(SP), X13, X13
+	VMOVDQU      X13, (R11)
+	ADDQ         $0x50, BX
+	DECQ         CX
+	JNE          job
+	VPXOR        Y14, Y14, Y14
+	VMOVDQU      Y14, (SP)
+	VMOVDQU      X14, 32(SP)
 	VZEROUPPER
 	RET
 
-// func openVAES(k *byte, text *byte, n int, aadHigh uint64, aadLow uint64, aadBits uint64, iv uint64) bool
-// Requires: AES, AVX, AVX2, PCLMULQDQ, VAES, VPCLMULQDQ
-TEXT ·openVAES(SB), NOSPLIT, $304-57
-	MOVQ         text+8(FP), DI
-	MOVQ         n+16(FP), CX
-	VMOVDQU      (DI)(CX*1), X0
-	VMOVDQU      X0, 288(SP)
-	VMOVDQU      turned<>+0(SB), Y14
-	MOVQ         k+0(FP), AX
-	MOVQ         text+8(FP), DI
-	MOVQ         n+16(FP), CX
-	MOVQ         iv+48(FP), R9
-	MOVQ         R9, R8
-	SHLQ         $0x20, R9
-	ORQ          $0x01, R9
-	VMOVQ        R9, X15
-	SHRQ         $0x20, R8
-	ORQ          1064(AX), R8
-	VPINSRQ      $0x01, R8, X15, X15
-	VINSERTI128  $0x01, X15, Y15, Y15
-	VPADDD       oneTwo<>+0(SB), Y15, Y15
-	VMOVQ        aadLow+32(FP), X12
-	VPINSRQ      $0x01, aadHigh+24(FP), X12, X12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 1040(AX), X13, X10
-	VPCLMULQDQ   $0x11, 752(AX), X12, X11
-	VPCLMULQDQ   $0x00, 752(AX), X12, X9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	MOVQ         CX, DX
-	ANDQ         $0xff, DX
-	SHRQ         $0x08, CX
-	VPSUBD       oneOne<>+0(SB), Y15, Y13
-	VMOVDQU      X13, 272(SP)
+// func openVAES(k *byte, jobs *byte, n int)
+// Requires: AES, AVX, AVX2, CMOV, VAES, VPCLMULQDQ
+TEXT ·openVAES(SB), NOSPLIT, $64-24
+	MOVQ    k+0(FP), AX
+	MOVQ    jobs+8(FP), BX
+	MOVQ    n+16(FP), CX
+	VMOVDQU turned<>+0(SB), Y15
 
-groups:
-	TESTQ   CX, CX
-	JEQ     stream
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VPSHUFB Y14, Y15, Y2
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y2, Y2
-	VPSHUFB Y14, Y15, Y3
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y3, Y3
-	VPSHUFB Y14, Y15, Y4
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y4, Y4
-	VPSHUFB Y14, Y15, Y5
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y5, Y5
-	VPSHUFB Y14, Y15, Y6
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y6, Y6
-	VPSHUFB Y14, Y15, Y7
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y7, Y7
-	CMPQ    1056(AX), $0x00
-	JEQ     longGroup
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
+job:
+	MOVQ           (BX), DI
+	MOVQ           16(BX), R11
+	VMOVDQU        24(BX), X9
+	VPXOR          (AX), X9, X9
+	VAESENC        16(AX), X9, X9
+	VINSERTI128    $0x01, X9, Y9, Y9
+	VMOVDQU        Y9, (SP)
+	LEAQ           15(R11), R8
+	ANDQ           $-16, R8
+	NEGQ           R8
+	LEAQ           4080(AX)(R8*1), R8
+	VMOVDQU        4336(R8), X1
+	VINSERTI128    $0x01, 8432(AX), Y1, Y1
+	VMOVDQU        8496(R8), X2
+	VINSERTI128    $0x01, 12592(AX), Y2, Y2
+	VMOVDQU        40(BX), Y13
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          Y13, Y14, Y14
+	VPCLMULQDQ     $0x00, Y2, Y14, Y11
+	VPCLMULQDQ     $0x11, Y1, Y13, Y12
+	VPCLMULQDQ     $0x00, Y1, Y13, Y10
+	LEAQ           31(R11), DX
+	SHRQ           $0x05, DX
+	LEAQ           -1(R11), R12
+	ANDQ           $0x1f, R12
+	INCQ           R12
+	LEAQ           only<>+32(SB), R13
+	SUBQ           R12, R13
+	MOVL           $0x00000010, R10
+	CMPQ           R12, R10
+	CMOVQGT        R10, R12
+	ADDQ           DI, R11
+	MOVQ           AX, R9
+	VMOVDQU        (R11), X14
+	VMOVDQU        X14, 48(SP)
+	CMPQ           DX, $0x08
+	JLE            short
+	SUBQ           $0x09, DX
+	MOVQ           DX, R10
+	ANDQ           $0x07, DX
+	SHRQ           $0x03, R10
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          Y13, Y14, Y14
+	VPXOR          384(R9), Y9, Y4
+	VPXOR          416(R9), Y9, Y5
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          448(R9), Y9, Y6
+	VPXOR          Y14, Y11, Y11
+	VPXOR          480(R9), Y9, Y7
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          512(R9), Y9, Y8
+	VPXOR          Y14, Y12, Y12
+	CMPQ           12672(AX), $0x00
+	JEQ            longFirst
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
 
-longGroup:
-	VMOVDQU      160(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      (DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPXOR        Y11, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 800(AX), Y13, Y10
-	VPCLMULQDQ   $0x11, 512(AX), Y12, Y11
-	VPCLMULQDQ   $0x00, 512(AX), Y12, Y9
-	VMOVDQU      192(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      32(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 832(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 544(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 544(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      224(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      64(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 864(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 576(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 576(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      256(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      96(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 896(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 608(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 608(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      288(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      128(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 928(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 640(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 640(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      320(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      160(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 960(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 672(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 672(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      352(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      192(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 992(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 704(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 704(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      384(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VMOVDQU      224(DI), Y12
-	VPSHUFB      Y14, Y12, Y12
-	VPSHUFD      $0x4e, Y12, Y13
-	VPXOR        Y12, Y13, Y13
-	VPCLMULQDQ   $0x00, 1024(AX), Y13, Y13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 736(AX), Y12, Y13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 736(AX), Y12, Y12
-	VPXOR        Y12, Y9, Y9
-	VMOVDQU      416(AX), Y8
-	VAESENC      Y8, Y0, Y0
-	VAESENC      Y8, Y1, Y1
-	VAESENC      Y8, Y2, Y2
-	VAESENC      Y8, Y3, Y3
-	VAESENC      Y8, Y4, Y4
-	VAESENC      Y8, Y5, Y5
-	VAESENC      Y8, Y6, Y6
-	VAESENC      Y8, Y7, Y7
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
-	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VMOVDQU      448(AX), Y8
-	VPXOR        (DI), Y8, Y13
-	VAESENCLAST  Y13, Y0, Y0
-	VMOVDQU      Y0, (DI)
-	VPXOR        32(DI), Y8, Y13
-	VAESENCLAST  Y13, Y1, Y1
-	VMOVDQU      Y1, 32(DI)
-	VPXOR        64(DI), Y8, Y13
-	VAESENCLAST  Y13, Y2, Y2
-	VMOVDQU      Y2, 64(DI)
-	VPXOR        96(DI), Y8, Y13
-	VAESENCLAST  Y13, Y3, Y3
-	VMOVDQU      Y3, 96(DI)
-	VPXOR        128(DI), Y8, Y13
-	VAESENCLAST  Y13, Y4, Y4
-	VMOVDQU      Y4, 128(DI)
-	VPXOR        160(DI), Y8, Y13
-	VAESENCLAST  Y13, Y5, Y5
-	VMOVDQU      Y5, 160(DI)
-	VPXOR        192(DI), Y8, Y13
-	VAESENCLAST  Y13, Y6, Y6
-	VMOVDQU      Y6, 192(DI)
-	VPXOR        224(DI), Y8, Y13
-	VAESENCLAST  Y13, Y7, Y7
-	VMOVDQU      Y7, 224(DI)
-	ADDQ         $0x00000100, DI
-	DECQ         CX
-	JMP          groups
+longFirst:
+	VBROADCASTI128 96(AX), Y9
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        32(DI), Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y7, Y7
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 112(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VMOVDQU        64(DI), Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y6, Y6
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y7, Y7
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 128(AX), Y9
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y6, Y6
+	VMOVDQU        96(DI), Y13
+	VAESENC        Y9, Y7, Y7
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 144(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y6, Y6
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y7, Y7
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 160(AX), Y9
+	VMOVDQU        128(DI), Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y6, Y6
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENC        Y9, Y7, Y7
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 176(AX), Y9
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        160(DI), Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VAESENC        Y9, Y7, Y7
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VMOVDQU        192(DI), Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y6, Y6
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y7, Y7
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y6, Y6
+	VMOVDQU        224(DI), Y13
+	VAESENC        Y9, Y7, Y7
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 224(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENCLAST    Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8736(R8), Y14, Y14
+	VAESENCLAST    Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y3, Y3
+	VAESENCLAST    Y9, Y4, Y4
+	VPCLMULQDQ     $0x11, 4576(R8), Y13, Y14
+	VAESENCLAST    Y9, Y5, Y5
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y6, Y6
+	VPCLMULQDQ     $0x00, 4576(R8), Y13, Y13
+	VAESENCLAST    Y9, Y7, Y7
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y8, Y8
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	MOVQ           8(BX), SI
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VPXOR          32(DI), Y2, Y2
+	VMOVDQU        Y2, 32(DI)
+	VPXOR          (SI), Y3, Y3
+	VMOVDQU        Y3, 64(DI)
+	VPXOR          32(SI), Y4, Y4
+	VMOVDQU        Y4, 96(DI)
+	VPXOR          64(SI), Y5, Y5
+	VMOVDQU        Y5, 128(DI)
+	VPXOR          96(SI), Y6, Y6
+	VMOVDQU        Y6, 160(DI)
+	VPXOR          128(SI), Y7, Y7
+	VMOVDQU        Y7, 192(DI)
+	VPXOR          160(SI), Y8, Y8
+	VMOVDQU        Y8, 224(DI)
+	ADDQ           $0x00000100, DI
+	ADDQ           $0x00000100, SI
+	ADDQ           $0x00000120, R9
+	ADDQ           $0x00000100, R8
+	TESTQ          R10, R10
+	JEQ            last
 
-stream:
-	MOVQ    DX, R9
-	ADDQ    $0x1f, R9
-	SHRQ    $0x05, R9
-	CMPQ    R9, $0x00
-	JEQ     stream0
-	CMPQ    R9, $0x01
-	JEQ     stream1
-	CMPQ    R9, $0x02
-	JEQ     stream2
-	CMPQ    R9, $0x03
-	JEQ     stream3
-	CMPQ    R9, $0x04
-	JEQ     stream4
-	CMPQ    R9, $0x05
-	JEQ     stream5
-	CMPQ    R9, $0x06
-	JEQ     stream6
-	CMPQ    R9, $0x07
-	JEQ     stream7
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VPSHUFB Y14, Y15, Y2
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y2, Y2
-	VPSHUFB Y14, Y15, Y3
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y3, Y3
-	VPSHUFB Y14, Y15, Y4
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y4, Y4
-	VPSHUFB Y14, Y15, Y5
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y5, Y5
-	VPSHUFB Y14, Y15, Y6
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y6, Y6
-	VPSHUFB Y14, Y15, Y7
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y7, Y7
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long8
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y7, Y7
-	VAESENC Y8, Y13, Y13
+main:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          Y13, Y14, Y14
+	VPXOR          384(R9), Y9, Y4
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          416(R9), Y9, Y5
+	VPXOR          Y14, Y11, Y11
+	VPXOR          448(R9), Y9, Y6
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          480(R9), Y9, Y7
+	VPXOR          Y14, Y12, Y12
+	CMPQ           12672(AX), $0x00
+	JEQ            longMain
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
 
-long8:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y7, Y7
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST Y8, Y1, Y1
-	VMOVDQU     Y1, 32(SP)
-	VAESENCLAST Y8, Y2, Y2
-	VMOVDQU     Y2, 64(SP)
-	VAESENCLAST Y8, Y3, Y3
-	VMOVDQU     Y3, 96(SP)
-	VAESENCLAST Y8, Y4, Y4
-	VMOVDQU     Y4, 128(SP)
-	VAESENCLAST Y8, Y5, Y5
-	VMOVDQU     Y5, 160(SP)
-	VAESENCLAST Y8, Y6, Y6
-	VMOVDQU     Y6, 192(SP)
-	VAESENCLAST Y8, Y7, Y7
-	VMOVDQU     Y7, 224(SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+longMain:
+	VBROADCASTI128 96(AX), Y9
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        32(DI), Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 112(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        64(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 128(AX), Y9
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y5, Y5
+	VMOVDQU        96(DI), Y13
+	VAESENC        Y9, Y6, Y6
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 144(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 160(AX), Y9
+	VMOVDQU        128(DI), Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 176(AX), Y9
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        160(DI), Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        192(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y5, Y5
+	VMOVDQU        224(DI), Y13
+	VAESENC        Y9, Y6, Y6
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 224(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENCLAST    Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8736(R8), Y14, Y14
+	VAESENCLAST    Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4576(R8), Y13, Y14
+	VAESENCLAST    Y9, Y4, Y4
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 4576(R8), Y13, Y13
+	VAESENCLAST    Y9, Y6, Y6
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y7, Y7
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VPXOR          -32(SI), Y1, Y1
+	VMOVDQU        Y1, 32(DI)
+	VPXOR          (SI), Y2, Y2
+	VMOVDQU        Y2, 64(DI)
+	VPXOR          32(SI), Y3, Y3
+	VMOVDQU        Y3, 96(DI)
+	VPXOR          64(SI), Y4, Y4
+	VMOVDQU        Y4, 128(DI)
+	VPXOR          96(SI), Y5, Y5
+	VMOVDQU        Y5, 160(DI)
+	VPXOR          128(SI), Y6, Y6
+	VMOVDQU        Y6, 192(DI)
+	VPXOR          160(SI), Y7, Y7
+	VMOVDQU        Y7, 224(DI)
+	ADDQ           $0x00000100, DI
+	ADDQ           $0x00000100, SI
+	ADDQ           $0x00000100, R8
+	ADDQ           $0x00000100, R9
+	DECQ           R10
+	JNE            main
 
-stream7:
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VPSHUFB Y14, Y15, Y2
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y2, Y2
-	VPSHUFB Y14, Y15, Y3
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y3, Y3
-	VPSHUFB Y14, Y15, Y4
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y4, Y4
-	VPSHUFB Y14, Y15, Y5
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y5, Y5
-	VPSHUFB Y14, Y15, Y6
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y6, Y6
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long7
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y6, Y6
-	VAESENC Y8, Y13, Y13
+last:
+	INCQ DX
+	CMPQ DX, $0x04
+	JLE  lastTo4
+	CMPQ DX, $0x06
+	JLE  lastTo6
+	CMPQ DX, $0x07
+	JLE  lastTo7
+	JMP  last8
 
-long7:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y6, Y6
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST Y8, Y1, Y1
-	VMOVDQU     Y1, 32(SP)
-	VAESENCLAST Y8, Y2, Y2
-	VMOVDQU     Y2, 64(SP)
-	VAESENCLAST Y8, Y3, Y3
-	VMOVDQU     Y3, 96(SP)
-	VAESENCLAST Y8, Y4, Y4
-	VMOVDQU     Y4, 128(SP)
-	VAESENCLAST Y8, Y5, Y5
-	VMOVDQU     Y5, 160(SP)
-	VAESENCLAST Y8, Y6, Y6
-	VMOVDQU     Y6, 192(SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+lastTo7:
+	JMP last7
 
-stream6:
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VPSHUFB Y14, Y15, Y2
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y2, Y2
-	VPSHUFB Y14, Y15, Y3
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y3, Y3
-	VPSHUFB Y14, Y15, Y4
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y4, Y4
-	VPSHUFB Y14, Y15, Y5
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y5, Y5
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long6
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y5, Y5
-	VAESENC Y8, Y13, Y13
+lastTo6:
+	CMPQ DX, $0x05
+	JLE  lastTo5
+	JMP  last6
 
-long6:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y5, Y5
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST Y8, Y1, Y1
-	VMOVDQU     Y1, 32(SP)
-	VAESENCLAST Y8, Y2, Y2
-	VMOVDQU     Y2, 64(SP)
-	VAESENCLAST Y8, Y3, Y3
-	VMOVDQU     Y3, 96(SP)
-	VAESENCLAST Y8, Y4, Y4
-	VMOVDQU     Y4, 128(SP)
-	VAESENCLAST Y8, Y5, Y5
-	VMOVDQU     Y5, 160(SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+lastTo5:
+	JMP last5
 
-stream5:
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VPSHUFB Y14, Y15, Y2
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y2, Y2
-	VPSHUFB Y14, Y15, Y3
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y3, Y3
-	VPSHUFB Y14, Y15, Y4
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y4, Y4
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long5
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y4, Y4
-	VAESENC Y8, Y13, Y13
+lastTo4:
+	CMPQ DX, $0x02
+	JLE  lastTo2
+	CMPQ DX, $0x03
+	JLE  lastTo3
+	JMP  last4
 
-long5:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y4, Y4
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST Y8, Y1, Y1
-	VMOVDQU     Y1, 32(SP)
-	VAESENCLAST Y8, Y2, Y2
-	VMOVDQU     Y2, 64(SP)
-	VAESENCLAST Y8, Y3, Y3
-	VMOVDQU     Y3, 96(SP)
-	VAESENCLAST Y8, Y4, Y4
-	VMOVDQU     Y4, 128(SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+lastTo3:
+	JMP last3
 
-stream4:
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VPSHUFB Y14, Y15, Y2
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y2, Y2
-	VPSHUFB Y14, Y15, Y3
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y3, Y3
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long4
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y3, Y3
-	VAESENC Y8, Y13, Y13
+lastTo2:
+	CMPQ DX, $0x01
+	JLE  lastTo1
+	JMP  last2
 
-long4:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y3, Y3
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST Y8, Y1, Y1
-	VMOVDQU     Y1, 32(SP)
-	VAESENCLAST Y8, Y2, Y2
-	VMOVDQU     Y2, 64(SP)
-	VAESENCLAST Y8, Y3, Y3
-	VMOVDQU     Y3, 96(SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+lastTo1:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), X13
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast1
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
 
-stream3:
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VPSHUFB Y14, Y15, Y2
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y2, Y2
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long3
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y2, Y2
-	VAESENC Y8, Y13, Y13
+longLast1:
+	VINSERTI128    $0x01, (DI)(R12*1), Y13, Y13
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPAND          (R13), Y13, Y13
+	VBROADCASTI128 112(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 128(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VBROADCASTI128 144(AX), Y9
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VBROADCASTI128 160(AX), Y9
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VBROADCASTI128 192(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VBROADCASTI128 224(AX), Y9
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y0, Y0
+	VMOVDQU        (DI), X13
+	VINSERTI128    $0x01, (DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y0, Y0
+	VPAND          (R13), Y0, Y0
+	VMOVDQU        X0, (DI)
+	VEXTRACTI128   $0x01, Y0, (DI)(R12*1)
+	JMP            finish
 
-long3:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y2, Y2
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST Y8, Y1, Y1
-	VMOVDQU     Y1, 32(SP)
-	VAESENCLAST Y8, Y2, Y2
-	VMOVDQU     Y2, 64(SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+last2:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast2
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
 
-stream2:
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VPSHUFB Y14, Y15, Y1
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y1, Y1
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long2
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y1, Y1
-	VAESENC Y8, Y13, Y13
+longLast2:
+	VPSHUFD        $0x4e, Y13, Y14
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VBROADCASTI128 112(AX), Y9
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VBROADCASTI128 128(AX), Y9
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 144(AX), Y9
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        32(DI), X13
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 160(AX), Y9
+	VINSERTI128    $0x01, 32(DI)(R12*1), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPAND          (R13), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 224(AX), Y9
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENCLAST    Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y1, Y1
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VMOVDQU        32(DI), X13
+	VINSERTI128    $0x01, 32(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y1, Y1
+	VPAND          (R13), Y1, Y1
+	VMOVDQU        X1, 32(DI)
+	VEXTRACTI128   $0x01, Y1, 32(DI)(R12*1)
+	JMP            finish
 
-long2:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y1, Y1
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST Y8, Y1, Y1
-	VMOVDQU     Y1, 32(SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+last3:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast3
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
 
-stream1:
-	VMOVDQU (AX), Y8
-	VPSHUFB Y14, Y15, Y0
-	VPADDD  twoTwo<>+0(SB), Y15, Y15
-	VPXOR   Y8, Y0, Y0
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long1
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y0, Y0
-	VAESENC Y8, Y13, Y13
+longLast3:
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VBROADCASTI128 112(AX), Y9
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 128(AX), Y9
+	VMOVDQU        32(DI), Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VBROADCASTI128 144(AX), Y9
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 160(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        64(DI), X13
+	VAESENC        Y9, Y1, Y1
+	VINSERTI128    $0x01, 64(DI)(R12*1), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPAND          (R13), Y13, Y13
+	VBROADCASTI128 192(AX), Y9
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VBROADCASTI128 224(AX), Y9
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENCLAST    Y9, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y2, Y2
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VPXOR          -32(SI), Y1, Y1
+	VMOVDQU        Y1, 32(DI)
+	VMOVDQU        64(DI), X13
+	VINSERTI128    $0x01, 64(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y2, Y2
+	VPAND          (R13), Y2, Y2
+	VMOVDQU        X2, 64(DI)
+	VEXTRACTI128   $0x01, Y2, 64(DI)(R12*1)
+	JMP            finish
 
-long1:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y0, Y0
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST Y8, Y0, Y0
-	VMOVDQU     Y0, (SP)
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
-	JMP         finish
+last4:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          Y13, Y14, Y14
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast4
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
 
-stream0:
-	VMOVDQU (AX), Y8
-	VMOVDQU 272(SP), X12
-	VPSHUFB X14, X12, X13
-	VPXOR   X8, X13, X13
-	CMPQ    1056(AX), $0x00
-	JEQ     long0
-	VMOVDQU 32(AX), Y8
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 64(AX), Y8
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 96(AX), Y8
-	VAESENC Y8, Y13, Y13
-	VMOVDQU 128(AX), Y8
-	VAESENC Y8, Y13, Y13
+longLast4:
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VBROADCASTI128 96(AX), Y9
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VBROADCASTI128 112(AX), Y9
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        32(DI), Y13
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VBROADCASTI128 128(AX), Y9
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VBROADCASTI128 144(AX), Y9
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y2, Y2
+	VMOVDQU        64(DI), Y13
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 160(AX), Y9
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 176(AX), Y9
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 192(AX), Y9
+	VMOVDQU        96(DI), X13
+	VAESENC        Y9, Y0, Y0
+	VINSERTI128    $0x01, 96(DI)(R12*1), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPAND          (R13), Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 208(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 224(AX), Y9
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENCLAST    Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y3, Y3
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VPXOR          -32(SI), Y1, Y1
+	VMOVDQU        Y1, 32(DI)
+	VPXOR          (SI), Y2, Y2
+	VMOVDQU        Y2, 64(DI)
+	VMOVDQU        96(DI), X13
+	VINSERTI128    $0x01, 96(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y3, Y3
+	VPAND          (R13), Y3, Y3
+	VMOVDQU        X3, 96(DI)
+	VEXTRACTI128   $0x01, Y3, 96(DI)(R12*1)
+	JMP            finish
 
-long0:
-	VMOVDQU     160(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     192(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     224(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     256(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     288(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     320(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     352(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     384(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     416(AX), Y8
-	VAESENC     Y8, Y13, Y13
-	VMOVDQU     448(AX), Y8
-	VAESENCLAST X8, X13, X13
-	VMOVDQU     X13, 256(SP)
+last5:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          Y13, Y14, Y14
+	VPXOR          384(R9), Y9, Y4
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast5
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+
+longLast5:
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 96(AX), Y9
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y4, Y4
+	VMOVDQU        32(DI), Y13
+	VBROADCASTI128 112(AX), Y9
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 128(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VMOVDQU        64(DI), Y13
+	VBROADCASTI128 144(AX), Y9
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 160(AX), Y9
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        96(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 176(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VBROADCASTI128 192(AX), Y9
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        128(DI), X13
+	VAESENC        Y9, Y4, Y4
+	VINSERTI128    $0x01, 128(DI)(R12*1), Y13, Y13
+	VBROADCASTI128 208(AX), Y9
+	VPAND          (R13), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VBROADCASTI128 224(AX), Y9
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENCLAST    Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VAESENCLAST    Y9, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y4, Y4
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VPXOR          -32(SI), Y1, Y1
+	VMOVDQU        Y1, 32(DI)
+	VPXOR          (SI), Y2, Y2
+	VMOVDQU        Y2, 64(DI)
+	VPXOR          32(SI), Y3, Y3
+	VMOVDQU        Y3, 96(DI)
+	VMOVDQU        128(DI), X13
+	VINSERTI128    $0x01, 128(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y4, Y4
+	VPAND          (R13), Y4, Y4
+	VMOVDQU        X4, 128(DI)
+	VEXTRACTI128   $0x01, Y4, 128(DI)(R12*1)
+	JMP            finish
+
+last6:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          Y13, Y14, Y14
+	VPXOR          384(R9), Y9, Y4
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          416(R9), Y9, Y5
+	VPXOR          Y14, Y11, Y11
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast6
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+
+longLast6:
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VBROADCASTI128 96(AX), Y9
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        32(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFD        $0x4e, Y13, Y14
+	VBROADCASTI128 112(AX), Y9
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VBROADCASTI128 128(AX), Y9
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        64(DI), Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VBROADCASTI128 144(AX), Y9
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y4, Y4
+	VMOVDQU        96(DI), Y13
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 160(AX), Y9
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 176(AX), Y9
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y2, Y2
+	VMOVDQU        128(DI), Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 208(AX), Y9
+	VMOVDQU        160(DI), X13
+	VAESENC        Y9, Y0, Y0
+	VINSERTI128    $0x01, 160(DI)(R12*1), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPAND          (R13), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 224(AX), Y9
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VAESENCLAST    Y9, Y2, Y2
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VAESENCLAST    Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y5, Y5
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VPXOR          -32(SI), Y1, Y1
+	VMOVDQU        Y1, 32(DI)
+	VPXOR          (SI), Y2, Y2
+	VMOVDQU        Y2, 64(DI)
+	VPXOR          32(SI), Y3, Y3
+	VMOVDQU        Y3, 96(DI)
+	VPXOR          64(SI), Y4, Y4
+	VMOVDQU        Y4, 128(DI)
+	VMOVDQU        160(DI), X13
+	VINSERTI128    $0x01, 160(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y5, Y5
+	VPAND          (R13), Y5, Y5
+	VMOVDQU        X5, 160(DI)
+	VEXTRACTI128   $0x01, Y5, 160(DI)(R12*1)
+	JMP            finish
+
+last7:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          Y13, Y14, Y14
+	VPXOR          384(R9), Y9, Y4
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          416(R9), Y9, Y5
+	VPXOR          Y14, Y11, Y11
+	VPXOR          448(R9), Y9, Y6
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast7
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+
+longLast7:
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 96(AX), Y9
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y2, Y2
+	VMOVDQU        32(DI), Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VBROADCASTI128 112(AX), Y9
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y5, Y5
+	VMOVDQU        64(DI), Y13
+	VAESENC        Y9, Y6, Y6
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 128(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y6, Y6
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VBROADCASTI128 144(AX), Y9
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        96(DI), Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 160(AX), Y9
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        128(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 176(AX), Y9
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y6, Y6
+	VMOVDQU        160(DI), Y13
+	VBROADCASTI128 192(AX), Y9
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        192(DI), X13
+	VAESENC        Y9, Y2, Y2
+	VINSERTI128    $0x01, 192(DI)(R12*1), Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPAND          (R13), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y6, Y6
+	VPSHUFD        $0x4e, Y13, Y14
+	VBROADCASTI128 224(AX), Y9
+	VPXOR          Y13, Y14, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VAESENCLAST    Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y2, Y2
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VAESENCLAST    Y9, Y3, Y3
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VAESENCLAST    Y9, Y5, Y5
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y6, Y6
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VPXOR          -32(SI), Y1, Y1
+	VMOVDQU        Y1, 32(DI)
+	VPXOR          (SI), Y2, Y2
+	VMOVDQU        Y2, 64(DI)
+	VPXOR          32(SI), Y3, Y3
+	VMOVDQU        Y3, 96(DI)
+	VPXOR          64(SI), Y4, Y4
+	VMOVDQU        Y4, 128(DI)
+	VPXOR          96(SI), Y5, Y5
+	VMOVDQU        Y5, 160(DI)
+	VMOVDQU        192(DI), X13
+	VINSERTI128    $0x01, 192(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y6, Y6
+	VPAND          (R13), Y6, Y6
+	VMOVDQU        X6, 192(DI)
+	VEXTRACTI128   $0x01, Y6, 192(DI)(R12*1)
+	JMP            finish
+
+last8:
+	VMOVDQU        (SP), Y9
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          Y13, Y14, Y14
+	VPXOR          384(R9), Y9, Y4
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          416(R9), Y9, Y5
+	VPXOR          Y14, Y11, Y11
+	VPXOR          448(R9), Y9, Y6
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          480(R9), Y9, Y7
+	VPXOR          Y14, Y12, Y12
+	CMPQ           12672(AX), $0x00
+	JEQ            longLast8
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+
+longLast8:
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VBROADCASTI128 96(AX), Y9
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        32(DI), Y13
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y7, Y7
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VBROADCASTI128 112(AX), Y9
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y2, Y2
+	VMOVDQU        64(DI), Y13
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y7, Y7
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VBROADCASTI128 128(AX), Y9
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y4, Y4
+	VMOVDQU        96(DI), Y13
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y7, Y7
+	VPSHUFD        $0x4e, Y13, Y14
+	VBROADCASTI128 144(AX), Y9
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y6, Y6
+	VMOVDQU        128(DI), Y13
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 160(AX), Y9
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y6, Y6
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VAESENC        Y9, Y7, Y7
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 176(AX), Y9
+	VMOVDQU        160(DI), Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y6, Y6
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VAESENC        Y9, Y7, Y7
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        192(DI), Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VAESENC        Y9, Y7, Y7
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        224(DI), X13
+	VAESENC        Y9, Y4, Y4
+	VINSERTI128    $0x01, 224(DI)(R12*1), Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VPAND          (R13), Y13, Y13
+	VAESENC        Y9, Y7, Y7
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 224(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENCLAST    Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8736(R8), Y14, Y14
+	VAESENCLAST    Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4576(R8), Y13, Y14
+	VAESENCLAST    Y9, Y4, Y4
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 4576(R8), Y13, Y13
+	VAESENCLAST    Y9, Y6, Y6
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y7, Y7
+	VPXOR          -64(SI), Y0, Y0
+	VMOVDQU        Y0, (DI)
+	VPXOR          -32(SI), Y1, Y1
+	VMOVDQU        Y1, 32(DI)
+	VPXOR          (SI), Y2, Y2
+	VMOVDQU        Y2, 64(DI)
+	VPXOR          32(SI), Y3, Y3
+	VMOVDQU        Y3, 96(DI)
+	VPXOR          64(SI), Y4, Y4
+	VMOVDQU        Y4, 128(DI)
+	VPXOR          96(SI), Y5, Y5
+	VMOVDQU        Y5, 160(DI)
+	VPXOR          128(SI), Y6, Y6
+	VMOVDQU        Y6, 192(DI)
+	VMOVDQU        224(DI), X13
+	VINSERTI128    $0x01, 224(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y7, Y7
+	VPAND          (R13), Y7, Y7
+	VMOVDQU        X7, 224(DI)
+	VEXTRACTI128   $0x01, Y7, 224(DI)(R12*1)
+	JMP            finish
+
+short:
+	CMPQ DX, $0x04
+	JLE  shortTo4
+	CMPQ DX, $0x06
+	JLE  shortTo6
+	CMPQ DX, $0x07
+	JLE  shortTo7
+	JMP  short8
+
+shortTo7:
+	JMP short7
+
+shortTo6:
+	CMPQ DX, $0x05
+	JLE  shortTo5
+	JMP  short6
+
+shortTo5:
+	JMP short5
+
+shortTo4:
+	CMPQ DX, $0x02
+	JLE  shortTo2
+	CMPQ DX, $0x03
+	JLE  shortTo3
+	JMP  short4
+
+shortTo3:
+	JMP short3
+
+shortTo2:
+	CMPQ DX, $0x01
+	JLE  shortTo1
+	JMP  short2
+
+shortTo1:
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), X13
+	VPXOR          288(R9), Y9, Y1
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort1
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+
+longShort1:
+	VINSERTI128    $0x01, (DI)(R12*1), Y13, Y13
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPAND          (R13), Y13, Y13
+	VBROADCASTI128 112(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 128(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 144(AX), Y9
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 160(AX), Y9
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VBROADCASTI128 192(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 208(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VBROADCASTI128 224(AX), Y9
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y0, Y0
+	VAESENCLAST    Y9, Y1, Y1
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VMOVDQU        (DI), X13
+	VINSERTI128    $0x01, (DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y1, Y1
+	VPAND          (R13), Y1, Y1
+	VMOVDQU        X1, (DI)
+	VEXTRACTI128   $0x01, Y1, (DI)(R12*1)
+	JMP            finish
+
+short2:
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort2
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+
+longShort2:
+	VPSHUFD        $0x4e, Y13, Y14
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VBROADCASTI128 112(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 128(AX), Y9
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 144(AX), Y9
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        32(DI), X13
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 160(AX), Y9
+	VINSERTI128    $0x01, 32(DI)(R12*1), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPAND          (R13), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 192(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y2, Y2
+	VBROADCASTI128 224(AX), Y9
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENCLAST    Y9, Y0, Y0
+	VAESENCLAST    Y9, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y2, Y2
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VMOVDQU        32(DI), X13
+	VINSERTI128    $0x01, 32(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y2, Y2
+	VPAND          (R13), Y2, Y2
+	VMOVDQU        X2, 32(DI)
+	VEXTRACTI128   $0x01, Y2, 32(DI)(R12*1)
+	JMP            finish
+
+short3:
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPXOR          352(R9), Y9, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort3
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+
+longShort3:
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VBROADCASTI128 112(AX), Y9
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 128(AX), Y9
+	VMOVDQU        32(DI), Y13
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 144(AX), Y9
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 160(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        64(DI), X13
+	VAESENC        Y9, Y1, Y1
+	VINSERTI128    $0x01, 64(DI)(R12*1), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPAND          (R13), Y13, Y13
+	VBROADCASTI128 192(AX), Y9
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VBROADCASTI128 224(AX), Y9
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENCLAST    Y9, Y1, Y1
+	VAESENCLAST    Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y3, Y3
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VPXOR          32(DI), Y2, Y2
+	VMOVDQU        Y2, 32(DI)
+	VMOVDQU        64(DI), X13
+	VINSERTI128    $0x01, 64(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y3, Y3
+	VPAND          (R13), Y3, Y3
+	VMOVDQU        X3, 64(DI)
+	VEXTRACTI128   $0x01, Y3, 64(DI)(R12*1)
+	JMP            finish
+
+short4:
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          384(R9), Y9, Y4
+	VPXOR          Y13, Y14, Y14
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort4
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+
+longShort4:
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VBROADCASTI128 112(AX), Y9
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        32(DI), Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VPSHUFD        $0x4e, Y13, Y14
+	VBROADCASTI128 128(AX), Y9
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 144(AX), Y9
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        64(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 160(AX), Y9
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 192(AX), Y9
+	VMOVDQU        96(DI), X13
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VINSERTI128    $0x01, 96(DI)(R12*1), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPAND          (R13), Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 208(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y4, Y4
+	VBROADCASTI128 224(AX), Y9
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y1, Y1
+	VAESENCLAST    Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENCLAST    Y9, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y4, Y4
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VPXOR          32(DI), Y2, Y2
+	VMOVDQU        Y2, 32(DI)
+	VPXOR          64(DI), Y3, Y3
+	VMOVDQU        Y3, 64(DI)
+	VMOVDQU        96(DI), X13
+	VINSERTI128    $0x01, 96(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y4, Y4
+	VPAND          (R13), Y4, Y4
+	VMOVDQU        X4, 96(DI)
+	VEXTRACTI128   $0x01, Y4, 96(DI)(R12*1)
+	JMP            finish
+
+short5:
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          384(R9), Y9, Y4
+	VPXOR          Y13, Y14, Y14
+	VPXOR          416(R9), Y9, Y5
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort5
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+
+longShort5:
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y5, Y5
+	VMOVDQU        32(DI), Y13
+	VBROADCASTI128 112(AX), Y9
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 128(AX), Y9
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y4, Y4
+	VMOVDQU        64(DI), Y13
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 144(AX), Y9
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 160(AX), Y9
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y4, Y4
+	VMOVDQU        96(DI), Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VBROADCASTI128 192(AX), Y9
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        128(DI), X13
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VINSERTI128    $0x01, 128(DI)(R12*1), Y13, Y13
+	VBROADCASTI128 208(AX), Y9
+	VPAND          (R13), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VBROADCASTI128 224(AX), Y9
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENCLAST    Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y2, Y2
+	VAESENCLAST    Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VAESENCLAST    Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y5, Y5
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VPXOR          32(DI), Y2, Y2
+	VMOVDQU        Y2, 32(DI)
+	VPXOR          64(DI), Y3, Y3
+	VMOVDQU        Y3, 64(DI)
+	VPXOR          96(DI), Y4, Y4
+	VMOVDQU        Y4, 96(DI)
+	VMOVDQU        128(DI), X13
+	VINSERTI128    $0x01, 128(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y5, Y5
+	VPAND          (R13), Y5, Y5
+	VMOVDQU        X5, 128(DI)
+	VEXTRACTI128   $0x01, Y5, 128(DI)(R12*1)
+	JMP            finish
+
+short6:
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          Y13, Y14, Y14
+	VPXOR          384(R9), Y9, Y4
+	VPXOR          416(R9), Y9, Y5
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          448(R9), Y9, Y6
+	VPXOR          Y14, Y11, Y11
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort6
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+
+longShort6:
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        32(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y6, Y6
+	VPSHUFD        $0x4e, Y13, Y14
+	VBROADCASTI128 112(AX), Y9
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VBROADCASTI128 128(AX), Y9
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        64(DI), Y13
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 144(AX), Y9
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y5, Y5
+	VMOVDQU        96(DI), Y13
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 160(AX), Y9
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y2, Y2
+	VMOVDQU        128(DI), Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 208(AX), Y9
+	VMOVDQU        160(DI), X13
+	VAESENC        Y9, Y0, Y0
+	VINSERTI128    $0x01, 160(DI)(R12*1), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPAND          (R13), Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VBROADCASTI128 224(AX), Y9
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VAESENCLAST    Y9, Y2, Y2
+	VAESENCLAST    Y9, Y3, Y3
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VAESENCLAST    Y9, Y5, Y5
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y6, Y6
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VPXOR          32(DI), Y2, Y2
+	VMOVDQU        Y2, 32(DI)
+	VPXOR          64(DI), Y3, Y3
+	VMOVDQU        Y3, 64(DI)
+	VPXOR          96(DI), Y4, Y4
+	VMOVDQU        Y4, 96(DI)
+	VPXOR          128(DI), Y5, Y5
+	VMOVDQU        Y5, 128(DI)
+	VMOVDQU        160(DI), X13
+	VINSERTI128    $0x01, 160(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y6, Y6
+	VPAND          (R13), Y6, Y6
+	VMOVDQU        X6, 160(DI)
+	VEXTRACTI128   $0x01, Y6, 160(DI)(R12*1)
+	JMP            finish
+
+short7:
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          Y13, Y14, Y14
+	VPXOR          384(R9), Y9, Y4
+	VPXOR          416(R9), Y9, Y5
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          448(R9), Y9, Y6
+	VPXOR          Y14, Y11, Y11
+	VPXOR          480(R9), Y9, Y7
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort7
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+
+longShort7:
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 96(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y2, Y2
+	VMOVDQU        32(DI), Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y7, Y7
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VBROADCASTI128 112(AX), Y9
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VMOVDQU        64(DI), Y13
+	VAESENC        Y9, Y7, Y7
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 128(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VBROADCASTI128 144(AX), Y9
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VMOVDQU        96(DI), Y13
+	VAESENC        Y9, Y1, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y7, Y7
+	VBROADCASTI128 160(AX), Y9
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VMOVDQU        128(DI), Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y6, Y6
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y7, Y7
+	VPXOR          Y13, Y14, Y14
+	VBROADCASTI128 176(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y7, Y7
+	VMOVDQU        160(DI), Y13
+	VBROADCASTI128 192(AX), Y9
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VAESENC        Y9, Y7, Y7
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VMOVDQU        192(DI), X13
+	VAESENC        Y9, Y3, Y3
+	VINSERTI128    $0x01, 192(DI)(R12*1), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPAND          (R13), Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VPSHUFD        $0x4e, Y13, Y14
+	VBROADCASTI128 224(AX), Y9
+	VPXOR          Y13, Y14, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VAESENCLAST    Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y2, Y2
+	VAESENCLAST    Y9, Y3, Y3
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VAESENCLAST    Y9, Y4, Y4
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VAESENCLAST    Y9, Y6, Y6
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y7, Y7
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VPXOR          32(DI), Y2, Y2
+	VMOVDQU        Y2, 32(DI)
+	VPXOR          64(DI), Y3, Y3
+	VMOVDQU        Y3, 64(DI)
+	VPXOR          96(DI), Y4, Y4
+	VMOVDQU        Y4, 96(DI)
+	VPXOR          128(DI), Y5, Y5
+	VMOVDQU        Y5, 128(DI)
+	VPXOR          160(DI), Y6, Y6
+	VMOVDQU        Y6, 160(DI)
+	VMOVDQU        192(DI), X13
+	VINSERTI128    $0x01, 192(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y7, Y7
+	VPAND          (R13), Y7, Y7
+	VMOVDQU        X7, 192(DI)
+	VEXTRACTI128   $0x01, Y7, 192(DI)(R12*1)
+	JMP            finish
+
+short8:
+	VPXOR          256(R9), Y9, Y0
+	VMOVDQU        (DI), Y13
+	VPXOR          288(R9), Y9, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VPXOR          320(R9), Y9, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VPXOR          352(R9), Y9, Y3
+	VPXOR          Y13, Y14, Y14
+	VPXOR          384(R9), Y9, Y4
+	VPCLMULQDQ     $0x00, 8512(R8), Y14, Y14
+	VPXOR          416(R9), Y9, Y5
+	VPXOR          448(R9), Y9, Y6
+	VPXOR          Y14, Y11, Y11
+	VPXOR          480(R9), Y9, Y7
+	VPCLMULQDQ     $0x11, 4352(R8), Y13, Y14
+	VPXOR          512(R9), Y9, Y8
+	VPXOR          Y14, Y12, Y12
+	CMPQ           12672(AX), $0x00
+	JEQ            longShort8
+	VBROADCASTI128 32(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 48(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 64(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 80(AX), Y9
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+
+longShort8:
+	VPCLMULQDQ     $0x00, 4352(R8), Y13, Y13
+	VBROADCASTI128 96(AX), Y9
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VMOVDQU        32(DI), Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VPCLMULQDQ     $0x00, 8544(R8), Y14, Y14
+	VAESENC        Y9, Y7, Y7
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y8, Y8
+	VPCLMULQDQ     $0x11, 4384(R8), Y13, Y14
+	VBROADCASTI128 112(AX), Y9
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 4384(R8), Y13, Y13
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y3, Y3
+	VMOVDQU        64(DI), Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y5, Y5
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y8, Y8
+	VPCLMULQDQ     $0x00, 8576(R8), Y14, Y14
+	VBROADCASTI128 128(AX), Y9
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x11, 4416(R8), Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPCLMULQDQ     $0x00, 4416(R8), Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y5, Y5
+	VMOVDQU        96(DI), Y13
+	VAESENC        Y9, Y6, Y6
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VPSHUFD        $0x4e, Y13, Y14
+	VBROADCASTI128 144(AX), Y9
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y0, Y0
+	VPCLMULQDQ     $0x00, 8608(R8), Y14, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x11, 4448(R8), Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VAESENC        Y9, Y4, Y4
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x00, 4448(R8), Y13, Y13
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y7, Y7
+	VMOVDQU        128(DI), Y13
+	VAESENC        Y9, Y8, Y8
+	VBROADCASTI128 160(AX), Y9
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y1, Y1
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y2, Y2
+	VPCLMULQDQ     $0x00, 8640(R8), Y14, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y4, Y4
+	VAESENC        Y9, Y5, Y5
+	VPCLMULQDQ     $0x11, 4480(R8), Y13, Y14
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y7, Y7
+	VPCLMULQDQ     $0x00, 4480(R8), Y13, Y13
+	VAESENC        Y9, Y8, Y8
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 176(AX), Y9
+	VMOVDQU        160(DI), Y13
+	VAESENC        Y9, Y0, Y0
+	VAESENC        Y9, Y1, Y1
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y4, Y4
+	VPCLMULQDQ     $0x00, 8672(R8), Y14, Y14
+	VAESENC        Y9, Y5, Y5
+	VAESENC        Y9, Y6, Y6
+	VPXOR          Y14, Y11, Y11
+	VAESENC        Y9, Y7, Y7
+	VPCLMULQDQ     $0x11, 4512(R8), Y13, Y14
+	VAESENC        Y9, Y8, Y8
+	VPXOR          Y14, Y12, Y12
+	VBROADCASTI128 192(AX), Y9
+	VPCLMULQDQ     $0x00, 4512(R8), Y13, Y13
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y1, Y1
+	VAESENC        Y9, Y2, Y2
+	VMOVDQU        192(DI), Y13
+	VAESENC        Y9, Y3, Y3
+	VPSHUFB        Y15, Y13, Y13
+	VAESENC        Y9, Y4, Y4
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENC        Y9, Y5, Y5
+	VPXOR          Y13, Y14, Y14
+	VAESENC        Y9, Y6, Y6
+	VAESENC        Y9, Y7, Y7
+	VPCLMULQDQ     $0x00, 8704(R8), Y14, Y14
+	VAESENC        Y9, Y8, Y8
+	VPXOR          Y14, Y11, Y11
+	VBROADCASTI128 208(AX), Y9
+	VPCLMULQDQ     $0x11, 4544(R8), Y13, Y14
+	VAESENC        Y9, Y0, Y0
+	VPXOR          Y14, Y12, Y12
+	VAESENC        Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 4544(R8), Y13, Y13
+	VAESENC        Y9, Y2, Y2
+	VAESENC        Y9, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VAESENC        Y9, Y4, Y4
+	VMOVDQU        224(DI), X13
+	VAESENC        Y9, Y5, Y5
+	VINSERTI128    $0x01, 224(DI)(R12*1), Y13, Y13
+	VAESENC        Y9, Y6, Y6
+	VPAND          (R13), Y13, Y13
+	VAESENC        Y9, Y7, Y7
+	VAESENC        Y9, Y8, Y8
+	VPSHUFB        Y15, Y13, Y13
+	VBROADCASTI128 224(AX), Y9
+	VPSHUFD        $0x4e, Y13, Y14
+	VAESENCLAST    Y9, Y0, Y0
+	VPXOR          Y13, Y14, Y14
+	VAESENCLAST    Y9, Y1, Y1
+	VPCLMULQDQ     $0x00, 8736(R8), Y14, Y14
+	VAESENCLAST    Y9, Y2, Y2
+	VPXOR          Y14, Y11, Y11
+	VAESENCLAST    Y9, Y3, Y3
+	VAESENCLAST    Y9, Y4, Y4
+	VPCLMULQDQ     $0x11, 4576(R8), Y13, Y14
+	VAESENCLAST    Y9, Y5, Y5
+	VPXOR          Y14, Y12, Y12
+	VAESENCLAST    Y9, Y6, Y6
+	VPCLMULQDQ     $0x00, 4576(R8), Y13, Y13
+	VAESENCLAST    Y9, Y7, Y7
+	VPXOR          Y13, Y10, Y10
+	VAESENCLAST    Y9, Y8, Y8
+	VEXTRACTI128   $0x01, Y0, 32(SP)
+	VPXOR          (DI), Y1, Y1
+	VMOVDQU        Y1, (DI)
+	VPXOR          32(DI), Y2, Y2
+	VMOVDQU        Y2, 32(DI)
+	VPXOR          64(DI), Y3, Y3
+	VMOVDQU        Y3, 64(DI)
+	VPXOR          96(DI), Y4, Y4
+	VMOVDQU        Y4, 96(DI)
+	VPXOR          128(DI), Y5, Y5
+	VMOVDQU        Y5, 128(DI)
+	VPXOR          160(DI), Y6, Y6
+	VMOVDQU        Y6, 160(DI)
+	VPXOR          192(DI), Y7, Y7
+	VMOVDQU        Y7, 192(DI)
+	VMOVDQU        224(DI), X13
+	VINSERTI128    $0x01, 224(DI)(R12*1), Y13, Y13
+	VPXOR          Y13, Y8, Y8
+	VPAND          (R13), Y8, Y8
+	VMOVDQU        X8, 224(DI)
+	VEXTRACTI128   $0x01, Y8, 224(DI)(R12*1)
 
 finish:
-	VMOVDQA Y11, Y0
-	VPXOR   Y9, Y9, Y9
-	VPXOR   Y10, Y10, Y10
-	VPXOR   Y11, Y11, Y11
-	MOVQ    DX, R8
-	ADDQ    $0x0f, R8
-	ANDQ    $-16, R8
-	NEGQ    R8
-	LEAQ    272(AX)(R8*1), R8
-	LEAQ    (SP), R9
-
-two:
-	CMPQ       DX, $0x20
-	JLT        one
-	VMOVDQU    (DI), Y12
-	VPXOR      (R9), Y12, Y13
-	VMOVDQU    Y13, (DI)
-	VPSHUFB    Y14, Y12, Y12
-	VPXOR      Y0, Y12, Y12
-	VPXOR      Y0, Y0, Y0
-	VPSHUFD    $0x4e, Y12, Y13
-	VPXOR      Y12, Y13, Y13
-	VPCLMULQDQ $0x00, 768(R8), Y13, Y13
-	VPXOR      Y13, Y10, Y10
-	VPCLMULQDQ $0x11, 480(R8), Y12, Y13
-	VPXOR      Y13, Y11, Y11
-	VPCLMULQDQ $0x00, 480(R8), Y12, Y12
-	VPXOR      Y12, Y9, Y9
-	ADDQ       $0x20, DI
-	ADDQ       $0x20, R9
-	ADDQ       $0x20, R8
-	SUBQ       $0x20, DX
-	JMP        two
-
-one:
-	CMPQ       DX, $0x10
-	JLT        part
-	VMOVDQU    (DI), X12
-	VPXOR      (R9), X12, X13
-	VMOVDQU    X13, (DI)
-	VPSHUFB    X14, X12, X12
-	VPXOR      X0, X12, X12
-	VPXOR      Y0, Y0, Y0
-	VPSHUFD    $0x4e, X12, X13
-	VPXOR      X12, X13, X13
-	VPCLMULQDQ $0x00, 768(R8), X13, X13
-	VPXOR      Y13, Y10, Y10
-	VPCLMULQDQ $0x11, 480(R8), X12, X13
-	VPXOR      Y13, Y11, Y11
-	VPCLMULQDQ $0x00, 480(R8), X12, X12
-	VPXOR      Y12, Y9, Y9
-	ADDQ       $0x10, DI
-	ADDQ       $0x10, R9
-	ADDQ       $0x10, R8
-	SUBQ       $0x10, DX
-
-part:
-	TESTQ      DX, DX
-	JEQ        lengths
-	LEAQ       firstOnly<>+16(SB), CX
-	SUBQ       DX, CX
-	VMOVDQU    (CX), X1
-	VMOVDQU    (DI), X12
-	VPXOR      (R9), X12, X13
-	VPAND      X1, X12, X12
-	VPAND      X1, X13, X13
-	VMOVDQU    X13, (DI)
-	VPSHUFB    X14, X12, X12
-	VPXOR      X0, X12, X12
-	VPXOR      Y0, Y0, Y0
-	VPSHUFD    $0x4e, X12, X13
-	VPXOR      X12, X13, X13
-	VPCLMULQDQ $0x00, 768(R8), X13, X13
-	VPXOR      Y13, Y10, Y10
-	VPCLMULQDQ $0x11, 480(R8), X12, X13
-	VPXOR      Y13, Y11, Y11
-	VPCLMULQDQ $0x00, 480(R8), X12, X12
-	VPXOR      Y12, Y9, Y9
-	ADDQ       $0x10, R8
-	ADDQ       DX, DI
-
-lengths:
-	MOVQ         n+16(FP), CX
-	SHLQ         $0x03, CX
-	VMOVQ        CX, X12
-	VPINSRQ      $0x01, aadBits+40(FP), X12, X12
-	VPXOR        Y0, Y12, Y12
-	VPSHUFD      $0x4e, X12, X13
-	VPXOR        X12, X13, X13
-	VPCLMULQDQ   $0x00, 768(R8), X13, X13
-	VPXOR        Y13, Y10, Y10
-	VPCLMULQDQ   $0x11, 480(R8), X12, X13
-	VPXOR        Y13, Y11, Y11
-	VPCLMULQDQ   $0x00, 480(R8), X12, X12
-	VPXOR        Y12, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y9, Y13
-	VPSHUFD      $0x4e, Y9, Y9
-	VPXOR        Y11, Y10, Y10
-	VPXOR        Y13, Y9, Y9
-	VPXOR        Y9, Y10, Y10
-	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y13
-	VPSHUFD      $0x4e, Y10, Y10
-	VPXOR        Y13, Y11, Y11
 	VPXOR        Y10, Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X13
-	VPXOR        X13, X11, X11
-	VPSHUFB      X14, X11, X12
-	VPXOR        256(SP), X12, X12
-	VPXOR        288(SP), X12, X12
-	VPTEST       X12, X12
+	VPCLMULQDQ   $0x10, poly<>+0(SB), Y10, Y14
+	VPSHUFD      $0x4e, Y10, Y10
+	VPXOR        Y12, Y11, Y11
+	VPXOR        Y14, Y10, Y10
+	VPXOR        Y10, Y11, Y11
+	VPCLMULQDQ   $0x10, poly<>+0(SB), Y11, Y14
+	VPSHUFD      $0x4e, Y11, Y11
+	VPXOR        Y14, Y12, Y12
+	VPXOR        Y11, Y12, Y12
+	VEXTRACTI128 $0x01, Y12, X14
+	VPXOR        X14, X12, X12
+	VPSHUFB      X15, X12, X13
+	VPXOR        32(SP), X13, X13
+	VPXOR        48(SP), X13, X13
+	VPTEST       X13, X13
+	SETEQ        72(BX)
+	ADDQ         $0x50, BX
+	DECQ         CX
+	JNE          job
+	VPXOR        Y14, Y14, Y14
+	VMOVDQU      Y14, (SP)
+	VMOVDQU      X14, 32(SP)
 	VZEROUPPER
-	SETEQ        AL
-	MOVB         AL, ret+56(FP)
 	RET

@@ -15,28 +15,56 @@ import (
 // package cpu ties them.
 var ableVAES = cpu.X86.HasAVX2 && cpu.X86.HasAES && leaf7()&(1<<9|1<<10) == 1<<9|1<<10
 
-// fits bounds the time in one assembly call, which nothing can interrupt.
-func fits(p *Packet) bool { return len(p.Text) >= TagLen && len(p.Text) <= 64<<10 }
+const (
+	// maxText is the most that counters of eight bits and the powers of H reach.
+	maxText = 32 * 126
+	// shortText is done at once. Of a longer one, all but the first headLen bytes and the
+	// last vector are read from the body.
+	shortText = 256
+	headLen   = 64
+	vectorLen = 32
+	// maxJobs bounds the time in one assembly call, which nothing can interrupt.
+	maxJobs = 16
+)
 
-// schedule is what depends on the key and the salt alone.
+// schedule is what depends on the key alone.
 type schedule struct {
-	keys      [15][32]byte // of the rounds, twice each; AES-128 has none in slots 1 to 4
-	powers    [18][16]byte // H^17 to H^1, from slot 1 on, as two little-endian halves
-	karatsuba [18][16]byte // the sum of those halves, twice
-	long      uint64       // 1 with AES-256
-	salt      uint64       // in the upper half
+	keys   [16][16]byte  // of the rounds; AES-128 has none in slots 2 to 5
+	counts [256][16]byte // what a counter in the last byte makes of a block in the first round
+	powers [260][16]byte // H^256 to H^1, as two little-endian halves; nothing behind
+	sums   [260][16]byte // of those halves, twice
+	long   uint64        // 1 with AES-256
+}
+
+// job is a packet as the assembly takes it.
+type job struct {
+	text  *byte
+	body  *byte    // to seal: where the whole groups behind the first are read
+	n     int      // bytes of text, 1 to maxText
+	block [16]byte // salt and IV, and 0 for the counter
+	// Associated data and the lengths: what is hashed before the text and behind.
+	pair [4]uint64
+	good bool // opened: whether the tag is the text's
 }
 
 // The offsets that the assembly counts on.
 var (
-	_ [480]struct{}  = [unsafe.Offsetof(schedule{}.powers)]struct{}{}
-	_ [768]struct{}  = [unsafe.Offsetof(schedule{}.karatsuba)]struct{}{}
-	_ [1056]struct{} = [unsafe.Offsetof(schedule{}.long)]struct{}{}
-	_ [1064]struct{} = [unsafe.Offsetof(schedule{}.salt)]struct{}{}
+	_ [256]struct{}   = [unsafe.Offsetof(schedule{}.counts)]struct{}{}
+	_ [4352]struct{}  = [unsafe.Offsetof(schedule{}.powers)]struct{}{}
+	_ [8512]struct{}  = [unsafe.Offsetof(schedule{}.sums)]struct{}{}
+	_ [12672]struct{} = [unsafe.Offsetof(schedule{}.long)]struct{}{}
+	_ [8]struct{}     = [unsafe.Offsetof(job{}.body)]struct{}{}
+	_ [16]struct{}    = [unsafe.Offsetof(job{}.n)]struct{}{}
+	_ [24]struct{}    = [unsafe.Offsetof(job{}.block)]struct{}{}
+	_ [40]struct{}    = [unsafe.Offsetof(job{}.pair)]struct{}{}
+	_ [72]struct{}    = [unsafe.Offsetof(job{}.good)]struct{}{}
+	_ [80]struct{}    = [unsafe.Sizeof(job{})]struct{}{}
 )
 
 type vaes struct {
 	schedule
+	salt   uint32 // as it lies in memory
+	jobs   [maxJobs]job
 	stdlib *stdlib // for what does not fit
 }
 
@@ -46,8 +74,7 @@ func newVAES(key []byte, salt [4]byte) (engine, error) {
 	if err != nil || len(key) == 24 {
 		return s, err
 	}
-	v := &vaes{stdlib: s}
-	v.salt = uint64(binary.BigEndian.Uint32(salt[:])) << 32
+	v := &vaes{salt: binary.LittleEndian.Uint32(salt[:]), stdlib: s}
 	if len(key) == 16 {
 		expand128(v.start(), (*[16]byte)(key))
 	} else {
@@ -55,13 +82,17 @@ func newVAES(key []byte, salt [4]byte) (engine, error) {
 		expand256(v.start(), (*[32]byte)(key))
 	}
 	v.hashKey(key)
+	tables(v.start())
 	return v, nil
 }
 
 // start is the schedule as the assembly takes it.
 func (s *schedule) start() *byte { return &s.keys[0][0] }
 
-// hashKey fills in the powers of H, which is the encryption of zeros. GHASH
+// first is the first job as the assembly takes it.
+func (v *vaes) first() *byte { return (*byte)(unsafe.Pointer(&v.jobs[0])) }
+
+// hashKey puts H, the encryption of zeros, at the end of its powers. GHASH
 // writes its bits the other way round, so that a product of two such numbers is
 // one place short: every power is stored shifted by one, modulo the polynomial.
 func (s *schedule) hashKey(key []byte) {
@@ -74,61 +105,77 @@ func (s *schedule) hashKey(key []byte) {
 	high, low := binary.BigEndian.Uint64(h[:]), binary.BigEndian.Uint64(h[8:])
 	low, carry := bits.Add64(low, low, 0)
 	high, carry = bits.Add64(high, high, carry)
-	binary.LittleEndian.PutUint64(s.powers[17][:], low^carry)
-	binary.LittleEndian.PutUint64(s.powers[17][8:], high^-carry&0xc2<<56)
-	powers(s.start())
+	binary.LittleEndian.PutUint64(s.powers[255][:], low^carry)
+	binary.LittleEndian.PutUint64(s.powers[255][8:], high^-carry&0xc2<<56)
 }
 
 func (v *vaes) seal(batch []Packet) {
-	for i := range batch {
-		p := &batch[i]
-		if !fits(p) {
-			v.stdlib.seal(batch[i : i+1])
-			continue
+	for len(batch) > 0 {
+		n := v.collect(batch, true)
+		if n > 0 {
+			sealVAES(v.start(), v.first(), n)
+		} else {
+			n = 1
+			v.stdlib.seal(batch[:n])
 		}
-		n := len(p.Text) - TagLen
-		high, low := p.associated()
-		sealVAES(v.start(), unsafe.SliceData(p.Text), n, high, low, 8*uint64(p.AADLen), p.IV, p.middle(n))
+		batch = batch[n:]
 	}
 }
 
 func (v *vaes) open(batch []Packet) {
-	for i := range batch {
-		p := &batch[i]
-		if !fits(p) {
-			v.stdlib.open(batch[i : i+1])
-			continue
+	for len(batch) > 0 {
+		n := v.collect(batch, false)
+		if n > 0 {
+			openVAES(v.start(), v.first(), n)
+		} else {
+			n = 1
+			v.stdlib.open(batch[:n])
+			v.jobs[0].good = batch[0].OK
 		}
-		n := len(p.Text) - TagLen
-		high, low := p.associated()
-		if p.OK = openVAES(v.start(), unsafe.SliceData(p.Text), n, high, low, 8*uint64(p.AADLen), p.IV); !p.OK {
-			clear(p.Text)
+		for i := range n {
+			p := &batch[i]
+			if p.OK = v.jobs[i].good; !p.OK {
+				clear(p.Text)
+			}
 		}
+		batch = batch[n:]
 	}
 }
 
-// associated is the block of associated data as a number.
-func (p *Packet) associated() (high, low uint64) {
-	high = binary.BigEndian.Uint64(p.AAD[:])
-	if p.AADLen == 12 {
-		low = uint64(binary.BigEndian.Uint32(p.AAD[8:])) << 32
+// collect makes jobs of the first n packets, all that fit and no more than maxJobs.
+func (v *vaes) collect(batch []Packet, seal bool) (n int) {
+	for n < min(len(batch), maxJobs) {
+		p, j := &batch[n], &v.jobs[n]
+		j.n = len(p.Text) - TagLen
+		if j.n <= 0 || j.n > maxText {
+			break
+		}
+		j.text = unsafe.SliceData(p.Text)
+		if seal {
+			j.body = p.gather()
+		} else {
+			j.body = &p.Text[min(headLen, j.n)]
+		}
+		binary.LittleEndian.PutUint32(j.block[:], v.salt)
+		binary.BigEndian.PutUint64(j.block[4:], p.IV)
+		j.pair = [4]uint64{0, binary.BigEndian.Uint64(p.AAD[:]), 8 * uint64(j.n), 8 * uint64(p.AADLen)}
+		if p.AADLen == 12 {
+			j.pair[0] = uint64(binary.BigEndian.Uint32(p.AAD[8:])) << 32
+		}
+		n++
 	}
-	return high, low
+	return n
 }
 
-// group is the text that the assembly works on at once.
-const group = 256
-
-// middle is where the assembly reads the whole groups of n bytes of text after
-// the first. What is around them is gathered in the text.
-func (p *Packet) middle(n int) *byte {
-	last := n &^ (group - 1)
-	if last <= group || p.Head > group || p.Head+len(p.Body) < last {
+// gather puts into the text what the assembly reads there, the first bytes and
+// the last, or all of a short text. It returns where the rest is.
+func (p *Packet) gather() *byte {
+	n, end := len(p.Text)-TagLen, p.Head+len(p.Body)
+	if n <= shortText || p.Head > headLen || len(p.Body) < headLen || end < (n-1)&^(vectorLen-1) {
 		p.Gather()
-		return unsafe.SliceData(p.Text[min(group, n):])
+		return &p.Text[min(headLen, n)] // of a short text nothing is read there
 	}
-	from, to := group-p.Head, last-p.Head
-	copy(p.Text[p.Head:], p.Body[:from])
-	copy(p.Text[last:], p.Body[to:])
-	return &p.Body[from]
+	*(*[headLen]byte)(p.Text[p.Head:]) = *(*[headLen]byte)(p.Body)
+	*(*[vectorLen]byte)(p.Text[end-vectorLen:]) = *(*[vectorLen]byte)(p.Body[len(p.Body)-vectorLen:])
+	return &p.Body[headLen-p.Head]
 }

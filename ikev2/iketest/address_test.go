@@ -403,14 +403,14 @@ func TestRandomAddresses(t *testing.T) {
 		if seed%2 == 0 {
 			cfgA.Resume.Key, cfgB.Resume.Key = keyA, keyB
 		}
-		s := &schedule{rng: newRand(seed), n: New(), atB: addr(AddrB)}
+		s := &schedule{script: newScript(seed), n: New(), atB: addr(AddrB)}
 		s.n.NAT = natOfB
 		s.a, s.b = s.n.Add("A", AddrA, cfgA, 2*seed), s.n.Add("B", AddrB, cfgB, 2*seed+1)
-		s.n.Link = s.link(s.rng.Float64()*0.6, s.rng.Float64()*0.5, 4*time.Second)
+		s.n.Link = s.link(s.fraction()*0.6, s.fraction()*0.5, 4*time.Second)
 		s.connect(s.b)
 		for range s.rng.IntN(16) {
 			s.disturbAddresses()
-			s.n.Run(s.delay([]time.Duration{30 * time.Millisecond, time.Second, 10 * time.Second}[s.rng.IntN(3)]))
+			s.pause()
 		}
 		s.n.Link = nil
 		s.n.Command(s.a, ikev2.Disconnect{Peer: "foo"})

@@ -94,6 +94,10 @@ func (h *Host) take(o ikev2.Output) {
 		if _, ok := h.In[o.InboundSPI]; !ok {
 			n.fault("%s: outbound half of %08x comes first", h.Name, o.InboundSPI)
 		}
+		if n.keyed[string(o.Keys.Encr)] {
+			n.fault("%s: child %08x sends with a key that was in use before", h.Name, o.InboundSPI)
+		}
+		n.keyed[string(o.Keys.Encr)] = true
 		h.Out[o.InboundSPI] = o
 		h.sending[o.Child] = append(h.sending[o.Child], o.InboundSPI)
 		n.note("%s: install outbound %s %v", h.Name, o.Child, o.Suite)

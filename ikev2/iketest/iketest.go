@@ -62,13 +62,16 @@ type Net struct {
 	log   []note
 	keys  map[ikev2.SAID][]ikev2.IKEKeys // each again with every additional key exchange
 	bytes hash.Hash
+	// keyed are the ESP keys that somebody has sent with. Each begins with the
+	// same IV, so that none may come again (RFC 4106 section 3.1).
+	keyed map[string]bool
 }
 
 // New is an empty network at a fixed time.
 func New() *Net {
 	return &Net{Now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), hosts: map[netip.Addr]*Host{}, NAT: map[netip.Addr]netip.Addr{},
 		masked: map[netip.AddrPort]netip.AddrPort{},
-		keys:   map[ikev2.SAID][]ikev2.IKEKeys{}, bytes: sha256.New()}
+		keys:   map[ikev2.SAID][]ikev2.IKEKeys{}, bytes: sha256.New(), keyed: map[string]bool{}}
 }
 
 // Add puts an engine at an address. It is made to tell its keys, for the

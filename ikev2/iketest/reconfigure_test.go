@@ -44,7 +44,7 @@ func TestReconfigureUnchanged(t *testing.T) {
 	tell := func(again bool) (digest, transcript string) {
 		cfgA, cfgB := situated([]byte{1, 2, 3})
 		n, a, b := Situation(cfgA, cfgB)
-		n.Link = (&schedule{rng: newRand(7), n: n}).link(0.2, 0.2, 400*time.Millisecond)
+		n.Link = (&schedule{script: newScript(7), n: n}).link(0.2, 0.2, 400*time.Millisecond)
 		n.Command(b, ikev2.Connect{Peer: "office", Path: ToA})
 		for i := range 3000 {
 			n.Run(20 * time.Millisecond)
@@ -428,57 +428,39 @@ func TestReconfigureAfterShutdown(t *testing.T) {
 // Whatever the configurations were in between, and whatever the link and the
 // operators did meanwhile: once both sides have fitting ones, they agree, and
 // once told to part, nothing is left.
-func TestRandomReconfigurations(t *testing.T) {
-	if *seedFlag != 0 {
-		s := newReconfigured(*seedFlag)
-		s.run()
-		t.Logf("\n%s", s.n.Transcript())
-		if s.failure != "" {
-			t.Error(s.failure)
-		}
-		return
-	}
-	const shards = 8
-	for shard := range uint64(shards) {
-		t.Run(fmt.Sprint(shard), func(t *testing.T) {
-			t.Parallel()
-			for seed := shard + 1; seed <= *schedules; seed += shards {
-				s := newReconfigured(seed)
-				if s.run(); s.failure != "" {
-					t.Fatalf("seed %d (-seed runs it alone): %s\n%s", seed, s.failure, s.n.Transcript())
-				}
-			}
-		})
-	}
-}
+func TestRandomReconfigurations(t *testing.T) { search(t, playReconfigured) }
 
 // reconfigured is a schedule in which configurations change too.
 type reconfigured struct{ *schedule }
 
-func newReconfigured(seed uint64) reconfigured { return reconfigured{newSchedule(seed)} }
+func playReconfigured(sc *script) *schedule {
+	s := reconfigured{newSchedule(sc)}
+	s.run()
+	return s.schedule
+}
 
 func (s reconfigured) run() {
-	loss, twice := s.rng.Float64()*0.5, s.rng.Float64()*0.4
-	s.n.Link = s.link(loss, twice, []time.Duration{20 * time.Millisecond, 400 * time.Millisecond, 4 * time.Second}[s.rng.IntN(3)])
+	loss, twice := s.fraction()*0.5, s.fraction()*0.4
+	s.n.Link = s.link(loss, twice, 20*time.Millisecond, 400*time.Millisecond, 4*time.Second)
 	s.connect(s.b)
-	for range 3 + s.rng.IntN(14) {
-		if h := []*Host{s.a, s.b}[s.rng.IntN(2)]; s.rng.IntN(2) == 0 {
+	for range 3 + s.number("acts", 14) {
+		if h := s.host(s.among("turn of", "A", "B")); s.whether("reconfigures", 2) {
 			s.n.Reconfigure(h, s.variant(h))
 		} else if len(s.a.cfg.Peers) > 0 && len(s.b.cfg.Peers) > 0 {
 			s.act()
 		}
-		s.n.Run(s.delay([]time.Duration{30 * time.Millisecond, time.Second, 10 * time.Second}[s.rng.IntN(3)]))
+		s.pause()
 	}
 	s.converge()
 }
 
 // converge gives both sides fitting configurations and peace.
 func (s reconfigured) converge() {
-	seed := s.rng.Uint64()
-	for _, h := range []*Host{s.a, s.b} {
-		s.n.Reconfigure(h, s.variantOf(h, newRand(seed)))
-		s.n.Run(s.delay(time.Second))
-	}
+	a, b := s.configs()
+	s.n.Reconfigure(s.a, a)
+	s.n.Run(s.span("pause", time.Second))
+	s.n.Reconfigure(s.b, b)
+	s.n.Run(s.span("pause", time.Second))
 	s.n.Link = nil
 	s.connect(s.b)
 	want := len(s.a.cfg.Peers[0].Children)
@@ -499,72 +481,75 @@ func (s reconfigured) converge() {
 
 // variant is any configuration, or none.
 func (s reconfigured) variant(h *Host) ikev2.Config {
-	if s.rng.IntN(8) == 0 {
+	if s.whether("nothing configured", 8) {
 		return ikev2.Config{}
 	}
-	cfg := s.variantOf(h, s.rng)
+	cfg, cfgB := s.configs()
+	if h == s.b {
+		cfg = cfgB
+	}
+	starts := map[string]ikev2.StartMode{"now": ikev2.StartNow, "traffic": ikev2.StartTraffic, "peer": ikev2.StartPeer}
 	p := &cfg.Peers[0]
 	for i := range p.Children {
-		p.Children[i].Start = []ikev2.StartMode{ikev2.StartNow, ikev2.StartNow, ikev2.StartTraffic, ikev2.StartPeer}[s.rng.IntN(4)]
-		p.Children[i].SinglePair = s.rng.IntN(4) == 0
-		p.Children[i].LocalDynamic, p.Children[i].RemoteDynamic = s.rng.IntN(6) == 0, s.rng.IntN(6) == 0
+		c := &p.Children[i]
+		c.Start = starts[s.among("child start", "now", "now", "traffic", "peer")]
+		c.SinglePair = s.whether("single pair", 4)
+		c.LocalDynamic, c.RemoteDynamic = s.whether("local dynamic", 6), s.whether("remote dynamic", 6)
 	}
-	if s.rng.IntN(3) == 0 {
+	if s.whether("classical", 3) {
 		p.PostQuantum.Mode = ikev2.ModeOff
 	}
-	p.Duplicates = []ikev2.DuplicatePolicy{ikev2.DuplicatesReplace, ikev2.DuplicatesReplace, ikev2.DuplicatesKeep, ikev2.DuplicatesNever}[s.rng.IntN(4)]
-	if h == s.a && s.rng.IntN(2) == 0 {
-		last := netip.AddrFrom4([4]byte{10, 9, 0, byte(20 + s.rng.IntN(3))})
+	duplicates := map[string]ikev2.DuplicatePolicy{"replace": ikev2.DuplicatesReplace, "keep": ikev2.DuplicatesKeep, "never": ikev2.DuplicatesNever}
+	p.Duplicates = duplicates[s.among("duplicates", "replace", "replace", "keep", "never")]
+	if h == s.a && s.whether("pools", 2) {
+		last := netip.AddrFrom4([4]byte{10, 9, 0, byte(20 + s.number("more leases", 3))})
 		cfg.Pools = []ikev2.Pool{{Name: "pool", First: netip.MustParseAddr("10.9.0.1"), Last: last}}
 		p.Address.Pools = []string{"pool"}
 	}
-	p.Address.Request4 = h == s.b && s.rng.IntN(2) == 0
+	p.Address.Request4 = h == s.b && s.whether("asks for an address", 2)
 	return cfg
 }
 
-// variantOf makes fitting configurations for both sides out of the same random
-// numbers.
-func (s reconfigured) variantOf(h *Host, rng interface{ IntN(int) int }) ikev2.Config {
+// configs are fitting ones for both sides.
+func (s reconfigured) configs() (a, b ikev2.Config) {
 	var octets []byte
 	for x := range byte(4) {
-		if rng.IntN(2) == 0 {
+		if s.whether("another tunnel", 2) {
 			octets = append(octets, x+1)
 		}
 	}
-	key, mobike, dpd, groups, suite, wide := rng.IntN(4), rng.IntN(4), rng.IntN(3), rng.IntN(3), rng.IntN(3), rng.IntN(3)
-	cfgA, cfgB := situated(octets, two(func(p *ikev2.Peer) {
-		if key == 0 {
+	dpds := map[string]time.Duration{"10s": 10 * time.Second, "20s": 20 * time.Second}
+	groups := map[string][]ikev2.Proposal{"none": withGroups(), "ECP-256": withGroups(wire.GroupECP256)}
+	otherKey, noMOBIKE := s.whether("another key", 4), s.whether("no MOBIKE", 4)
+	dpd, group := dpds[s.among("DPD", "default", "10s", "20s")], groups[s.among("groups of children", "default", "none", "ECP-256")]
+	oneSuite, wide := s.whether("one suite", 3), s.whether("wide selectors", 3)
+	return situated(octets, two(func(p *ikev2.Peer) {
+		if otherKey {
 			p.PSK = []byte("azerty")
 		}
-		if mobike == 0 {
+		if noMOBIKE {
 			p.MOBIKE = ikev2.ModeOff
 		}
-		p.Timing.DPD = []time.Duration{0, 10 * time.Second, 20 * time.Second}[dpd]
-		if suite == 0 {
+		p.Timing.DPD = dpd
+		if oneSuite {
 			p.IKE = ikev2.DefaultIKEProposals()[:1]
 		}
 		for i := range p.Children {
-			p.Children[i].ESP = [][]ikev2.Proposal{nil, withGroups(), withGroups(wire.GroupECP256)}[groups]
+			p.Children[i].ESP = group
 		}
 	}), func(a, b *ikev2.Peer) {
-		if wide == 0 && len(octets) > 0 {
+		if wide && len(octets) > 0 {
 			wider := prefix(fmt.Sprintf("10.%d.0.0/16", octets[0]))
 			a.Children[0].Local, a.Children[0].Remote = wider, wider
 			b.Children[0].Local, b.Children[0].Remote = wider, wider
 		}
 	})
-	if h == s.a {
-		return cfgA
-	}
-	return cfgB
 }
 
 // Nothing but its inputs decides what comes of a reconfiguration.
 func TestReconfigureSameSeedSameBytes(t *testing.T) {
 	for seed := uint64(1); seed <= 10; seed++ {
-		one, two := newReconfigured(seed), newReconfigured(seed)
-		one.run()
-		two.run()
+		one, two := playReconfigured(newScript(seed)), playReconfigured(newScript(seed))
 		if one.n.Digest() != two.n.Digest() || one.n.Transcript() != two.n.Transcript() {
 			t.Errorf("seed %d gives two stories", seed)
 		}

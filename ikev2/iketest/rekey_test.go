@@ -212,7 +212,7 @@ func TestShortLives(t *testing.T) {
 			n.NAT = natOfB
 			a, b := n.Add("A", AddrA, cfgA, 2*seed), n.Add("B", AddrB, cfgB, 2*seed+1)
 			connectFor(time.Second)(n, a, b)
-			s := &schedule{rng: newRand(seed), n: n}
+			s := &schedule{script: newScript(seed), n: n}
 			n.Link = s.link(0.2, 0.2, 400*time.Millisecond)
 			stream(n, 5*time.Minute, a, b)
 			faultless(t, n)

@@ -1,13 +1,15 @@
 package iketest
 
 import (
+	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,30 +19,44 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("seed", 0, "run only the random schedule of this seed")
+	keepFlag  = flag.Bool("keep", false, "write the schedule of -seed to testdata/schedules")
 	schedules = flag.Uint64("schedules", 2000, "how many random schedules to run")
+	firstSeed = flag.Uint64("first", 1, "the seed of the first of them")
 )
 
 // TestRandomSchedules throws loss, duplication, delay and commands at two
 // engines, both of which may start, and then leaves them alone: they must agree
 // on their child SAs, and once told to part, nothing may be left.
-func TestRandomSchedules(t *testing.T) {
+func TestRandomSchedules(t *testing.T) { search(t, playSchedule) }
+
+// progressEvery is how many schedules make a line of a long search.
+const progressEvery = 10_000
+
+// search plays the schedules of many seeds, or of the one that is wanted.
+func search(t *testing.T, play func(*script) *schedule) {
 	if *seedFlag != 0 {
-		s := newSchedule(*seedFlag)
-		s.run()
-		t.Logf("\n%s", s.n.Transcript())
+		s := play(newScript(*seedFlag))
+		t.Logf("\n%s", s.told())
+		if *keepFlag {
+			s.keep(t)
+		}
 		if s.failure != "" {
 			t.Error(s.failure)
 		}
 		return
 	}
 	const shards = 8
+	var played atomic.Uint64
+	began := time.Now()
 	for shard := range uint64(shards) {
 		t.Run(fmt.Sprint(shard), func(t *testing.T) {
 			t.Parallel()
-			for seed := shard + 1; seed <= *schedules; seed += shards {
-				s := newSchedule(seed)
-				if s.run(); s.failure != "" {
-					t.Fatalf("seed %d (-seed runs it alone): %s\n%s", seed, s.failure, s.n.Transcript())
+			for seed := *firstSeed + shard; seed < *firstSeed+*schedules; seed += shards {
+				if s := play(newScript(seed)); s.failure != "" {
+					t.Fatalf("%s(-seed runs it alone, with -keep it is kept)", s.told())
+				}
+				if n := played.Add(1); n%progressEvery == 0 {
+					t.Logf("%d schedules in %v", n, time.Since(began).Round(time.Second))
 				}
 			}
 		})
@@ -51,9 +67,7 @@ func TestRandomSchedules(t *testing.T) {
 func TestSameSeedSameBytes(t *testing.T) {
 	seen := map[string]uint64{}
 	for seed := uint64(1); seed <= 20; seed++ {
-		one, two := newSchedule(seed), newSchedule(seed)
-		one.run()
-		two.run()
+		one, two := playSchedule(newScript(seed)), playSchedule(newScript(seed))
 		if one.n.Digest() != two.n.Digest() || one.n.Transcript() != two.n.Transcript() {
 			t.Errorf("seed %d gives two stories:\n%s\n%s", seed, one.n.Transcript(), two.n.Transcript())
 		}
@@ -64,31 +78,38 @@ func TestSameSeedSameBytes(t *testing.T) {
 	}
 }
 
-// schedule is what befalls two engines, all of it from one seed.
+// schedule is what befalls two engines, all of it by one script.
 type schedule struct {
-	rng     *rand.Rand
+	*script
 	n       *Net
 	a, b    *Host
 	atB     netip.Addr // what B has
 	failure string
 }
 
-func newSchedule(seed uint64) *schedule {
-	s := &schedule{rng: newRand(seed), atB: netip.MustParseAddr(AddrB)}
+func newSchedule(sc *script) *schedule {
+	s := &schedule{script: sc, atB: netip.MustParseAddr(AddrB)}
 	cfgA, cfgB := Configs()
-	WithChildren(&cfgA, &cfgB, []byte{1, 2, 3}[:1+s.rng.IntN(3)]...)
-	if seed%2 == 0 {
+	WithChildren(&cfgA, &cfgB, []byte{1, 2, 3}[:1+s.number("more children", 3)]...)
+	if s.word("tickets", func() string { return yes(s.seed%2 == 0) }) == "yes" {
 		cfgA.Resume.Key, cfgB.Resume.Key = keyA, keyB
 	}
 	s.choose(&cfgA.Peers[0], &cfgB.Peers[0])
-	for i := range cfgA.Peers[0].Children {
-		if seed%3 == 0 { // additional key exchanges for the child SAs too
+	if s.word("ML-KEM for children", func() string { return yes(s.seed%3 == 0) }) == "yes" {
+		for i := range cfgA.Peers[0].Children {
 			cfgA.Peers[0].Children[i].ESP, cfgB.Peers[0].Children[i].ESP = withAddKE(wire.GroupMLKEM768), withAddKE(wire.GroupMLKEM768)
 		}
 	}
 	s.n = New()
 	s.n.NAT = maps.Clone(natOfB)
-	s.a, s.b = s.n.Add("A", AddrA, cfgA, 2*seed), s.n.Add("B", AddrB, cfgB, 2*seed+1)
+	random := s.decode("random bytes", s.word("random bytes", func() string { return fmt.Sprint(2 * s.seed) }))
+	s.a, s.b = s.n.Add("A", AddrA, cfgA, random), s.n.Add("B", AddrB, cfgB, random+1)
+	return s
+}
+
+func playSchedule(sc *script) *schedule {
+	s := newSchedule(sc)
+	s.run()
 	return s
 }
 
@@ -96,7 +117,7 @@ func (s *schedule) run() {
 	s.disturb()
 	s.n.Link = nil
 	s.connect(s.a)
-	if s.rng.IntN(2) == 0 {
+	if s.whether("both connect in the end", 2) {
 		s.connect(s.b)
 	}
 	// An SA that only one side has lasts until that side has looked for its
@@ -123,12 +144,17 @@ func (s *schedule) run() {
 // choose draws what starts each child, where some side has to, and what becomes
 // of duplicates.
 func (s *schedule) choose(a, b *ikev2.Peer) {
-	modes := [][2]ikev2.StartMode{{ikev2.StartNow, ikev2.StartNow}, {ikev2.StartPeer, ikev2.StartTraffic}, {ikev2.StartTraffic, ikev2.StartPeer}, {ikev2.StartTraffic, ikev2.StartTraffic}}
+	modes := map[string][2]ikev2.StartMode{
+		"now/now": {ikev2.StartNow, ikev2.StartNow}, "peer/traffic": {ikev2.StartPeer, ikev2.StartTraffic},
+		"traffic/peer": {ikev2.StartTraffic, ikev2.StartPeer}, "traffic/traffic": {ikev2.StartTraffic, ikev2.StartTraffic},
+	}
 	for i := range a.Children {
-		m := modes[s.rng.IntN(len(modes))]
+		m := modes[s.among("start", "now/now", "peer/traffic", "traffic/peer", "traffic/traffic")]
 		a.Children[i].Start, b.Children[i].Start = m[0], m[1]
 	}
-	a.Duplicates, b.Duplicates = ikev2.DuplicatePolicy(s.rng.IntN(3)), ikev2.DuplicatePolicy(s.rng.IntN(3))
+	policies := map[string]ikev2.DuplicatePolicy{"replace": ikev2.DuplicatesReplace, "keep": ikev2.DuplicatesKeep, "never": ikev2.DuplicatesNever}
+	a.Duplicates = policies[s.among("duplicates at A", "replace", "keep", "never")]
+	b.Duplicates = policies[s.among("duplicates at B", "replace", "keep", "never")]
 }
 
 // packets want through every child that starts with traffic, on both sides.
@@ -165,61 +191,151 @@ func (s *schedule) fail(format string, args ...any) {
 
 // disturb is half a minute of a bad link and a restless operator.
 func (s *schedule) disturb() {
-	loss, twice := s.rng.Float64()*0.6, s.rng.Float64()*0.5
-	slowest := []time.Duration{20 * time.Millisecond, 400 * time.Millisecond, 4 * time.Second, 20 * time.Second}[s.rng.IntN(4)]
-	s.n.Link = s.link(loss, twice, slowest)
+	loss, twice := s.fraction()*0.6, s.fraction()*0.5
+	s.n.Link = s.link(loss, twice, 20*time.Millisecond, 400*time.Millisecond, 4*time.Second, 20*time.Second)
 	s.connect(s.b)
-	for range s.rng.IntN(16) {
+	for range s.number("acts", 16) {
 		s.act()
-		s.n.Run(s.delay([]time.Duration{30 * time.Millisecond, time.Second, 10 * time.Second}[s.rng.IntN(3)]))
+		s.pause()
 	}
 }
 
-func (s *schedule) link(loss, twice float64, slowest time.Duration) func(Packet) []time.Duration {
+// pause lets time pass between two acts.
+func (s *schedule) pause() {
+	s.n.Run(s.span("pause", 30*time.Millisecond, time.Second, 10*time.Second))
+}
+
+// link loses, doubles and delays; how long at most is one of slowest.
+func (s *schedule) link(loss, twice float64, slowest ...time.Duration) func(Packet) []time.Duration {
+	longest := s.oneOf(slowest)
 	return func(Packet) (fate []time.Duration) {
-		if s.rng.Float64() >= loss {
-			fate = append(fate, s.delay(slowest))
+		w := s.word("fate", func() string { return s.drawFate(loss, twice, longest) })
+		if w == lost {
+			return nil
 		}
-		if s.rng.Float64() < twice {
-			fate = append(fate, s.delay(slowest))
+		for arrival := range strings.SplitSeq(w, "+") {
+			fate = append(fate, s.time("fate", arrival))
 		}
 		return fate
 	}
 }
 
-func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }
+const lost = "lost"
 
-func (s *schedule) delay(slowest time.Duration) time.Duration {
-	return time.Millisecond + time.Duration(s.rng.Int64N(int64(slowest)))
+// drawFate is when a datagram arrives, and when it does again.
+func (s *schedule) drawFate(loss, twice float64, slowest time.Duration) string {
+	var arrivals []string
+	if s.rng.Float64() >= loss {
+		arrivals = append(arrivals, s.drawTime(slowest).String())
+	}
+	if s.rng.Float64() < twice {
+		arrivals = append(arrivals, s.drawTime(slowest).String())
+	}
+	return cmp.Or(strings.Join(arrivals, "+"), lost)
 }
 
-func (s *schedule) act() {
-	h := s.a
+func (s *schedule) act() { s.perform(s.word("act", s.drawAct)) }
+
+// drawAct is a side, what is done there, and with what.
+func (s *schedule) drawAct() string {
+	h := "A"
 	if s.rng.IntN(2) == 0 {
-		h = s.b
+		h = "B"
 	}
 	switch s.rng.IntN(19) {
 	case 16, 17, 18:
-		s.roam(h)
+		return s.drawRoaming(h)
 	case 14, 15:
-		s.packets()
+		return h + " sends"
 	case 0:
-		s.n.Command(h, ikev2.Disconnect{Peer: h.cfg.Peers[0].Name})
+		return h + " disconnects"
 	case 1:
-		s.n.Restart(h, s.rng.Uint64())
+		return fmt.Sprint(h, " restarts ", s.rng.Uint64())
 	case 2, 3, 4, 5:
-		if spis := slices.Sorted(maps.Keys(h.Out)); len(spis) > 0 {
-			s.n.Command(h, ikev2.Rekey{SPI: spis[s.rng.IntN(len(spis))]})
-		}
+		return fmt.Sprint(h, " rekeys ", s.rng.IntN(6))
 	case 6, 7, 8:
-		s.n.Command(h, ikev2.RekeyIKE{Peer: h.cfg.Peers[0].Name})
+		return h + " renews"
+	}
+	return h + " connects"
+}
+
+// drawRoaming has B's NAT show another address, or B have another one too, of
+// which B learns; or tells h of its path, perhaps that it is there again.
+func (s *schedule) drawRoaming(h string) string {
+	seen, has := 10+s.rng.IntN(4), 1+s.rng.IntN(4)
+	switch what := s.rng.IntN(3); {
+	case what == 0:
+		return h + " wakes"
+	case h == "A":
+		return h + " roams"
+	case what == 1:
+		return fmt.Sprint(h, " appears ", seen)
+	}
+	return fmt.Sprint(h, " moves ", seen, " ", has)
+}
+
+func (s *schedule) host(name string) *Host {
+	if name == "A" {
+		return s.a
+	}
+	return s.b
+}
+
+// acts are what a side can be told to do, with up to two numbers.
+var acts = map[string]func(s *schedule, h *Host, x, y uint64){
+	"connects":    func(s *schedule, h *Host, _, _ uint64) { s.connect(h) },
+	"disconnects": func(s *schedule, h *Host, _, _ uint64) { s.n.Command(h, ikev2.Disconnect{Peer: h.peer()}) },
+	"restarts":    func(s *schedule, h *Host, x, _ uint64) { s.n.Restart(h, x) },
+	"sends":       func(s *schedule, _ *Host, _, _ uint64) { s.packets() },
+	"rekeys":      func(s *schedule, h *Host, x, _ uint64) { s.rekey(h, x) },
+	"renews":      func(s *schedule, h *Host, _, _ uint64) { s.n.Command(h, ikev2.RekeyIKE{Peer: h.peer()}) },
+	"wakes":       func(s *schedule, h *Host, _, _ uint64) { s.roam(h, true) },
+	"roams":       func(s *schedule, h *Host, _, _ uint64) { s.roam(h, false) },
+	"appears":     func(s *schedule, _ *Host, x, _ uint64) { s.move(byte(x), 0) },
+	"moves": func(s *schedule, h *Host, x, y uint64) {
+		s.move(byte(x), byte(y))
+		s.roam(h, false)
+	},
+}
+
+func (h *Host) peer() string { return h.cfg.Peers[0].Name }
+
+// perform does an act, nothing where the script has no more.
+func (s *schedule) perform(act string) {
+	f := append(strings.Fields(act), "", "", "")
+	switch do := acts[f[1]]; {
+	case act == "":
+	case do == nil:
+		s.wrong = errors.Join(s.wrong, fmt.Errorf("act: %q", act))
 	default:
-		s.connect(h)
+		do(s, s.host(f[0]), s.decode("act", f[2]), s.decode("act", f[3]))
 	}
 }
 
+// rekey replaces one of the child SAs that h sends on.
+func (s *schedule) rekey(h *Host, which uint64) {
+	if spis := slices.Sorted(maps.Keys(h.Out)); len(spis) > 0 {
+		s.n.Command(h, ikev2.Rekey{SPI: spis[int(which)%len(spis)]})
+	}
+}
+
+func (s *schedule) roam(h *Host, again bool) {
+	s.n.Command(h, ikev2.Roam{Peer: h.peer(), Path: s.path(h), Again: again})
+}
+
+// move shows B as another address, and gives it another too unless has is 0.
+func (s *schedule) move(seen, has byte) {
+	public := netip.AddrFrom4([4]byte{192, 0, 2, seen})
+	if has != 0 {
+		s.atB = netip.AddrFrom4([4]byte{172, 16, 0, has})
+	}
+	s.n.NAT = map[netip.Addr]netip.Addr{s.atB: public}
+	s.n.Move(s.b, s.atB.String())
+	s.n.note("B: has %v, seen as %v", s.atB, public)
+}
+
 func (s *schedule) connect(h *Host) {
-	s.n.Command(h, ikev2.Connect{Peer: h.cfg.Peers[0].Name, Path: s.path(h)})
+	s.n.Command(h, ikev2.Connect{Peer: h.peer(), Path: s.path(h)})
 }
 
 // path is h's way to the other as it is now.
@@ -229,22 +345,4 @@ func (s *schedule) path(h *Host) ikev2.Path {
 		return ikev2.Path{Local: a, Remote: netip.AddrPortFrom(s.n.NAT[s.atB], 500)}
 	}
 	return ikev2.Path{Local: b, Remote: a}
-}
-
-// roam has B's NAT show another address, or B have another one too, of which B
-// learns; or tells h that its path is there again.
-func (s *schedule) roam(h *Host) {
-	what := s.rng.IntN(3)
-	if what > 0 && h == s.b {
-		public := netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + s.rng.IntN(4))})
-		if what == 2 {
-			s.atB = netip.AddrFrom4([4]byte{172, 16, 0, byte(1 + s.rng.IntN(4))})
-		}
-		s.n.NAT = map[netip.Addr]netip.Addr{s.atB: public}
-		s.n.Move(s.b, s.atB.String())
-		s.n.note("B: has %v, seen as %v", s.atB, public)
-	}
-	if what != 1 {
-		s.n.Command(h, ikev2.Roam{Peer: h.cfg.Peers[0].Name, Path: s.path(h), Again: what == 0})
-	}
 }

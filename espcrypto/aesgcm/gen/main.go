@@ -1,6 +1,6 @@
 // Command gen writes asm_amd64.s and its declarations, asm_amd64.go: AES-GCM
-// on 256-bit registers, two blocks in each. The package's vaes_amd64.go says
-// what lies where; here stand the instructions.
+// on vectors of two blocks (AVX2 with VAES and VPCLMULQDQ). The package's
+// vaes_amd64.go says what lies where and why; here stand the instructions.
 //
 // It is a module of its own, so that what it is made with is no dependency of
 // the gateway.
@@ -12,43 +12,52 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// The layout of schedule in vaes_amd64.go, which checks it when it is compiled.
+// The layout of schedule and job in vaes_amd64.go, which checks it when it is
+// compiled.
 const (
-	keysAt      = 0    // 15 round keys, each in both lanes
-	powersAt    = 480  // 18 powers of H of 16 bytes, downwards; the first is not in use
-	karatsubaAt = 768  // of each power the sum of its halves, in both halves
-	longAt      = 1056 // not 0 with AES-256
-	saltAt      = 1064 // in the upper half
+	keysAt   = 0    // 15 round keys; AES-128 has none in slots 2 to 5
+	countsAt = 256  // of each counter of 8 bits, what it does to a block after the first round
+	powersAt = 4352 // 256 powers of H, downwards to the first, and room for a vector to reach beyond
+	sumsAt   = 8512 // of each power the sum of its halves, in both halves
+	longAt   = 12672
 
-	firstPower = 18 // would be at index 0
-	shortSkip  = 4  // round keys 1 to 4 are AES-256's alone: with AES-128, slot 5 follows slot 0
+	textAt  = 0
+	bodyAt  = 8
+	lenAt   = 16
+	blockAt = 24
+	pairAt  = 40
+	goodAt  = 72
+	headLen = 64 // of text, which the body is not read for
+	jobLen  = 80
+
+	powerCount = 256
+	shortSkip  = 4
 	lastKey    = 14
 
-	groupLen = 256
-	vectors  = groupLen / 32
+	vectors   = 8 // of a group
+	vectorLen = 32
+	groupLen  = vectors * vectorLen
 )
 
 // Which register is for what, all the way.
 var (
-	state   = [vectors]VecPhysical{Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7} // counters becoming key stream
-	key     = Y8                                                   // of the round
-	lo      = Y9                                                   // GHASH: the product so far,
-	mid     = Y10                                                  // not reduced,
-	hi      = Y11                                                  // and once reduced, here in lane 0
-	x, t    = Y12, Y13                                             // at work
-	swap    = Y14                                                  // a shuffle that turns a block round
-	counter = Y15                                                  // the next two counter blocks, turned round
+	state  = []VecPhysical{Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7, Y8} // counters becoming key stream
+	key    = Y9                                                // of the round
+	lo     = Y10                                               // GHASH: the product so far,
+	mid    = Y11                                               // not reduced,
+	hi     = Y12                                               // and once reduced, here in lane 0
+	x, t   = Y13, Y14                                          // at work
+	turner = Y15                                               // a shuffle that turns a block round
 
-	k, text, src, n, rest, power, scratch, pending = RAX, RDI, RSI, RCX, RDX, R8, R9, R10
+	k, job, jobs, text, body = RAX, RBX, RCX, RDI, RSI
+	power, count, groups     = R8, R9, R10 // where in the tables, and how many groups are left
+	end, tail, keep, scratch = R11, R12, R13, RDX
 )
 
 var (
-	turned    = constant("turned", 0x08090a0b0c0d0e0f, 0x0001020304050607, 0x08090a0b0c0d0e0f, 0x0001020304050607)
-	oneOne    = constant("oneOne", 1, 0, 1, 0)
-	oneTwo    = constant("oneTwo", 1, 0, 2, 0)
-	twoTwo    = constant("twoTwo", 2, 0, 2, 0)
-	poly      = constant("poly", 1, 0xc200000000000000, 1, 0xc200000000000000)
-	firstOnly = constant("firstOnly", ^uint64(0), ^uint64(0), 0, 0) // read from 16-m, keeps m bytes
+	turned = constant("turned", 0x08090a0b0c0d0e0f, 0x0001020304050607, 0x08090a0b0c0d0e0f, 0x0001020304050607)
+	poly   = constant("poly", 1, 0xc200000000000000, 1, 0xc200000000000000)
+	only   = constant("only", ^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0), 0, 0, 0, 0) // read from 32-m, keeps m bytes
 )
 
 func constant(name string, words ...uint64) Mem {
@@ -64,9 +73,9 @@ func main() {
 	cpuid()
 	expand(128)
 	expand(256)
-	powers()
-	seal()
-	open()
+	tables()
+	crypt(true)
+	crypt(false)
 	Generate()
 }
 
@@ -95,8 +104,10 @@ func expand(bits int) {
 	Load(Param("key"), text)
 	slot := 0
 	put := func(v VecPhysical) {
-		VINSERTI128(Imm(1), v.AsX(), v.AsY(), Y3)
-		VMOVDQU(Y3, Mem{Base: k, Disp: keysAt + 32*slot})
+		if slot == 2 && bits == 128 {
+			slot += shortSkip
+		}
+		VMOVDQU(v, roundKey(slot))
 		slot++
 	}
 	// step makes the next key out of the one 128 or 256 bits ago.
@@ -113,7 +124,6 @@ func expand(bits int) {
 	VMOVDQU(Mem{Base: text}, X0)
 	put(X0)
 	if bits == 128 {
-		slot += shortSkip
 		for _, rcon := range []uint64{1, 2, 4, 8, 16, 32, 64, 128, 0x1b, 0x36} {
 			step(X0, X0, rcon, 0xff)
 		}
@@ -130,63 +140,115 @@ func expand(bits int) {
 	RET()
 }
 
-// powers multiplies H by itself, from the last place of the table upwards.
-func powers() {
-	TEXT("powers", NOSPLIT, "func(k *byte)")
-	Doc("powers fills in the powers of H, of which the last is there, and the sums of their halves.")
+func roundKey(slot int) Mem { return Mem{Base: k, Disp: keysAt + 16*slot} }
+
+// tables multiplies H by itself, from the last place upwards, and sends every
+// counter through the first round.
+func tables() {
+	TEXT("tables", NOSPLIT, "func(k *byte)")
+	Doc("tables fills in the powers of H, of which the last is there, the sums of their", "halves, and what the counters do.")
 	Pragma("noescape")
 	Load(Param("k"), k)
-	at := func(offset, index int) Mem { return Mem{Base: k, Disp: offset + 16*index} }
-	const h = firstPower - 1
-	VMOVDQU(at(powersAt, h), hi.AsX())
-	for index := h; ; index-- {
-		VMOVDQU(hi.AsX(), at(powersAt, index))
-		VPSHUFD(Imm(0x4e), hi.AsX(), t.AsX())
-		VPXOR(hi.AsX(), t.AsX(), t.AsX())
-		VMOVDQU(t.AsX(), at(karatsubaAt, index))
-		if index == 1 {
-			break
-		}
-		VMOVDQA(hi, x)
-		multiply(x.AsX(), at(powersAt, h), at(karatsubaAt, h), true)
-		reduce()
-	}
+	const last = 16 * (powerCount - 1)
+	h, sum := Mem{Base: k, Disp: powersAt + last}, Mem{Base: k, Disp: sumsAt + last}
+	LEAQ(Mem{Base: k, Disp: last}, power)
+	MOVL(U32(powerCount), end.As32())
+	VMOVDQU(h, hi.AsX())
+	Label("powers")
+	VMOVDQU(hi.AsX(), Mem{Base: power, Disp: powersAt})
+	VPSHUFD(Imm(0x4e), hi.AsX(), t.AsX())
+	VPXOR(hi.AsX(), t.AsX(), t.AsX())
+	VMOVDQU(t.AsX(), Mem{Base: power, Disp: sumsAt})
+	VMOVDQA(hi, x)
+	run(product(x.AsX(), h, sum))
+	reduce()
+	SUBQ(Imm(16), power)
+	DECQ(end)
+	JNE(LabelRef("powers"))
+
+	// A counter is the last byte of a block. In the first round, what one byte
+	// makes of the others is added to what those make of each other.
+	of := state[:3]
+	VPXOR(t, t, t)
+	VAESENC(t.AsX(), loaded(roundKey(0), of[0]).AsX(), of[1].AsX())
+	LEAQ(Mem{Base: k, Disp: countsAt}, count)
+	Label("counts")
+	MOVQ(end, scratch)
+	SHLQ(Imm(56), scratch)
+	VMOVQ(scratch, x.AsX())
+	VPSLLDQ(Imm(8), x.AsX(), x.AsX())
+	VPXOR(of[0].AsX(), x.AsX(), x.AsX())
+	VAESENC(t.AsX(), x.AsX(), x.AsX())
+	VPXOR(of[1].AsX(), x.AsX(), x.AsX())
+	VMOVDQU(x.AsX(), Mem{Base: count})
+	ADDQ(Imm(16), count)
+	INCQ(end)
+	CMPQ(end, U32(256))
+	JNE(LabelRef("counts"))
 	VZEROALL()
 	RET()
 }
 
-// turn loads the shuffle.
-func turn() { VMOVDQU(turned, swap) }
+func loaded(m Mem, v VecPhysical) VecPhysical {
+	VMOVDQU(m, v.AsX())
+	return v
+}
 
-// multiply adds v times a power to the product, or makes it the product. 256
-// bits are two blocks and two powers. It spoils v and t.
-func multiply(v Register, power, karatsuba Mem, first bool) {
-	sum := t.AsX()
+// stream is a sequence of instructions that may have others between them.
+type stream []func()
+
+func run(s stream) {
+	for _, instruction := range s {
+		instruction()
+	}
+}
+
+// merge runs two streams evenly mixed, to keep the processor's units for AES and for
+// products both busy.
+func merge(a, b stream) {
+	done := 0
+	for i, instruction := range a {
+		instruction()
+		for ; done*len(a) < (i+1)*len(b); done++ {
+			b[done]()
+		}
+	}
+	run(b[done:])
+}
+
+// multiply adds v times a power to the product (Karatsuba). 256 bits are two
+// blocks and two powers. It spoils v and t.
+func multiply(v Register, power, sum Op) stream {
+	sumReg := like(v, t)
+	return stream{
+		func() { VPSHUFD(Imm(0x4e), v, sumReg) },
+		func() { VPXOR(v, sumReg, sumReg) },
+		func() { VPCLMULQDQ(Imm(0x00), sum, sumReg, sumReg) },
+		func() { VPXOR(t, mid, mid) },
+		func() { VPCLMULQDQ(Imm(0x11), power, v, sumReg) },
+		func() { VPXOR(t, hi, hi) },
+		func() { VPCLMULQDQ(Imm(0x00), power, v, v) },
+		func() { VPXOR(x, lo, lo) },
+	}
+}
+
+// product is multiply with nothing to add to.
+func product(v Register, power, sum Op) stream {
+	return stream{
+		func() { VPSHUFD(Imm(0x4e), v, like(v, t)) },
+		func() { VPXOR(v, like(v, t), like(v, t)) },
+		func() { VPCLMULQDQ(Imm(0x00), sum, like(v, t), like(v, mid)) },
+		func() { VPCLMULQDQ(Imm(0x11), power, v, like(v, hi)) },
+		func() { VPCLMULQDQ(Imm(0x00), power, v, like(v, lo)) },
+	}
+}
+
+// like is of as wide as v, which is x.
+func like(v Register, of VecPhysical) Register {
 	if v == x {
-		sum = t
+		return of
 	}
-	into := func(acc, p Register) {
-		if !first {
-			VPXOR(p, acc, acc)
-		}
-	}
-	target := func(acc VecPhysical, temporary Register) Register {
-		switch {
-		case !first:
-			return temporary
-		case v == x:
-			return acc
-		}
-		return acc.AsX()
-	}
-	VPSHUFD(Imm(0x4e), v, sum)
-	VPXOR(v, sum, sum)
-	VPCLMULQDQ(Imm(0x00), karatsuba, sum, target(mid, sum))
-	into(mid, t)
-	VPCLMULQDQ(Imm(0x11), power, v, target(hi, sum))
-	into(hi, t)
-	VPCLMULQDQ(Imm(0x00), power, v, target(lo, v))
-	into(lo, x)
+	return of.AsX()
 }
 
 // reduce leaves in hi, lane 0, the sum of the lanes modulo the polynomial.
@@ -205,311 +267,311 @@ func reduce() {
 	VPXOR(t.AsX(), hi.AsX(), hi.AsX())
 }
 
-// ghashGroup gives the steps that hash a group of ciphertext into hi: one a
-// vector and the reduction, for as many rounds.
-func ghashGroup(base Register, disp int) (steps []func()) {
+// tables' vector i from where power points.
+func powerOf(i int) (of, sum Mem) {
+	return Mem{Base: power, Disp: powersAt + vectorLen*i}, Mem{Base: power, Disp: sumsAt + vectorLen*i}
+}
+
+// hash adds ciphertext to the product: whole vectors from base, for the powers from index on.
+func hash(base Register, disp, index, vectors int) (s stream) {
 	for i := range vectors {
-		steps = append(steps, func() {
-			VMOVDQU(Mem{Base: base, Disp: disp + 32*i}, x)
-			VPSHUFB(swap, x, x)
-			if i == 0 {
-				VPXOR(hi, x, x)
-			}
-			index := firstPower - 2*vectors + 2*i
-			multiply(x, Mem{Base: k, Disp: powersAt + 16*index}, Mem{Base: k, Disp: karatsubaAt + 16*index}, i == 0)
-		})
+		s = append(s, func() { VMOVDQU(Mem{Base: base, Disp: disp + vectorLen*i}, x) })
+		s = append(s, hashFrom(x, index+i)...)
 	}
-	return append(steps, reduce)
+	return s
 }
 
-// rounds runs AES but for its last round over blocks that have been through
-// the first addition, with a step of other work in each of nine rounds.
-func rounds(label string, of []VecPhysical, steps []func()) {
-	round := func(slot int) {
-		VMOVDQU(Mem{Base: k, Disp: keysAt + 32*slot}, key)
+// hashFrom adds ciphertext that is in a register.
+func hashFrom(v VecPhysical, index int) stream {
+	of, sum := powerOf(index)
+	return append(stream{func() { VPSHUFB(turner, v, x) }}, multiply(x, of, sum)...)
+}
+
+// encrypt makes the key stream of the counters from count on, of which the
+// first round is in the tables but for what the packet's block adds, in key.
+func (c *cryptor) encrypt(label string, of []VecPhysical) (s stream) {
+	for i, v := range of {
+		s = append(s, func() { VPXOR(Mem{Base: count, Disp: countsAt + vectorLen*i}, key, v) })
+	}
+	round := func(slot int) (s stream) {
+		s = append(s, func() { VBROADCASTI128(roundKey(slot), key) })
 		for _, v := range of {
-			VAESENC(key, v, v)
+			s = append(s, func() { VAESENC(key, v, v) })
 		}
+		return s
 	}
-	CMPQ(Mem{Base: k, Disp: longAt}, Imm(0))
-	JEQ(LabelRef(label))
-	for slot := 1; slot <= shortSkip; slot++ {
-		round(slot)
-	}
-	Label(label)
-	for slot := shortSkip + 1; slot < lastKey; slot++ {
-		round(slot)
-		if i := slot - shortSkip - 1; i < len(steps) {
-			steps[i]()
+	s = append(s, func() { // in one piece, for it is jumped over
+		CMPQ(Mem{Base: k, Disp: longAt}, Imm(0))
+		JEQ(LabelRef(label))
+		for slot := 2; slot < 2+shortSkip; slot++ {
+			run(round(slot))
 		}
+		Label(label)
+	})
+	for slot := 2 + shortSkip; slot < lastKey; slot++ {
+		s = append(s, round(slot)...)
 	}
-	VMOVDQU(Mem{Base: k, Disp: keysAt + 32*lastKey}, key)
-}
-
-// counters fills vectors with the next counter blocks, after AES's first addition.
-func counters(of []VecPhysical) {
-	VMOVDQU(Mem{Base: k, Disp: keysAt}, key)
+	s = append(s, func() { VBROADCASTI128(roundKey(lastKey), key) })
 	for _, v := range of {
-		VPSHUFB(swap, counter, v)
-		VPADDD(twoTwo, counter, counter)
-		VPXOR(key, v, v)
+		s = append(s, func() { VAESENCLAST(key, v, v) })
+	}
+	return s
+}
+
+// turnOver makes plaintext into ciphertext, or the other way round, with the key
+// stream. It is read from the body but for the first vectors and the last.
+func turnOver(of []VecPhysical, src Register, at int) {
+	for i, v := range of {
+		from := Mem{Base: src, Disp: at + vectorLen*i}
+		if src == body {
+			from.Disp -= headLen
+		}
+		VPXOR(from, v, v)
+		VMOVDQU(v, Mem{Base: text, Disp: at + vectorLen*i})
 	}
 }
 
-// group turns 256 bytes at src over into text. src may be text.
-func group(label string, src Register, steps []func()) {
-	counters(state[:])
-	rounds(label, state[:], steps)
-	for i, v := range state {
-		VPXOR(Mem{Base: src, Disp: 32 * i}, key, t)
-		VAESENCLAST(t, v, v)
-		VMOVDQU(v, Mem{Base: text, Disp: 32 * i})
-	}
+// cryptor writes one of the two functions. A text of more than a group goes
+//
+//	first  the block that hides the tag, and a group
+//	main   whole groups
+//	last   1 to 8 vectors, of which the last may end early
+//
+// and a shorter one goes all at once. Sealing hashes a group while it encrypts
+// the next, opening hashes what it decrypts.
+type cryptor struct {
+	seal            bool
+	base, mask, tag Mem // on the stack
 }
 
-// begin loads the counter and the hash of the associated data.
-func begin() {
-	turn()
+func crypt(seal bool) {
+	c := &cryptor{seal: seal}
+	if seal {
+		TEXT("sealVAES", NOSPLIT, "func(k *byte, jobs *byte, n int)")
+		Doc("sealVAES seals n texts, at least one, and puts the tags behind them.")
+	} else {
+		TEXT("openVAES", NOSPLIT, "func(k *byte, jobs *byte, n int)")
+		Doc("openVAES opens n texts, at least one, and tells of each whether the tag behind it is its own.")
+	}
+	Pragma("noescape")
+	c.base, c.mask, c.tag = AllocLocal(32), AllocLocal(16), AllocLocal(16)
 	Load(Param("k"), k)
-	Load(Param("text"), text)
-	Load(Param("n"), n)
-	firstCounter()
-	VINSERTI128(Imm(1), counter.AsX(), counter, counter)
-	VPADDD(oneTwo, counter, counter)
-	VMOVQ(arg("aadLow"), x.AsX())
-	VPINSRQ(Imm(1), arg("aadHigh"), x.AsX(), x.AsX())
-	index := firstPower - 1
-	multiply(x.AsX(), Mem{Base: k, Disp: powersAt + 16*index}, Mem{Base: k, Disp: karatsubaAt + 16*index}, true)
-	reduce()
-	MOVQ(n, rest)
-	ANDQ(Imm(groupLen-1), rest)
-	SHRQ(Imm(8), n)
-}
+	Load(Param("jobs"), job)
+	Load(Param("n"), jobs)
+	VMOVDQU(turned, turner)
 
-// firstCounter makes the block whose encryption hides the tag, turned round:
-// salt, IV and a 1 (RFC 4106 section 4).
-func firstCounter() {
-	Load(Param("iv"), scratch)
-	MOVQ(scratch, power)
-	SHLQ(Imm(32), scratch)
-	ORQ(Imm(1), scratch)
-	VMOVQ(scratch, counter.AsX())
-	SHRQ(Imm(32), power)
-	ORQ(Mem{Base: k, Disp: saltAt}, power)
-	VPINSRQ(Imm(1), power, counter.AsX(), counter.AsX())
-}
-
-// keystream puts on the stack the key stream for what is left after the last
-// group, and behind it, the encryption of the first counter.
-func keystream(stream, first, mask Mem) {
-	MOVQ(rest, scratch)
-	ADDQ(Imm(31), scratch)
-	SHRQ(Imm(5), scratch)
-	for v := range vectors {
-		CMPQ(scratch, Imm(uint64(v)))
-		JEQ(LabelRef(label("stream", v)))
-	}
-	for v := vectors; v >= 0; v-- {
-		Label(label("stream", v))
-		of := state[:v]
-		counters(of)
-		VPSHUFB(swap.AsX(), counter0(first), t.AsX())
-		VPXOR(key.AsX(), t.AsX(), t.AsX())
-		rounds(label("long", v), append(of[:v:v], t), nil)
-		for i, s := range of {
-			VAESENCLAST(key, s, s)
-			VMOVDQU(s, stream.Offset(32*i))
-		}
-		VAESENCLAST(key.AsX(), t.AsX(), t.AsX())
-		VMOVDQU(t.AsX(), mask)
-		if v > 0 {
-			JMP(LabelRef("finish"))
-		}
+	Label("job")
+	c.begin()
+	CMPQ(scratch, Imm(vectors))
+	JLE(LabelRef("short"))
+	c.long()
+	Label("short")
+	choose("short", scratch, 1, vectors)
+	for q := 1; q <= vectors; q++ {
+		Label(label("short", q))
+		c.short(q)
+		JMP(LabelRef("finish"))
 	}
 	Label("finish")
+	c.finish()
+	ADDQ(Imm(jobLen), job)
+	DECQ(jobs)
+	JNE(LabelRef("job"))
+	VPXOR(t, t, t)
+	VMOVDQU(t, c.base)
+	VMOVDQU(t.AsX(), c.mask)
+	VZEROUPPER()
+	RET()
 }
 
-func counter0(first Mem) Register {
-	VMOVDQU(first, x.AsX())
-	return x.AsX()
-}
+func label(of string, q int) string { return of + string(rune('0'+q)) }
 
-func label(of string, v int) string { return of + string(rune('0'+v)) }
-
-// finish hashes and turns over the rest, two blocks, one block and a part of
-// one, then the lengths, and leaves the tag in x.
-//
-// A part of a block is loaded and stored as a whole one: the tag's place
-// follows the text.
-func finish(stream, mask Mem, decrypt bool) {
-	pendingHash := state[0] // of all before, to be added to the first block
-	VMOVDQA(hi, pendingHash)
-	for _, acc := range []VecPhysical{lo, mid, hi} {
-		VPXOR(acc, acc, acc)
+// choose jumps to the label of the number, which is a length and no secret.
+func choose(of string, number Register, from, to int) {
+	if from == to {
+		JMP(LabelRef(label(of, from)))
+		return
 	}
-	// With b blocks and the one of the lengths to come, the first is for H^(b+1).
-	MOVQ(rest, power)
-	ADDQ(Imm(15), power)
+	middle := (from + to) / 2
+	below := of + "To" + string(rune('0'+middle))
+	CMPQ(number, Imm(uint64(middle)))
+	JLE(LabelRef(below))
+	choose(of, number, middle+1, to)
+	Label(below)
+	choose(of, number, from, middle)
+}
+
+// begin readies a job: scratch is how many vectors its text has, tail where the
+// second half of the last one is taken from, power that of the first block.
+func (c *cryptor) begin() {
+	field(text, textAt)
+	field(end, lenAt)
+	base, of, sum := key, state[1], state[2]
+	VMOVDQU(Mem{Base: job, Disp: blockAt}, base.AsX())
+	VPXOR(roundKey(0), base.AsX(), base.AsX())
+	VAESENC(roundKey(1), base.AsX(), base.AsX())
+	VINSERTI128(Imm(1), base.AsX(), base, base)
+	VMOVDQU(base, c.base)
+
+	LEAQ(Mem{Base: end, Disp: 15}, power)
 	ANDQ(I8(-16), power)
 	NEGQ(power)
-	LEAQ(Mem{Base: k, Index: power, Scale: 1, Disp: 16 * (firstPower - 1)}, power)
-	LEAQ(stream, scratch)
-
-	// crypt leaves ciphertext in x, and stores what it becomes or came from.
-	crypt := func(x, t Register, mask bool) {
-		VMOVDQU(Mem{Base: text}, x)
-		VPXOR(Mem{Base: scratch}, x, t)
-		if decrypt {
-			if mask {
-				VPAND(state[1].AsX(), x, x)
-				VPAND(state[1].AsX(), t, t)
-			}
-			VMOVDQU(t, Mem{Base: text})
-			return
-		}
-		if mask {
-			VPAND(state[1].AsX(), t, t)
-		}
-		VMOVDQU(t, Mem{Base: text})
-		VMOVDQA(t, x)
+	LEAQ(Mem{Base: k, Index: power, Scale: 1, Disp: 16 * (powerCount - 1)}, power)
+	// In one lane associated data, whose power is the highest, in the other the
+	// lengths, whose is the first.
+	pairOf := func(table int, v VecPhysical) {
+		VMOVDQU(Mem{Base: power, Disp: table - 16}, v.AsX())
+		VINSERTI128(Imm(1), Mem{Base: k, Disp: table + 16*(powerCount-1)}, v, v)
 	}
-	hash := func(x Register) {
-		VPSHUFB(swapLike(x), x, x)
-		VPXOR(like(x, pendingHash), x, x)
-		VPXOR(pendingHash, pendingHash, pendingHash)
-		multiply(x, Mem{Base: power, Disp: powersAt}, Mem{Base: power, Disp: karatsubaAt}, false)
-	}
-	Label("two")
-	CMPQ(rest, Imm(32))
-	JLT(LabelRef("one"))
-	crypt(x, t, false)
-	hash(x)
-	for _, p := range []Register{text, scratch, power} {
-		ADDQ(Imm(32), p)
-	}
-	SUBQ(Imm(32), rest)
-	JMP(LabelRef("two"))
+	pairOf(powersAt, of)
+	pairOf(sumsAt, sum)
+	VMOVDQU(Mem{Base: job, Disp: pairAt}, x)
+	run(product(x, of, sum))
 
-	Label("one")
-	CMPQ(rest, Imm(16))
-	JLT(LabelRef("part"))
-	crypt(x.AsX(), t.AsX(), false)
-	hash(x.AsX())
-	for _, p := range []Register{text, scratch, power} {
-		ADDQ(Imm(16), p)
+	LEAQ(Mem{Base: end, Disp: vectorLen - 1}, scratch)
+	SHRQ(Imm(5), scratch)
+	LEAQ(Mem{Base: end, Disp: -1}, tail)
+	ANDQ(Imm(vectorLen-1), tail)
+	INCQ(tail)
+	LEAQ(only.Offset(vectorLen), keep)
+	SUBQ(tail, keep)
+	MOVL(U32(16), groups.As32())
+	CMPQ(tail, groups)
+	CMOVQGT(groups, tail)
+	ADDQ(text, end)
+	MOVQ(k, count)
+	if !c.seal {
+		VMOVDQU(Mem{Base: end}, t.AsX())
+		VMOVDQU(t.AsX(), c.tag)
 	}
-	SUBQ(Imm(16), rest)
+}
 
-	Label("part")
-	TESTQ(rest, rest)
-	JEQ(LabelRef("lengths"))
-	LEAQ(firstOnly.Offset(16), n)
-	SUBQ(rest, n)
-	VMOVDQU(Mem{Base: n}, state[1].AsX())
-	crypt(x.AsX(), t.AsX(), true)
-	hash(x.AsX())
-	ADDQ(Imm(16), power)
-	ADDQ(rest, text)
+// field loads a field of the job.
+func field(r GPPhysical, at int) { MOVQ(Mem{Base: job, Disp: at}, r) }
 
-	Label("lengths")
-	Load(Param("n"), n)
-	SHLQ(Imm(3), n)
-	VMOVQ(n, x.AsX())
-	VPINSRQ(Imm(1), arg("aadBits"), x.AsX(), x.AsX())
-	VPXOR(pendingHash, x, x)
-	multiply(x.AsX(), Mem{Base: power, Disp: powersAt}, Mem{Base: power, Disp: karatsubaAt}, false)
+func (c *cryptor) long() {
+	SUBQ(Imm(vectors+1), scratch)
+	MOVQ(scratch, groups)
+	ANDQ(Imm(vectors-1), scratch)
+	SHRQ(Imm(3), groups)
+	var hashed stream
+	if !c.seal {
+		hashed = hash(text, 0, 0, vectors)
+	}
+	merge(c.encrypt("longFirst", state), hashed)
+	VEXTRACTI128(Imm(1), state[0], c.mask)
+	const head = headLen / vectorLen
+	field(body, bodyAt)
+	turnOver(state[1:1+head], text, 0)
+	turnOver(state[1+head:], body, headLen)
+	ADDQ(U32(groupLen), text)
+	ADDQ(U32(groupLen), body)
+	ADDQ(U32(groupLen+vectorLen), count)
+	if !c.seal {
+		ADDQ(U32(groupLen), power)
+	}
+	TESTQ(groups, groups)
+	JEQ(LabelRef("last"))
+
+	Label("main")
+	if c.seal {
+		hashed = hash(text, -groupLen, 0, vectors)
+	}
+	of := state[:vectors]
+	VMOVDQU(c.base, key)
+	merge(c.encrypt("longMain", of), hashed)
+	turnOver(of, body, 0)
+	ADDQ(U32(groupLen), text)
+	ADDQ(U32(groupLen), body)
+	ADDQ(U32(groupLen), power)
+	ADDQ(U32(groupLen), count)
+	DECQ(groups)
+	JNE(LabelRef("main"))
+
+	Label("last")
+	INCQ(scratch)
+	choose("last", scratch, 1, vectors)
+	for q := 1; q <= vectors; q++ {
+		Label(label("last", q))
+		c.last(q)
+		JMP(LabelRef("finish"))
+	}
+}
+
+func (c *cryptor) last(q int) {
+	of := state[:q]
+	VMOVDQU(c.base, key)
+	if c.seal {
+		merge(c.encrypt(label("longLast", q), of), hash(text, -groupLen, 0, vectors))
+		c.turnOverLast(of, body)
+		run(hashRegisters(of, vectors))
+		return
+	}
+	merge(c.encrypt(label("longLast", q), of), c.hashLast(q))
+	c.turnOverLast(of, body)
+}
+
+func (c *cryptor) short(q int) {
+	of := state[:q+1]
+	if c.seal {
+		run(c.encrypt(label("longShort", q), of))
+	} else {
+		merge(c.encrypt(label("longShort", q), of), c.hashLast(q))
+	}
+	VEXTRACTI128(Imm(1), of[0], c.mask)
+	c.turnOverLast(of[1:], text)
+	if c.seal {
+		run(hashRegisters(of[1:], 0))
+	}
+}
+
+// hashRegisters adds ciphertext that is in registers.
+func hashRegisters(of []VecPhysical, index int) (s stream) {
+	for i, v := range of {
+		s = append(s, hashFrom(v, index+i)...)
+	}
+	return s
+}
+
+// load is the last vector of a text, which may end early. Its halves are loaded
+// apart, the second so that it ends with the tag at the latest.
+func (c *cryptor) load(at int, v VecPhysical) stream {
+	return stream{
+		func() { VMOVDQU(Mem{Base: text, Disp: at}, v.AsX()) },
+		func() { VINSERTI128(Imm(1), Mem{Base: text, Index: tail, Scale: 1, Disp: at}, v, v) },
+	}
+}
+
+func (c *cryptor) hashLast(q int) stream {
+	s := hash(text, 0, 0, q-1)
+	s = append(s, c.load(vectorLen*(q-1), x)...)
+	s = append(s, func() { VPAND(Mem{Base: keep}, x, x) })
+	return append(s, hashFrom(x, q-1)...)
+}
+
+// turnOverLast is turnOver for the end of a text: no bytes remain in the last
+// vector that are not the text's.
+func (c *cryptor) turnOverLast(of []VecPhysical, src Register) {
+	last := len(of) - 1
+	turnOver(of[:last], src, 0)
+	v, at := of[last], vectorLen*last
+	run(c.load(at, x))
+	VPXOR(x, v, v)
+	VPAND(Mem{Base: keep}, v, v)
+	VMOVDQU(v.AsX(), Mem{Base: text, Disp: at})
+	VEXTRACTI128(Imm(1), v, Mem{Base: text, Index: tail, Scale: 1, Disp: at})
+}
+
+// finish makes the tag.
+func (c *cryptor) finish() {
 	reduce()
-	VPSHUFB(swap.AsX(), hi.AsX(), x.AsX())
-	VPXOR(mask, x.AsX(), x.AsX())
-}
-
-func swapLike(v Register) Register { return like(v, swap) }
-
-// like is of as wide as v.
-func like(v Register, of VecPhysical) Register {
-	if v == x {
-		return of
+	VPSHUFB(turner.AsX(), hi.AsX(), x.AsX())
+	VPXOR(c.mask, x.AsX(), x.AsX())
+	if c.seal {
+		VMOVDQU(x.AsX(), Mem{Base: end})
+		return
 	}
-	return of.AsX()
-}
-
-func seal() {
-	TEXT("sealVAES", NOSPLIT, "func(k *byte, text *byte, n int, aadHigh, aadLow, aadBits, iv uint64, middle *byte)")
-	Doc("sealVAES seals the n bytes of text, and puts the tag behind them. From byte 256 on", "whole groups are read from middle.")
-	Pragma("noescape")
-	stream, mask, first := AllocLocal(32*vectors), AllocLocal(16), AllocLocal(16)
-	begin()
-	firstToStack(first)
-	MOVQ(n, pending)
-	TESTQ(n, n)
-	JEQ(LabelRef("stream"))
-	// Only ciphertext is hashed, so that each group is while the next is encrypted.
-	group("longFirst", text, nil)
-	Load(Param("middle"), src)
-	ADDQ(U32(groupLen), text)
-	Label("groups")
-	DECQ(n)
-	JEQ(LabelRef("stream"))
-	group("longGroup", src, ghashGroup(text, -groupLen))
-	ADDQ(U32(groupLen), text)
-	ADDQ(U32(groupLen), src)
-	JMP(LabelRef("groups"))
-
-	Label("stream")
-	keystream(stream, first, mask)
-	TESTQ(pending, pending)
-	JEQ(LabelRef("hashed"))
-	for _, step := range ghashGroup(text, -groupLen) {
-		step()
-	}
-	Label("hashed")
-	finish(stream, mask, false)
-	VMOVDQU(x.AsX(), Mem{Base: text})
-	VZEROUPPER()
-	RET()
-}
-
-// firstToStack keeps the first counter for keystream.
-func firstToStack(first Mem) {
-	VPSUBD(oneOne, counter, t)
-	VMOVDQU(t.AsX(), first)
-}
-
-func open() {
-	TEXT("openVAES", NOSPLIT, "func(k *byte, text *byte, n int, aadHigh, aadLow, aadBits, iv uint64) bool")
-	Doc("openVAES opens the n bytes of text and tells whether the tag behind them is theirs.")
-	Pragma("noescape")
-	stream, mask, first, tag := AllocLocal(32*vectors), AllocLocal(16), AllocLocal(16), AllocLocal(16)
-	Load(Param("text"), text)
-	Load(Param("n"), n)
-	VMOVDQU(Mem{Base: text, Index: n, Scale: 1}, X0)
-	VMOVDQU(X0, tag)
-	begin()
-	firstToStack(first)
-	Label("groups")
-	TESTQ(n, n)
-	JEQ(LabelRef("stream"))
-	group("longGroup", text, ghashGroup(text, 0))
-	ADDQ(U32(groupLen), text)
-	DECQ(n)
-	JMP(LabelRef("groups"))
-
-	Label("stream")
-	keystream(stream, first, mask)
-	finish(stream, mask, true)
-	VPXOR(tag, x.AsX(), x.AsX())
+	VPXOR(c.tag, x.AsX(), x.AsX())
 	VPTEST(x.AsX(), x.AsX())
-	VZEROUPPER()
-	SETEQ(AL)
-	Store(AL, ReturnIndex(0))
-	RET()
-}
-
-// arg is where an argument lies.
-func arg(name string) Mem {
-	b, err := Param(name).Resolve()
-	if err != nil {
-		panic(err)
-	}
-	return b.Addr
+	SETEQ(Mem{Base: job, Disp: goodAt})
 }
