@@ -53,7 +53,9 @@
 //	init.go       IKE_SA_INIT, groups               RFC 7296 1.2, 2.6, 2.7
 //	natd.go       NAT detection                     RFC 7296 2.23
 //	auth.go       identities, pre-shared keys       RFC 7296 2.15, 2.21.2
-//	child.go      child SAs                         RFC 7296 1.2, 1.3.1, 2.17
+//	child.go      asking for a child SA             RFC 7296 1.2, 1.3.1
+//	childanswer.go  answering that                  RFC 7296 1.2, 1.3.1, 3.3.6
+//	childsa.go    a child SA's keys and life        RFC 7296 2.8, 2.17
 //	address.go    configuration payload             RFC 7296 2.19, 3.15, RFC 8598
 //	lease.go      who has which address of a pool
 //	wish.go       which child SAs to ask for        RFC 7296 2.9, single pairs, additional selectors

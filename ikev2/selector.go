@@ -116,3 +116,72 @@ func earlier(a, b netip.Addr) netip.Addr {
 	}
 	return b
 }
+
+// narrowing is what our policy leaves of the selectors of a request.
+type narrowing struct {
+	child *childSA // nil: nothing
+	// more: further traffic of the request can have child SAs of its own.
+	more bool
+	// pairs: there would be several pairs of selectors where policy has one to a
+	// child SA.
+	pairs bool
+}
+
+func (n narrowing) notify() wire.NotifyType {
+	if n.pairs {
+		return wire.NotifySinglePairRequired
+	}
+	return wire.NotifyTSUnacceptable
+}
+
+// narrowToPolicy finds the child whose policy has something in common with what
+// the peer asks for, on both sides, and narrows to that (RFC 7296 section 2.9):
+// the one that has all of the first selectors, which may be those of a packet,
+// or else the first one.
+func (sa *ikeSA) narrowToPolicy(req *message) narrowing {
+	var fits []*childSA
+	for i := range sa.peer.Children {
+		cfg := &sa.peer.Children[i]
+		if c := sa.narrowTo(cfg, sa.localTS(cfg), sa.remoteTS(cfg), req); c != nil {
+			fits = append(fits, c)
+		}
+	}
+	if len(fits) == 0 {
+		return narrowing{}
+	}
+	remote, local, _ := findTS(req.payloads)
+	lead := packet{local[0], remote[0]}
+	n := narrowing{child: fits[max(0, slices.IndexFunc(fits, lead.carriedBy))]}
+	n.more = slices.ContainsFunc(fits, func(c *childSA) bool { return c.cfg != n.child.cfg && !sa.fulfilled(&wish{cfg: c.cfg}) })
+	if n.child.cfg.SinglePair && len(n.child.local)*len(n.child.remote) > 1 {
+		return n.toPair(lead, leads(local) || leads(remote))
+	}
+	return n
+}
+
+// toPair narrows to the pair that a packet lies in. Without one it would be a
+// guess.
+func (n narrowing) toPair(lead packet, specific bool) narrowing {
+	l, r, ok := lead.within(n.child.local, n.child.remote)
+	if !ok || !specific {
+		return narrowing{pairs: true}
+	}
+	n.child.local, n.child.remote, n.more = []wire.Selector{l}, []wire.Selector{r}, true
+	return n
+}
+
+// leads: the first selector lies inside another, as a packet's does.
+func leads(ss []wire.Selector) bool {
+	return slices.ContainsFunc(ss[1:], func(s wire.Selector) bool { return contains(s, ss[0]) })
+}
+
+func (sa *ikeSA) narrowTo(cfg *Child, local, remote []wire.Selector, req *message) *childSA {
+	tsi, tsr, _ := findTS(req.payloads)
+	l, r := narrow(local, tsr), narrow(remote, tsi)
+	if len(l) == 0 || len(r) == 0 {
+		return nil
+	}
+	c := sa.newChild(cfg)
+	c.local, c.remote = l, r
+	return c
+}
