@@ -195,6 +195,17 @@ func (g *Gateway) ask(f func(*control)) bool {
 	}
 }
 
+// Answers waits until the gateway runs, and for the control goroutine to have
+// time for us. False when the gateway has ended, or ctx before it began.
+func (g *Gateway) Answers(ctx context.Context) bool {
+	select {
+	case <-g.running:
+		return g.ask(func(*control) {})
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // drain does what the engine wants done.
 func (c *control) drain(ctx context.Context) {
 	for {

@@ -20,6 +20,7 @@ type daemon struct {
 	*gateway.Gateway
 	log       *slog.Logger
 	file      string
+	manager   *manager
 	reloading sync.Mutex // one after the other
 }
 
@@ -106,6 +107,7 @@ func crossing(err error) error {
 func (d *daemon) reload() (any, error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	defer d.manager.reloading()()
 	cfg, err := config.Load(d.file)
 	var r gateway.Reloaded
 	if err == nil {

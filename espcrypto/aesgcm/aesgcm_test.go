@@ -175,7 +175,7 @@ func newTrial(rng *rand.Rand, n, aadLen int) *trial {
 	r := &trial{at: 64 + rng.IntN(64), plain: random(rng, n)}
 	r.around = random(rng, r.at+n+TagLen+64)
 	r.Text = r.around[r.at : r.at+n+TagLen : r.at+n+TagLen]
-	head := min(n, []int{0, 20, 40, 52, 256, 300}[rng.IntN(6)])
+	head := min(n, []int{0, 20, 40, 52, 63, 64, 65, 300}[rng.IntN(8)])
 	tail := min(n-head, rng.IntN(6)) // as in ESP
 	if rng.IntN(4) == 0 {
 		tail = rng.IntN(n - head + 1)

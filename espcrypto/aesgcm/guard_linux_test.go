@@ -14,10 +14,14 @@ func TestGuardPages(t *testing.T) { forPaths(t, testGuardPages) }
 
 func testGuardPages(t *testing.T, path *path) {
 	rng := rand.New(rand.NewPCG(3, 3))
-	text, body := guarded(t, 4096), guarded(t, 4096)
+	text, body := guarded(t, 8192), guarded(t, 8192)
 	key, salt := random(rng, 16), random(rng, 4)
 	a, reference := path.aeadFor(t, key, salt), standard(t, key)
+	lengths := []int{2047, 2048, 4031, 4032, 4033}
 	for n := range 1100 {
+		lengths = append(lengths, n)
+	}
+	for _, n := range lengths {
 		for _, end := range []bool{false, true} {
 			r := newTrial(rng, n, 8)
 			r.Text, r.Body = placed(text, r.Text, end), placed(body, r.Body, end)

@@ -18,6 +18,11 @@ var ableVAES = cpu.X86.HasAVX2 && cpu.X86.HasAES && leaf7()&(1<<9|1<<10) == 1<<9
 const (
 	// maxText is the most that counters of eight bits and the powers of H reach.
 	maxText = 32 * 126
+	// shortText is done at once. Of a longer one, all but the first headLen bytes and the
+	// last vector are read from the body.
+	shortText = 256
+	headLen   = 64
+	vectorLen = 32
 	// maxJobs bounds the time in one assembly call, which nothing can interrupt.
 	maxJobs = 16
 )
@@ -58,7 +63,7 @@ var (
 
 type vaes struct {
 	schedule
-	salt   [4]byte
+	salt   uint32 // as it lies in memory
 	jobs   [maxJobs]job
 	stdlib *stdlib // for what does not fit
 }
@@ -69,7 +74,7 @@ func newVAES(key []byte, salt [4]byte) (engine, error) {
 	if err != nil || len(key) == 24 {
 		return s, err
 	}
-	v := &vaes{salt: salt, stdlib: s}
+	v := &vaes{salt: binary.LittleEndian.Uint32(salt[:]), stdlib: s}
 	if len(key) == 16 {
 		expand128(v.start(), (*[16]byte)(key))
 	} else {
@@ -104,14 +109,9 @@ func (s *schedule) hashKey(key []byte) {
 	binary.LittleEndian.PutUint64(s.powers[255][8:], high^-carry&0xc2<<56)
 }
 
-func fits(p *Packet) bool { return len(p.Text) > TagLen && len(p.Text) <= maxText+TagLen }
-
 func (v *vaes) seal(batch []Packet) {
 	for len(batch) > 0 {
-		n := v.collect(batch)
-		for i := range n {
-			v.jobs[i].body = batch[i].middle(v.jobs[i].n)
-		}
+		n := v.collect(batch, true)
 		if n > 0 {
 			sealVAES(v.start(), v.first(), n)
 		} else {
@@ -124,13 +124,14 @@ func (v *vaes) seal(batch []Packet) {
 
 func (v *vaes) open(batch []Packet) {
 	for len(batch) > 0 {
-		n := v.collect(batch)
-		if n == 0 {
-			v.stdlib.open(batch[:1])
-			batch = batch[1:]
-			continue
+		n := v.collect(batch, false)
+		if n > 0 {
+			openVAES(v.start(), v.first(), n)
+		} else {
+			n = 1
+			v.stdlib.open(batch[:n])
+			v.jobs[0].good = batch[0].OK
 		}
-		openVAES(v.start(), v.first(), n)
 		for i := range n {
 			p := &batch[i]
 			if p.OK = v.jobs[i].good; !p.OK {
@@ -142,35 +143,39 @@ func (v *vaes) open(batch []Packet) {
 }
 
 // collect makes jobs of the first n packets, all that fit and no more than maxJobs.
-func (v *vaes) collect(batch []Packet) (n int) {
-	for n < min(len(batch), maxJobs) && fits(&batch[n]) {
+func (v *vaes) collect(batch []Packet, seal bool) (n int) {
+	for n < min(len(batch), maxJobs) {
 		p, j := &batch[n], &v.jobs[n]
-		j.text, j.n = unsafe.SliceData(p.Text), len(p.Text)-TagLen
-		copy(j.block[:], v.salt[:])
-		binary.BigEndian.PutUint64(j.block[4:], p.IV)
-		var low uint64
-		if p.AADLen == 12 {
-			low = uint64(binary.BigEndian.Uint32(p.AAD[8:])) << 32
+		j.n = len(p.Text) - TagLen
+		if j.n <= 0 || j.n > maxText {
+			break
 		}
-		j.pair = [4]uint64{low, binary.BigEndian.Uint64(p.AAD[:]), 8 * uint64(j.n), 8 * uint64(p.AADLen)}
+		j.text = unsafe.SliceData(p.Text)
+		if seal {
+			j.body = p.gather()
+		} else {
+			j.body = &p.Text[min(headLen, j.n)]
+		}
+		binary.LittleEndian.PutUint32(j.block[:], v.salt)
+		binary.BigEndian.PutUint64(j.block[4:], p.IV)
+		j.pair = [4]uint64{0, binary.BigEndian.Uint64(p.AAD[:]), 8 * uint64(j.n), 8 * uint64(p.AADLen)}
+		if p.AADLen == 12 {
+			j.pair[0] = uint64(binary.BigEndian.Uint32(p.AAD[8:])) << 32
+		}
 		n++
 	}
 	return n
 }
 
-// group is the text that the assembly works on at once.
-const group = 256
-
-// middle is where the assembly reads the whole groups of n bytes of text after
-// the first, but for the last 1 to 256 bytes. What is around them is gathered in the text.
-func (p *Packet) middle(n int) *byte {
-	last := (n - 1) &^ (group - 1)
-	if last <= group || p.Head > group || p.Head+len(p.Body) < last {
+// gather puts into the text what the assembly reads there, the first bytes and
+// the last, or all of a short text. It returns where the rest is.
+func (p *Packet) gather() *byte {
+	n, end := len(p.Text)-TagLen, p.Head+len(p.Body)
+	if n <= shortText || p.Head > headLen || len(p.Body) < headLen || end < (n-1)&^(vectorLen-1) {
 		p.Gather()
-		return unsafe.SliceData(p.Text[min(group, n):])
+		return &p.Text[min(headLen, n)] // of a short text nothing is read there
 	}
-	from, to := group-p.Head, last-p.Head
-	copy(p.Text[p.Head:], p.Body[:from])
-	copy(p.Text[last:], p.Body[to:])
-	return &p.Body[from]
+	*(*[headLen]byte)(p.Text[p.Head:]) = *(*[headLen]byte)(p.Body)
+	*(*[vectorLen]byte)(p.Text[end-vectorLen:]) = *(*[vectorLen]byte)(p.Body[len(p.Body)-vectorLen:])
+	return &p.Body[headLen-p.Head]
 }

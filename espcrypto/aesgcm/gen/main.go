@@ -27,6 +27,7 @@ const (
 	blockAt = 24
 	pairAt  = 40
 	goodAt  = 72
+	headLen = 64 // of text, which the body is not read for
 	jobLen  = 80
 
 	powerCount = 256
@@ -286,9 +287,9 @@ func hashFrom(v VecPhysical, index int) stream {
 	return append(stream{func() { VPSHUFB(turner, v, x) }}, multiply(x, of, sum)...)
 }
 
-// encrypt makes the key stream of the counters from count on.
+// encrypt makes the key stream of the counters from count on, of which the
+// first round is in the tables but for what the packet's block adds, in key.
 func (c *cryptor) encrypt(label string, of []VecPhysical) (s stream) {
-	s = append(s, func() { VMOVDQU(c.base, key) })
 	for i, v := range of {
 		s = append(s, func() { VPXOR(Mem{Base: count, Disp: countsAt + vectorLen*i}, key, v) })
 	}
@@ -317,14 +318,17 @@ func (c *cryptor) encrypt(label string, of []VecPhysical) (s stream) {
 	return s
 }
 
-// turnOver makes src into text, or the other way round, with the key stream.
-func turnOver(of []VecPhysical, src Register, at int) (s stream) {
+// turnOver makes plaintext into ciphertext, or the other way round, with the key
+// stream. It is read from the body but for the first vectors and the last.
+func turnOver(of []VecPhysical, src Register, at int) {
 	for i, v := range of {
-		s = append(s,
-			func() { VPXOR(Mem{Base: src, Disp: at + vectorLen*i}, v, v) },
-			func() { VMOVDQU(v, Mem{Base: text, Disp: at + vectorLen*i}) })
+		from := Mem{Base: src, Disp: at + vectorLen*i}
+		if src == body {
+			from.Disp -= headLen
+		}
+		VPXOR(from, v, v)
+		VMOVDQU(v, Mem{Base: text, Disp: at + vectorLen*i})
 	}
-	return s
 }
 
 // cryptor writes one of the two functions. A text of more than a group goes
@@ -402,7 +406,7 @@ func choose(of string, number Register, from, to int) {
 func (c *cryptor) begin() {
 	field(text, textAt)
 	field(end, lenAt)
-	base, of, sum := state[0], state[1], state[2]
+	base, of, sum := key, state[1], state[2]
 	VMOVDQU(Mem{Base: job, Disp: blockAt}, base.AsX())
 	VPXOR(roundKey(0), base.AsX(), base.AsX())
 	VAESENC(roundKey(1), base.AsX(), base.AsX())
@@ -456,32 +460,29 @@ func (c *cryptor) long() {
 	}
 	merge(c.encrypt("longFirst", state), hashed)
 	VEXTRACTI128(Imm(1), state[0], c.mask)
-	run(turnOver(state[1:], text, 0))
+	const head = headLen / vectorLen
+	field(body, bodyAt)
+	turnOver(state[1:1+head], text, 0)
+	turnOver(state[1+head:], body, headLen)
 	ADDQ(U32(groupLen), text)
+	ADDQ(U32(groupLen), body)
 	ADDQ(U32(groupLen+vectorLen), count)
-	if c.seal {
-		field(body, bodyAt)
-	} else {
+	if !c.seal {
 		ADDQ(U32(groupLen), power)
 	}
 	TESTQ(groups, groups)
 	JEQ(LabelRef("last"))
 
 	Label("main")
-	src := body
 	if c.seal {
 		hashed = hash(text, -groupLen, 0, vectors)
-	} else {
-		hashed = hash(text, 0, 0, vectors)
-		src = text
 	}
 	of := state[:vectors]
+	VMOVDQU(c.base, key)
 	merge(c.encrypt("longMain", of), hashed)
-	run(turnOver(of, src, 0))
+	turnOver(of, body, 0)
 	ADDQ(U32(groupLen), text)
-	if c.seal {
-		ADDQ(U32(groupLen), body)
-	}
+	ADDQ(U32(groupLen), body)
 	ADDQ(U32(groupLen), power)
 	ADDQ(U32(groupLen), count)
 	DECQ(groups)
@@ -499,14 +500,15 @@ func (c *cryptor) long() {
 
 func (c *cryptor) last(q int) {
 	of := state[:q]
+	VMOVDQU(c.base, key)
 	if c.seal {
 		merge(c.encrypt(label("longLast", q), of), hash(text, -groupLen, 0, vectors))
-		c.turnOverLast(of)
+		c.turnOverLast(of, body)
 		run(hashRegisters(of, vectors))
 		return
 	}
 	merge(c.encrypt(label("longLast", q), of), c.hashLast(q))
-	c.turnOverLast(of)
+	c.turnOverLast(of, body)
 }
 
 func (c *cryptor) short(q int) {
@@ -517,7 +519,7 @@ func (c *cryptor) short(q int) {
 		merge(c.encrypt(label("longShort", q), of), c.hashLast(q))
 	}
 	VEXTRACTI128(Imm(1), of[0], c.mask)
-	c.turnOverLast(of[1:])
+	c.turnOverLast(of[1:], text)
 	if c.seal {
 		run(hashRegisters(of[1:], 0))
 	}
@@ -549,9 +551,9 @@ func (c *cryptor) hashLast(q int) stream {
 
 // turnOverLast is turnOver for the end of a text: no bytes remain in the last
 // vector that are not the text's.
-func (c *cryptor) turnOverLast(of []VecPhysical) {
+func (c *cryptor) turnOverLast(of []VecPhysical, src Register) {
 	last := len(of) - 1
-	run(turnOver(of[:last], text, 0))
+	turnOver(of[:last], src, 0)
 	v, at := of[last], vectorLen*last
 	run(c.load(at, x))
 	VPXOR(x, v, v)
