@@ -42,7 +42,7 @@ var mayImport = map[string][]string{
 	"examples":         {},
 	"bench":            {"examples", "lab"},
 	"bench/load":       {"config", "gateway", "ikev2", "natt", "tun"},
-	"bench/pipeline":   {"espcrypto", "espcrypto/sad", "gateway", "natt", "tun"},
+	"bench/pipeline":   {"espcrypto", "espcrypto/aesgcm", "espcrypto/sad", "gateway", "natt", "tun"},
 	"bench/wireguard":  {"bench/pipeline"},
 }
 

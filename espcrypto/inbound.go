@@ -44,7 +44,7 @@ func (i *Inbound) Open(packets [][]byte, out []Opened) {
 	out = out[:len(packets)]
 	i.batch = slices.Grow(i.batch[:0], len(packets))
 	for k, packet := range packets {
-		out[k] = Opened{Drop: i.admit(packet)}
+		out[k].Inner, out[k].NextHeader, out[k].Drop = nil, 0, i.admit(packet)
 	}
 	i.transform.Open(i.batch)
 	var admitted, count, bytes int
@@ -52,7 +52,7 @@ func (i *Inbound) Open(packets [][]byte, out []Opened) {
 		if out[k].Drop != 0 {
 			continue
 		}
-		out[k] = i.accept(&i.batch[admitted])
+		i.accept(&i.batch[admitted], &out[k])
 		admitted++
 		if out[k].Drop == 0 {
 			count++
@@ -67,7 +67,7 @@ func (i *Inbound) Open(packets [][]byte, out []Opened) {
 // admit queues a packet for authentication unless its length, SPI or number speaks
 // against it.
 func (i *Inbound) admit(packet []byte) Drop {
-	text := len(packet) - i.innerOffset() - i.icv
+	text := len(packet) - i.InnerOffset() - i.icv
 	if text < trailerLen || text%i.align != 0 {
 		return DropTruncated
 	}
@@ -92,31 +92,31 @@ func (i *Inbound) admit(packet []byte) Drop {
 var verdicts = [...]Drop{replay.Fresh: 0, replay.Replayed: DropReplayed, replay.Stale: DropStale}
 
 // accept judges a packet that has been through authentication.
-func (i *Inbound) accept(p *aesgcm.Packet) Opened {
+func (i *Inbound) accept(p *aesgcm.Packet, o *Opened) {
 	if !p.OK {
-		return Opened{Drop: DropAuthenticationFailed}
+		o.Drop = DropAuthenticationFailed
+		return
 	}
-	if drop := verdicts[i.window.Commit(i.number(p))]; drop != 0 {
-		return Opened{Drop: drop}
+	if o.Drop = verdicts[i.window.Commit(i.number(p))]; o.Drop == 0 {
+		o.unwrap(p.Text[i.InnerOffset()-i.textOffset : len(p.Text)-i.icv])
 	}
-	return unwrap(p.Text[i.innerOffset()-i.textOffset : len(p.Text)-i.icv])
 }
 
 // unwrap takes the trailer off a plaintext of at least its length.
-func unwrap(text []byte) Opened {
+func (o *Opened) unwrap(text []byte) {
 	end := len(text) - trailerLen
-	padLen, nextHeader := int(text[end]), text[end+1]
+	padLen := int(text[end])
+	o.NextHeader = text[end+1]
 	switch {
-	case nextHeader == NextHeaderDummy: // RFC 4303 section 2.6
-		return Opened{NextHeader: nextHeader, Drop: DropDummy}
+	case o.NextHeader == NextHeaderDummy: // RFC 4303 section 2.6
+		o.Drop = DropDummy
 	case padLen > end || !paddingOK(text[end-padLen:end]):
-		return Opened{NextHeader: nextHeader, Drop: DropBadPadding}
+		o.Drop = DropBadPadding
+	case !carries(o.NextHeader, text[:end-padLen]):
+		o.Drop = DropBadNextHeader
+	default:
+		o.Inner = text[:end-padLen]
 	}
-	inner := text[:end-padLen]
-	if !carries(nextHeader, inner) {
-		return Opened{NextHeader: nextHeader, Drop: DropBadNextHeader}
-	}
-	return Opened{Inner: inner, NextHeader: nextHeader}
 }
 
 // paddingOK inspects the padding as RFC 4303 section 2.4 asks: 1, 2, 3, ...

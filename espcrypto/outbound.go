@@ -58,12 +58,19 @@ func (o *Outbound) Seal(batch []Segment) error {
 	return nil
 }
 
+// Skip uses up n numbers without a packet, so that a test comes to the last of
+// them. It fails with ErrSequenceExhausted, and has then used none.
+func (o *Outbound) Skip(n int) error {
+	_, err := o.reserve(n)
+	return err
+}
+
 // measure sums up the inner bytes of segments whose sizes fit together.
 func (o *Outbound) measure(batch []Segment) (bytes uint64, err error) {
 	for k := range batch {
 		s := &batch[k]
 		inner := s.HeadLen + len(s.Body)
-		if s.HeadLen < 0 || len(s.Packet) != o.packetLen(inner) {
+		if s.HeadLen < 0 || len(s.Packet) != o.PacketLen(inner) {
 			return 0, fmt.Errorf("%w: %d bytes for %d + %d", ErrSegment, len(s.Packet), s.HeadLen, len(s.Body))
 		}
 		bytes += uint64(inner)
@@ -89,7 +96,7 @@ func (o *Outbound) frame(p *aesgcm.Packet, s *Segment, seq uint64) {
 	binary.BigEndian.PutUint32(s.Packet[4:], uint32(seq))
 	binary.BigEndian.PutUint64(s.Packet[headerLen:], seq)
 
-	tail := s.Packet[o.innerOffset()+s.HeadLen+len(s.Body) : len(s.Packet)-o.icv]
+	tail := s.Packet[o.InnerOffset()+s.HeadLen+len(s.Body) : len(s.Packet)-o.icv]
 	for k := range tail {
 		tail[k] = byte(k + 1)
 	}
@@ -97,7 +104,7 @@ func (o *Outbound) frame(p *aesgcm.Packet, s *Segment, seq uint64) {
 	tail[len(tail)-1] = s.NextHeader
 
 	p.Text = s.Packet[o.textOffset:]
-	p.Head = o.innerOffset() + s.HeadLen - o.textOffset
+	p.Head = o.InnerOffset() + s.HeadLen - o.textOffset
 	p.Body = s.Body
 	p.IV = seq
 	o.cover(p, seq)

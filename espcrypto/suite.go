@@ -30,29 +30,32 @@ const (
 	saltLen    = 4 // behind an AEAD's key
 )
 
-// layout is what a suite makes of a packet, in bytes. Keys include the salt.
-// The zero layout is that of an unsupported suite.
-type layout struct{ encrKey, integKey, iv, icv, align int }
+// Layout is what a suite makes of a packet: its methods without finding it out
+// anew each time. The zero Layout is that of an unsupported suite.
+type Layout struct { // in bytes; keys include the salt
+	encrKey, integKey, iv, icv, align int
+}
 
-func (s Suite) layout() layout {
+// Layout is for who asks for the lengths of every packet.
+func (s Suite) Layout() Layout {
 	aes := s.KeyBits == 128 || s.KeyBits == 192 || s.KeyBits == 256
 	switch {
 	case s.Encr == encrAESGCM16 && aes && s.Integ == 0:
-		return layout{encrKey: int(s.KeyBits)/8 + saltLen, iv: 8, icv: aesgcm.TagLen, align: 4}
+		return Layout{encrKey: int(s.KeyBits)/8 + saltLen, iv: 8, icv: aesgcm.TagLen, align: 4}
 	case s.Encr == encrChaCha20Poly1305 && s.KeyBits == 0 && s.Integ == 0:
-		return layout{encrKey: chacha20poly1305.KeySize + saltLen, iv: 8, icv: chacha20poly1305.Overhead, align: 4}
+		return Layout{encrKey: chacha20poly1305.KeySize + saltLen, iv: 8, icv: chacha20poly1305.Overhead, align: 4}
 	case s.Encr == encrAESCBC && aes:
 		if h, ok := hmacs[s.Integ]; ok {
-			return layout{encrKey: int(s.KeyBits) / 8, integKey: h.key, iv: 16, icv: h.icv, align: 16}
+			return Layout{encrKey: int(s.KeyBits) / 8, integKey: h.key, iv: 16, icv: h.icv, align: 16}
 		}
 	}
-	return layout{}
+	return Layout{}
 }
 
 // KeyLens gives the bytes of keying material that each direction takes, encr
 // with the 4-byte salt of an AEAD. It fails with ErrUnsupported.
 func (s Suite) KeyLens() (encr, integ int, err error) {
-	l := s.layout()
+	l := s.Layout()
 	if l.encrKey == 0 {
 		return 0, 0, fmt.Errorf("%w: encryption %d with %d key bits, integrity %d", ErrUnsupported, s.Encr, s.KeyBits, s.Integ)
 	}
@@ -61,27 +64,29 @@ func (s Suite) KeyLens() (encr, integ int, err error) {
 
 // InnerOffset is where the inner packet starts in an ESP packet.
 func (s Suite) InnerOffset() int {
-	l := s.layout()
-	return l.innerOffset()
+	l := s.Layout()
+	return l.InnerOffset()
 }
 
 // PacketLen is the length of the ESP packet around inner bytes.
 func (s Suite) PacketLen(inner int) int {
-	l := s.layout()
-	return l.packetLen(inner)
+	l := s.Layout()
+	return l.PacketLen(inner)
 }
 
 // MaxInner is the reverse of PacketLen: the most inner bytes whose ESP packet
 // is not longer than espLen, or 0.
 func (s Suite) MaxInner(espLen int) int {
-	l := s.layout()
-	return max(0, (espLen-l.innerOffset()-l.icv)&^(l.align-1)-trailerLen)
+	l := s.Layout()
+	return max(0, (espLen-l.InnerOffset()-l.icv)&^(l.align-1)-trailerLen)
 }
 
-func (l *layout) innerOffset() int { return headerLen + l.iv }
+// InnerOffset is Suite.InnerOffset.
+func (l *Layout) InnerOffset() int { return headerLen + l.iv }
 
-func (l *layout) packetLen(inner int) int {
-	return l.innerOffset() + (inner+trailerLen+l.align-1)&^(l.align-1) + l.icv
+// PacketLen is Suite.PacketLen.
+func (l *Layout) PacketLen(inner int) int {
+	return l.InnerOffset() + (inner+trailerLen+l.align-1)&^(l.align-1) + l.icv
 }
 
 // transform seals and opens batches with one SA's keys. Text of a packet is
@@ -93,7 +98,7 @@ type transform interface {
 
 // sa is what the two directions have in common.
 type sa struct {
-	layout
+	Layout
 	transform
 	spi        uint32
 	esn        bool
@@ -112,7 +117,7 @@ func newSA(spi uint32, s Suite, k Keys) (sa, error) {
 	if len(k.Encr) != encr || len(k.Integ) != integ {
 		return sa{}, fmt.Errorf("%w: %d and %d bytes, not %d and %d", ErrKeyLength, len(k.Encr), len(k.Integ), encr, integ)
 	}
-	a := sa{layout: s.layout(), spi: spi, esn: s.ESN, textOffset: s.InnerOffset()}
+	a := sa{Layout: s.Layout(), spi: spi, esn: s.ESN, textOffset: s.InnerOffset()}
 	key, salt := k.Encr, [saltLen]byte{}
 	if integ == 0 {
 		key = k.Encr[:encr-saltLen]

@@ -204,7 +204,7 @@ func (d *fakeDevice) Write(s tun.Super) error {
 func apart(s tun.Super) (packets [][]byte) {
 	var sp tun.Splitter
 	s.Packet = bytes.Clone(s.Packet)
-	if err := sp.Load(s); err != nil {
+	if err := sp.Load(&s); err != nil {
 		panic(err)
 	}
 	for i := range sp.Count() {

@@ -74,7 +74,7 @@ type inbound struct {
 	tos     uint8
 	opened  []espcrypto.Opened
 
-	flow  tun.Flow   // the last one that was within the selectors
+	flow  tun.Key    // the last one that was within the selectors
 	child *sad.Child // of this child
 
 	// Whose, and under which outer TOS byte, the last packet was that went to
@@ -207,7 +207,7 @@ func (in *inbound) deliver(sa *sad.Inbound, inner []byte) (drop counter) {
 		return dropInboundMalformed
 	}
 	inner = inner[:h.Len()]
-	if !in.permits(sa.Child, h.Flow(inner)) {
+	if !in.permits(sa.Child, h, inner) {
 		sa.Violations.Add(1)
 		return dropSelector
 	}
@@ -220,17 +220,18 @@ func (in *inbound) deliver(sa *sad.Inbound, inner []byte) (drop counter) {
 	return 0
 }
 
-// permits checks a flow against the child's selectors, unless it is the one
-// before again.
-func (in *inbound) permits(c *sad.Child, flow tun.Flow) bool {
-	if c == in.child && flow == in.flow {
+// permits checks a packet's flow against the child's selectors, unless it is
+// the one before again.
+func (in *inbound) permits(c *sad.Child, h tun.Header, inner []byte) bool {
+	if c == in.child && in.flow.Matches(h, inner) {
 		return true
 	}
-	f := sad.Flow(flow)
+	f := sad.Flow(h.Flow(inner))
 	if !c.Delivers(&f) {
 		return false
 	}
-	in.child, in.flow = c, flow
+	in.child = c
+	in.flow.Set(h, inner)
 	return true
 }
 

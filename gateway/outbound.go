@@ -4,7 +4,7 @@ package gateway
 //
 //	 1. tun.Device.Read, TryRead   a super-packet into the slab: the first one waits, the rest must be there
 //	 2. tun.Splitter.Load          checks what the kernel says, finds the segments
-//	 3. tun.Splitter.Flow          addresses, protocol and ports
+//	 3. tun.Header.Flow            addresses, protocol and ports
 //	 4. sad.Snapshot.Match         the outbound SA, once a super-packet
 //	 5. tun.Splitter.ClampMSS      on a SYN, so that what follows fits
 //	 6. outbound.oversize          what does not fit: ICMP back into the device, or fragments
@@ -125,13 +125,15 @@ type outbound struct {
 	// The batch: packets of one SA, laid out but not sealed.
 	sa        *sad.Outbound
 	path      sad.Path
-	inner     int // espcrypto.Suite.InnerOffset
+	layout    espcrypto.Layout
+	inner     int // where the inner packet starts
+	mtu       int // childMTU
 	batch     []espcrypto.Segment
 	batchAt   int // where in the arena it starts
 	batchRuns int // how many runs there were before it
 
 	// The last flow looked up, where, and what was found.
-	flow   tun.Flow
+	flow   tun.Key
 	flowIn *sad.Snapshot
 	flowSA *sad.Outbound
 
@@ -159,7 +161,7 @@ func (o *outbound) run() error {
 		o.now = time.Now().UnixNano()
 		for err == nil {
 			failures = 0
-			o.take(s)
+			o.take(&s)
 			s, err = o.dev.TryRead(o.room())
 		}
 		o.flush()
@@ -202,36 +204,35 @@ func (o *outbound) room() []byte {
 }
 
 // take brings one super-packet into the arena, or drops it.
-func (o *outbound) take(s tun.Super) {
+func (o *outbound) take(s *tun.Super) {
 	o.slabUsed += len(s.Packet) + slack
 	if err := o.split.Load(s); err != nil {
 		o.count.add(dropOutboundMalformed, 1)
 		return
 	}
-	flow := o.split.Flow()
-	sa := o.match(flow)
+	sa := o.match(s.Packet)
 	if sa == nil || sa.Reserved {
-		o.noSA(flow, sa)
+		o.noSA(o.split.Flow(), sa)
 		return
 	}
 	if sa != o.sa || len(o.batch) == 0 {
 		o.begin(sa)
 	}
-	mtu := childMTU(sa.Child, o.path, o.opts.InnerMTU)
-	o.split.ClampMSS(mtu)
-	if o.split.InnerLen(0) > mtu {
-		o.oversize(s.Packet, mtu)
+	o.split.ClampMSS(o.mtu)
+	if o.split.InnerLen(0) > o.mtu {
+		o.oversize(s.Packet, o.mtu)
 		return
 	}
 	o.layOut(s.Packet)
 }
 
-// match looks a flow up, unless it is the one before again.
-func (o *outbound) match(flow tun.Flow) *sad.Outbound {
-	snapshot := o.table.Load()
-	if snapshot != o.flowIn || flow != o.flow {
-		f := sad.Flow(flow)
-		o.flow, o.flowIn, o.flowSA = flow, snapshot, snapshot.Match(&f)
+// match looks the flow up, unless it is the one before again.
+func (o *outbound) match(packet []byte) *sad.Outbound {
+	snapshot, h := o.table.Load(), o.split.Header()
+	if snapshot != o.flowIn || !o.flow.Matches(h, packet) {
+		f := sad.Flow(h.Flow(packet))
+		o.flow.Set(h, packet)
+		o.flowIn, o.flowSA = snapshot, snapshot.Match(&f)
 	}
 	return o.flowSA
 }
@@ -255,7 +256,9 @@ func (o *outbound) noSA(flow tun.Flow, policy *sad.Outbound) {
 // begin starts a batch, with the SA's path as it is now.
 func (o *outbound) begin(sa *sad.Outbound) {
 	o.seal()
-	o.sa, o.path, o.inner = sa, sa.Path(), sa.Suite.InnerOffset()
+	o.sa, o.path, o.layout = sa, sa.Path(), sa.Suite.Layout()
+	o.inner = o.layout.InnerOffset()
+	o.mtu = childMTU(sa.Child, o.path, o.opts.InnerMTU)
 }
 
 // layOut puts the segments of the super-packet into the arena: headers only,
@@ -264,23 +267,24 @@ func (o *outbound) layOut(packet []byte) {
 	count, headLen := o.split.Count(), o.split.HeadLen()
 	tos, next := tun.Encapsulate(tun.TOS(packet)), nextHeader(packet)
 	inner := o.split.InnerLen(0)
-	size := o.sa.Suite.PacketLen(inner)
+	size := o.layout.PacketLen(inner)
 	if count*size > len(o.arena)-o.arenaUsed {
 		o.flush() // rather than in the middle of a run
 	}
 	for i := range count {
 		if i == count-1 {
 			inner = o.split.InnerLen(i)
-			size = o.sa.Suite.PacketLen(inner)
+			size = o.layout.PacketLen(inner)
 		}
-		p := o.place(size, tos)
-		o.split.Head(i, p[o.inner:])
-		o.batch = append(o.batch, espcrypto.Segment{Packet: p, HeadLen: headLen, Body: o.split.Body(i), NextHeader: next})
+		s := o.place(size, tos)
+		o.split.Head(i, s.Packet[o.inner:])
+		s.HeadLen, s.Body, s.NextHeader = headLen, o.split.Body(i), next
 	}
 }
 
-// place takes the next size bytes of the arena and makes them part of a run.
-func (o *outbound) place(size int, tos uint8) []byte {
+// place takes the next size bytes of the arena for a packet, which becomes part
+// of a run and of the batch.
+func (o *outbound) place(size int, tos uint8) *espcrypto.Segment {
 	if len(o.arena)-o.arenaUsed < size || len(o.batch) == cap(o.batch) || len(o.runs) == cap(o.runs) {
 		o.flush()
 	}
@@ -290,7 +294,10 @@ func (o *outbound) place(size int, tos uint8) []byte {
 	p := o.arena[o.arenaUsed : o.arenaUsed+size : o.arenaUsed+size]
 	o.arenaUsed += size
 	o.extend(p, tos)
-	return p
+	o.batch = o.batch[:len(o.batch)+1]
+	s := &o.batch[len(o.batch)-1]
+	s.Packet = p
+	return s
 }
 
 // extend adds the packet, which lies behind all others, to the last run, or
@@ -382,9 +389,9 @@ func (o *outbound) fragment(packet []byte, mtu int) {
 		o.count.add(packetsFragmented, 1)
 		f := newFragmenter(head, body, mtu)
 		for headLen, piece, ok := f.next(); ok; headLen, piece, ok = f.next() {
-			p := o.place(o.sa.Suite.PacketLen(headLen+len(piece)), tos)
-			f.write(p[o.inner:], headLen, piece)
-			o.batch = append(o.batch, espcrypto.Segment{Packet: p, HeadLen: headLen, Body: piece, NextHeader: espcrypto.NextHeaderIPv4})
+			s := o.place(o.layout.PacketLen(headLen+len(piece)), tos)
+			f.write(s.Packet[o.inner:], headLen, piece)
+			s.HeadLen, s.Body, s.NextHeader = headLen, piece, espcrypto.NextHeaderIPv4
 		}
 	}
 }

@@ -56,7 +56,7 @@ func TestTrapNotices(t *testing.T) {
 	reads := []tun.Super{packet}
 	if n := testing.AllocsPerRun(50, func() {
 		a.out.now += int64(trapEvery)
-		a.out.take(reads[0])
+		a.out.take(&reads[0])
 		a.out.slabUsed = 0
 		if len(a.notices) == cap(a.notices) {
 			for len(a.notices) > 0 {

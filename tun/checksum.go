@@ -12,8 +12,10 @@ import (
 // sum64 adds b to a running sum. All pieces but the last of a sum have an even
 // number of bytes.
 func sum64(b []byte, s uint64) uint64 {
-	if len(b) >= 128 {
-		b, s = sumWide(b, s)
+	if len(b) >= 96 { // below that, the call costs more than it saves
+		if b, s = sumWide(b, s); len(b) == 0 {
+			return s
+		}
 	}
 	return sumNarrow(b, s)
 }
@@ -39,13 +41,19 @@ func sumNarrow(b []byte, s uint64) uint64 {
 		s += carry
 		b = b[8:]
 	}
-	if len(b) == 0 {
-		return s
+	var last uint64
+	if len(b) >= 4 {
+		last = uint64(binary.LittleEndian.Uint32(b))
+		b = b[4:]
 	}
-	var last [8]byte
-	copy(last[:], b)
-	s, carry = bits.Add64(s, binary.LittleEndian.Uint64(last[:]), 0)
-	return s + carry
+	if len(b) >= 2 {
+		last += uint64(binary.LittleEndian.Uint16(b))
+		b = b[2:]
+	}
+	if len(b) == 1 {
+		last += uint64(b[0])
+	}
+	return add64(s, last)
 }
 
 // add64 adds two sums.

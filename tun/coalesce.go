@@ -242,7 +242,8 @@ func (r *run) checksumsRight(packet []byte) bool {
 	}
 	if !r.v6 {
 		addresses = ipv4Len - 8
-		if fold(sumNarrow(packet[:ipv4Len], 0)) != 0xffff {
+		if h := (*[ipv4Len]byte)(packet); fold(add64(add64(binary.LittleEndian.Uint64(h[:]), binary.LittleEndian.Uint64(h[8:])),
+			uint64(binary.LittleEndian.Uint32(h[16:])))) != 0xffff {
 			return false
 		}
 	}

@@ -510,7 +510,7 @@ func TestNoAllocations(t *testing.T) {
 	syn := pkt{proto: protoTCP, flags: flagSYN, options: []byte{2, 4, 5, 0xb4}}.bytes()
 	head, buf := make([]byte, 128), make([]byte, 0, 1280)
 	if n := testing.AllocsPerRun(100, func() {
-		if p.Load(s) != nil {
+		if p.Load(&s) != nil {
 			t.Fatal("refused")
 		}
 		for i := range p.Count() {

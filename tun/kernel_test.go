@@ -137,7 +137,7 @@ func carry(t testing.TB, from, to tun.Device) (n traffic) {
 			n.writes = c.Writes()
 			return n
 		case err == nil:
-			err = p.Load(s)
+			err = p.Load(&s)
 		}
 		if err != nil && !errors.Is(err, tun.ErrWouldBlock) {
 			t.Errorf("read: %v", err)

@@ -75,12 +75,57 @@ func (h Header) Flow(packet []byte) Flow {
 		f.Src = netip.AddrFrom4([4]byte(packet[12:16]))
 		f.Dst = netip.AddrFrom4([4]byte(packet[16:20]))
 	}
-	if hasPorts(h.protocol) && !h.laterFragment() && h.transport+4 <= h.end {
+	if h.showsPorts() {
 		f.SrcPort = binary.BigEndian.Uint16(packet[h.transport:])
 		f.DstPort = binary.BigEndian.Uint16(packet[h.transport+2:])
 		f.HasPorts = true
 	}
 	return f
+}
+
+// Key remembers the flow of a packet, to tell that of another from it at less
+// cost than by two Flows. The zero Key is that of no packet. It is filled and
+// compared where it is, because a copy of it would be most of the cost.
+type Key struct {
+	addresses [4]uint64
+	rest      uint64 // protocol, IP version, and ports or that there are none
+}
+
+// Set makes it the Key of a packet.
+func (k *Key) Set(h Header, packet []byte) {
+	k.rest = h.keyRest(packet)
+	k.addresses[0] = binary.LittleEndian.Uint64(packet[12:])
+	if h.v6() {
+		for i := range k.addresses {
+			k.addresses[i] = binary.LittleEndian.Uint64(packet[8+8*i:])
+		}
+	}
+}
+
+// Matches says whether a packet is of the same Flow.
+func (k *Key) Matches(h Header, packet []byte) bool {
+	if k.rest != h.keyRest(packet) {
+		return false
+	}
+	if !h.v6() {
+		return k.addresses[0] == binary.LittleEndian.Uint64(packet[12:])
+	}
+	b := packet[8:40]
+	return k.addresses[0] == binary.LittleEndian.Uint64(b) && k.addresses[1] == binary.LittleEndian.Uint64(b[8:]) &&
+		k.addresses[2] == binary.LittleEndian.Uint64(b[16:]) && k.addresses[3] == binary.LittleEndian.Uint64(b[24:])
+}
+
+func (h Header) keyRest(packet []byte) uint64 {
+	rest := 1<<63 | uint64(h.protocol)<<32 | uint64(h.marks&markV6)<<40
+	if h.showsPorts() {
+		rest |= 1<<48 | uint64(binary.LittleEndian.Uint32(packet[h.transport:]))
+	}
+	return rest
+}
+
+// showsPorts: the protocol has ports and they are in this packet.
+func (h Header) showsPorts() bool {
+	return hasPorts(h.protocol) && !h.laterFragment() && h.transport+4 <= h.end
 }
 
 func hasPorts(protocol uint8) bool {

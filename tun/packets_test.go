@@ -196,7 +196,7 @@ func (d *recorder) Write(s Super) error {
 // split is every packet of s as a Splitter gives it.
 func split(s Super) ([][]byte, error) {
 	var p Splitter
-	if err := p.Load(s); err != nil {
+	if err := p.Load(&s); err != nil {
 		return nil, err
 	}
 	var out [][]byte

@@ -16,7 +16,7 @@ const (
 // the payload: Head makes the i-th packet's headers, Body points at its
 // payload inside the slab.
 //
-//	s, err := dev.Read(slab); err = sp.Load(s)
+//	s, err := dev.Read(slab); err = sp.Load(&s)
 //	for i := range sp.Count() {
 //		n := sp.Head(i, dst)  // dst[:n], n == sp.HeadLen()
 //		body := sp.Body(i)    // n + len(body) == sp.InnerLen(i)
@@ -48,7 +48,7 @@ type Splitter struct {
 
 // Load validates s, trusting nothing that the device said about it, and makes
 // it the Super to split. After an error the Splitter is empty (Count() == 0).
-func (p *Splitter) Load(s Super) error {
+func (p *Splitter) Load(s *Super) error {
 	*p = Splitter{}
 	h, err := ParseHeader(s.Packet)
 	if err != nil {
@@ -64,7 +64,7 @@ func (p *Splitter) Load(s Super) error {
 	return err
 }
 
-func (p *Splitter) loadSingle(packet []byte, s Super) error {
+func (p *Splitter) loadSingle(packet []byte, s *Super) error {
 	if s.ChecksumStart > 0 {
 		at := s.ChecksumStart + s.ChecksumOffset
 		if s.ChecksumStart > len(packet) || s.ChecksumOffset < 0 || s.ChecksumOffset > maxPacket || at+2 > len(packet) {
@@ -77,7 +77,7 @@ func (p *Splitter) loadSingle(packet []byte, s Super) error {
 	return nil
 }
 
-func (p *Splitter) loadRun(packet []byte, h Header, s Super) error {
+func (p *Splitter) loadRun(packet []byte, h Header, s *Super) error {
 	headLen, checksum, err := transportHeader(packet, h)
 	if err != nil {
 		return err
@@ -149,6 +149,9 @@ func without(b []byte, i int) uint64 { return uint64(^binary.LittleEndian.Uint16
 
 // Flow names the two ends of the packets.
 func (p *Splitter) Flow() Flow { return p.header.Flow(p.packet) }
+
+// Header is where things are in the packet that was loaded.
+func (p *Splitter) Header() Header { return p.header }
 
 // ClampMSS is Header.ClampMSS of a packet that is no run.
 func (p *Splitter) ClampMSS(mtu int) bool {

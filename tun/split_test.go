@@ -141,7 +141,8 @@ func TestSplitRefuses(t *testing.T) {
 		"total length too short": func() Super { s := run(); s.Packet[2], s.Packet[3] = 0, 19; return s },
 	} {
 		var p Splitter
-		if err := p.Load(s()); err == nil || p.Count() != 0 {
+		bad := s()
+		if err := p.Load(&bad); err == nil || p.Count() != 0 {
 			t.Errorf("%s: error %v, count %d", name, err, p.Count())
 		}
 	}
@@ -162,7 +163,7 @@ func TestSplitEveryPrefixFails(t *testing.T) {
 			cut := s
 			cut.Packet = s.Packet[:n]
 			var p Splitter
-			if err := p.Load(cut); err == nil {
+			if err := p.Load(&cut); err == nil {
 				t.Fatalf("v6 %v: %d of %d bytes accepted", v6, n, len(s.Packet))
 			}
 		}
@@ -249,7 +250,7 @@ func BenchmarkSplit64K(b *testing.B) {
 	b.SetBytes(int64(len(s.Packet)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if p.Load(s) != nil {
+		if p.Load(&s) != nil {
 			b.Fatal("refused")
 		}
 		for i := range p.Count() {

@@ -4,7 +4,7 @@
 
 package tun
 
-// sumAVX2 adds up the 16-bit words of n bytes, n a multiple of 32 above 0 and at
-// most 64 KB, each less 1<<15: so they are signed, as the instruction that adds
+// sumAVX2 adds up the 16-bit words of n bytes, n even, at least 32 and at most
+// 64 KB, each less 1<<15: so they are signed, as the instruction that adds
 // neighbours takes them, and no sum of 32 bits overflows.
 func sumAVX2(b *byte, n int) int32

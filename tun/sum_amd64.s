@@ -37,8 +37,8 @@ many:
 	JGE      many
 
 few:
-	ADDQ $0x00000080, CX
-	JZ   done
+	ADDQ $0x00000060, CX
+	JL   last
 
 next:
 	VPXOR    (AX), Y0, Y6
@@ -46,7 +46,16 @@ next:
 	VPADDD   Y6, Y2, Y2
 	ADDQ     $0x20, AX
 	SUBQ     $0x20, CX
-	JNZ      next
+	JGE      next
+
+last:
+	ADDQ     $0x20, CX
+	JZ       done
+	LEAQ     lastOnly<>+0(SB), DX
+	VPXOR    -32(AX)(CX*1), Y0, Y0
+	VPAND    (DX)(CX*1), Y0, Y0
+	VPMADDWD Y0, Y1, Y0
+	VPADDD   Y0, Y3, Y3
 
 done:
 	VPADDD       Y3, Y2, Y2
@@ -62,3 +71,13 @@ done:
 	VZEROUPPER
 	MOVL         AX, ret+16(FP)
 	RET
+
+DATA lastOnly<>+0(SB)/8, $0x0000000000000000
+DATA lastOnly<>+8(SB)/8, $0x0000000000000000
+DATA lastOnly<>+16(SB)/8, $0x0000000000000000
+DATA lastOnly<>+24(SB)/8, $0x0000000000000000
+DATA lastOnly<>+32(SB)/8, $0xffffffffffffffff
+DATA lastOnly<>+40(SB)/8, $0xffffffffffffffff
+DATA lastOnly<>+48(SB)/8, $0xffffffffffffffff
+DATA lastOnly<>+56(SB)/8, $0xffffffffffffffff
+GLOBL lastOnly<>(SB), RODATA|NOPTR, $64

@@ -2,5 +2,5 @@
 
 package tun
 
-// sumWide leaves everything to sum64.
+// sumWide leaves everything to sumNarrow.
 func sumWide(b []byte, s uint64) ([]byte, uint64) { return b, s }

@@ -120,7 +120,7 @@ func (p *pair) In(bursts int) (time.Duration, error) {
 type source struct {
 	tun.Device
 	burst []tun.Super
-	slots []*byte // where in the slab each super-packet of the burst is
+	ready []tun.Super // the burst where it is in the slab
 	at    int
 	left  int // bursts
 }
@@ -138,16 +138,13 @@ func (d *source) TryRead(slab []byte) (tun.Super, error) {
 	if d.at == len(d.burst) {
 		return tun.Super{}, tun.ErrWouldBlock
 	}
+	if d.at < len(d.ready) && &d.ready[d.at].Packet[0] == &slab[0] {
+		d.at++
+		return d.ready[d.at-1], nil
+	}
 	s := d.burst[d.at]
-	place := slab[:len(s.Packet)]
-	if d.at == len(d.slots) {
-		d.slots = append(d.slots, nil)
-	}
-	if d.slots[d.at] != &slab[0] {
-		copy(place, s.Packet)
-		d.slots[d.at] = &slab[0]
-	}
-	s.Packet = place
+	s.Packet = slab[:copy(slab, s.Packet)]
+	d.ready = append(d.ready[:d.at], s)
 	d.at++
 	return s, nil
 }

@@ -82,7 +82,7 @@ func Single(protocol string, size int) *Workload {
 		payload := size - s.header
 		super := tun.Super{Packet: s.packet(payload, uint32(1+i*payload)), ChecksumStart: s.ipLen, ChecksumOffset: s.checksum()}
 		var split tun.Splitter
-		if err := split.Load(super); err != nil {
+		if err := split.Load(&super); err != nil {
 			panic(err) // the packet was made right above
 		}
 		w.Burst = append(w.Burst, tun.Super{Packet: super.Packet})

@@ -17,8 +17,8 @@ const lanes = 4
 func main() {
 	ConstraintExpr("amd64")
 	TEXT("sumAVX2", NOSPLIT, "func(b *byte, n int) int32")
-	Doc("sumAVX2 adds up the 16-bit words of n bytes, n a multiple of 32 above 0 and at",
-		"most 64 KB, each less 1<<15: so they are signed, as the instruction that adds",
+	Doc("sumAVX2 adds up the 16-bit words of n bytes, n even, at least 32 and at most",
+		"64 KB, each less 1<<15: so they are signed, as the instruction that adds",
 		"neighbours takes them, and no sum of 32 bits overflows.")
 	b, n := Load(Param("b"), GP64()), Load(Param("n"), GP64())
 	flip, ones := constants()
@@ -43,13 +43,22 @@ func main() {
 	SUBQ(U32(32*lanes), n)
 	JGE(LabelRef("many"))
 	Label("few")
-	ADDQ(U32(32*lanes), n)
-	JZ(LabelRef("done"))
+	ADDQ(U32(32*lanes-32), n)
+	JL(LabelRef("last"))
 	Label("next")
 	add(0, sums[0])
 	ADDQ(Imm(32), b)
 	SUBQ(Imm(32), n)
-	JNZ(LabelRef("next"))
+	JGE(LabelRef("next"))
+	Label("last") // n is 32 less than what is left
+	ADDQ(Imm(32), n)
+	JZ(LabelRef("done"))
+	table, words := GP64(), YMM()
+	LEAQ(lastOnly(), table)
+	VPXOR(Mem{Base: b, Index: n, Scale: 1, Disp: -32}, flip, words)
+	VPAND(Mem{Base: table, Index: n, Scale: 1}, words, words)
+	VPMADDWD(words, ones, words)
+	VPADDD(words, sums[1], sums[1])
 	Label("done")
 	reduce(sums)
 	Generate()
@@ -62,6 +71,19 @@ func constants() (flip, ones VecVirtual) {
 	VPSLLW(Imm(15), ones, flip)
 	VPSRLW(Imm(15), ones, ones)
 	return flip, ones
+}
+
+// lastOnly, read from n on, keeps the last n bytes of 32.
+func lastOnly() Mem {
+	m := GLOBL("lastOnly", RODATA|NOPTR)
+	for i := range 8 {
+		var word uint64
+		if i >= 4 {
+			word = ^uint64(0)
+		}
+		DATA(8*i, U64(word))
+	}
+	return m
 }
 
 // reduce returns the sum of all lanes.

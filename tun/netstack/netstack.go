@@ -169,7 +169,7 @@ func (s *Stack) Write(p tun.Super) error {
 	}
 	packet := slices.Concat(append([][]byte{p.Packet}, p.Rest...)...)
 	var whole tun.Splitter
-	if err := whole.Load(tun.Super{Packet: packet, ChecksumStart: p.ChecksumStart, ChecksumOffset: p.ChecksumOffset}); err != nil {
+	if err := whole.Load(&tun.Super{Packet: packet, ChecksumStart: p.ChecksumStart, ChecksumOffset: p.ChecksumOffset}); err != nil {
 		return &os.PathError{Op: "write", Path: "netstack", Err: err}
 	}
 	in := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(whole.Body(0))})

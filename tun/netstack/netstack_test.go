@@ -31,7 +31,7 @@ func wire(t *testing.T, from, to *Stack, runs *int) {
 		if errors.Is(err, os.ErrClosed) {
 			return
 		}
-		if err := errors.Join(err, p.Load(s)); err != nil {
+		if err := errors.Join(err, p.Load(&s)); err != nil {
 			t.Error(err)
 			return
 		}

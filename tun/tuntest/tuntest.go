@@ -205,7 +205,7 @@ func (d *Device) Write(s tun.Super) error {
 	}
 	s.Packet, s.Rest = join(s), nil
 	var p tun.Splitter
-	if err := p.Load(s); err != nil {
+	if err := p.Load(&s); err != nil {
 		return fmt.Errorf("write %s: %w", d.name, err)
 	}
 	for i := range p.Count() {

@@ -19,8 +19,8 @@ import (
 
 func main() {
 	var o pipeline.Options
-	flag.IntVar(&o.Rounds, "rounds", 0, "how often the systems take turns (default 9)")
-	flag.DurationVar(&o.Sample, "sample", 0, "how long each turn is (default 30ms)")
+	flag.IntVar(&o.Rounds, "rounds", 0, "how often the systems take turns (default 101)")
+	flag.DurationVar(&o.Sample, "sample", 0, "how long each turn is (default 2ms)")
 	only := flag.String("only", "", "the workloads whose name contains this")
 	alone := flag.Bool("alone", false, "measure culvert only")
 	asJSON := flag.Bool("json", false, "print one JSON object a line")
@@ -47,6 +47,7 @@ func measure(o pipeline.Options, only string, alone, asJSON bool, profile string
 	runtime.LockOSThread()
 	ours := pipeline.Culvert("culvert, AES-128-GCM", espcrypto.Suite{Encr: 20, KeyBits: 128})
 	systems := []pipeline.System{ours, pipeline.Culvert("culvert, AES-256-GCM", espcrypto.Suite{Encr: 20, KeyBits: 256})}
+	systems = append(systems, pipeline.Crypto(128), pipeline.Crypto(256))
 	if !alone {
 		systems = append(systems, wireguard.Systems()...)
 	}
