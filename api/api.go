@@ -2,6 +2,8 @@
 // only its owner may open.
 //
 //	GET  /v1/status                                 what the gateway is doing, as gateway.Status
+//	GET  /v1/explain                                what is wrong, as gateway.Explanation
+//	GET  /v1/peers/{peer}/explain                   the same of one peer, and of the gateway itself
 //	POST /v1/reload                                 read the configuration again; gateway.Reloaded
 //	POST /v1/drain                                  {"to": HOST}: take no new peers, send them there
 //	POST /v1/peers/{peer}/connect                   keep it connected

@@ -17,6 +17,7 @@ type NoAnswer struct {
 	For          time.Duration // from the first try on
 	// Answered says that the peer did answer before, on port 500.
 	Answered bool
+	NAT      NAT
 	// Error is what the network reported meanwhile, empty where it was silent: "connection refused".
 	Error string
 }
@@ -29,9 +30,17 @@ func (f NoAnswer) Report() Report {
 	case f.Answered && f.To.Port() != 500:
 		return compose("no_answer_natt", f.summary(), f.network(),
 			fmt.Sprintf("The peer answered on UDP 500, so it is there; UDP %d from %s to %s is what does not pass. Open it in both directions on every firewall and cloud security group in between, and forward it on the NAT in front of the peer.",
-				f.To.Port(), f.From, f.To))
+				f.To.Port(), f.From, f.To), f.bothHidden())
 	}
 	return compose("no_answer", f.summary(), f.network(), f.causes(), f.place())
+}
+
+// bothHidden: where both sides are behind NAT, only what the peer's NAT forwards gets in.
+func (f NoAnswer) bothHidden() string {
+	if !f.NAT.Local || !f.NAT.Remote {
+		return ""
+	}
+	return "Both sides are behind NAT, so the NAT in front of the peer has to forward UDP 500 and 4500 to it, always and both; neither side then can be known by its own address, so give both a name as identity."
 }
 
 func (f NoAnswer) summary() string {

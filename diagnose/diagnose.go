@@ -20,6 +20,12 @@
 //	NoAddress         initiator   the peer assigned us none
 //	AddressRequired   initiator   the peer wants to be asked for one
 //	NoAnswer          initiator   nothing came back, or there was no address to send to
+//	SinglePair        both        one side knows one pair of networks to a child SA
+//	Ended             both        a lifetime was over, or the peer dead, and nothing took the place
+//	Flapping          both        made anew again and again
+//	RekeyStorm        both        new keys all the time
+//	OneWay            both        a tunnel that is up carries packets in one direction only
+//	Dropped           both        a counter of what goes no further rises
 //
 // The package imports nothing of this module: facts are plain strings and addresses. What comes off the wire is escaped and bounded here, whoever
 // did so before. No secret is among the facts, so none can be told.

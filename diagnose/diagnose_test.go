@@ -81,6 +81,15 @@ var ourIKE = []Proposal{
 	proposal("E AES_CBC_256 aes256", "I HMAC_SHA2_256_128 sha256", "P PRF_HMAC_SHA2_256 prfsha256", "G CURVE_25519 x25519"),
 }
 
+var flow = OneWay{Peer: natted, Connection: foo, Tunnel: "lan", Out: true, Never: true, Packets: 41, For: 30 * time.Second,
+	Local: selectors("10.103.0.0/24"), Remote: selectors("10.104.0.0/24")}
+
+func flowing(change func(*OneWay)) OneWay {
+	f := flow
+	change(&f)
+	return f
+}
+
 // cases by the name of their golden file. They are what the documentation may quote.
 var cases = map[string]facts{
 	// The responder, and the initiator's identity.
@@ -194,8 +203,35 @@ var cases = map[string]facts{
 		To: netip.MustParseAddrPort("203.0.113.1:500"), Exchange: "IKE_SA_INIT", Tries: 1, Error: "connection refused"},
 	"no-answer-natt": NoAnswer{Connection: toA, From: netip.MustParseAddrPort("172.16.0.1:4500"), To: netip.MustParseAddrPort("203.0.113.1:4500"),
 		Exchange: "IKE_AUTH", Tries: 8, For: 80 * time.Second, Answered: true},
+	"no-answer-both-nat": NoAnswer{Connection: toA, From: netip.MustParseAddrPort("172.16.0.1:4500"), To: netip.MustParseAddrPort("203.0.113.1:4500"),
+		Exchange: "IKE_AUTH", Tries: 8, For: 80 * time.Second, Answered: true, NAT: NAT{true, true, true}},
 	"no-address": NoAnswer{Connection: with(toA, func(c *Connection) { c.Remote = "gw.example.net" }),
 		ResolveError: "lookup gw.example.net: no such host"},
+
+	// What becomes of a tunnel that was up.
+	"pfs": NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"),
+		Ours: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "N ESN esn")}, Theirs: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "G ECP_384 ecp384", "N ESN esn")}},
+	"single-pair":         SinglePair{Peer: direct, Connection: bar, Tunnel: "vpc", SingleAt: at(33, "single_pair")},
+	"single-pair-theirs":  SinglePair{Peer: direct, Connection: bar, Tunnel: "vpc", Theirs: true, SingleAt: at(33, "single_pair")},
+	"expired":             Ended{Peer: natted, Connection: foo, Tunnel: "lan", LifetimeAt: at(15, "lifetime")},
+	"dead":                Ended{Peer: natted, Connection: foo, Dead: true, LivenessAt: at(12, "dpd")},
+	"rekey-storm":         RekeyStorm{Peer: natted, Connection: foo, Rekeys: 20, During: time.Minute, LifetimeAt: at(15, "lifetime")},
+	"flapping":            Flapping{Peer: natted, Connection: foo, Times: 5, During: 10 * time.Minute, Addresses: []string{"192.0.2.10"}},
+	"same-identity-twice": Flapping{Peer: natted, Connection: foo, Times: 9, During: 10 * time.Minute, Addresses: []string{"192.0.2.10", "198.51.100.7"}},
+	"esp-one-way":         flow,
+	"esp-one-way-stopped": flowing(func(f *OneWay) { f.Never = false }),
+	"esp-dropped":         flowing(func(f *OneWay) { f.Dropped = []string{"authentication_failed 40", "unknown_spi 2"} }),
+	"nothing-sent":        flowing(func(f *OneWay) { f.Out = false }),
+
+	// Counters.
+	"dropped-no-tunnel":      Dropped{Counter: "no_outbound_sa", Count: 12, During: time.Minute},
+	"dropped-tunnel-down":    Dropped{Counter: "no_outbound_sa", Count: 12, During: time.Minute, Down: []string{"office"}},
+	"dropped-selectors":      Dropped{Counter: "selector_violation", Count: 300, During: time.Minute},
+	"dropped-too-big":        Dropped{Counter: "too_big", Count: 9, During: time.Minute},
+	"dropped-path-mtu":       Dropped{Counter: "udp4500_send_too_big", Count: 9, During: time.Minute},
+	"dropped-authentication": Dropped{Counter: "authentication_failed", Count: 50, During: time.Minute},
+	"dropped-firewall":       Dropped{Counter: "udp500_send_denied", Count: 3, During: time.Minute},
+	"dropped-unknown":        Dropped{Counter: "a_new_one", Count: 3},
 }
 
 var notOursPublic = UnknownIdentity{Peer: Peer{natted.Addr, NAT{true, true, false}}, Presented: idFoo, Wanted: idA,
@@ -251,6 +287,8 @@ func FuzzTextFromTheWire(f *testing.F) {
 			NoSelectors{Peer: natted, Connection: foo, LocalAt: at(1, "local"), RemoteAt: at(2, "remote"), Local: selectors("10.103.0.0/24"),
 				Remote: selectors("10.104.0.0/24"), PeerLocal: ts, PeerRemote: ts[:1]},
 			NoAnswer{Connection: toA, ResolveError: text}, NoAnswer{Connection: toA, Error: text, Exchange: other},
+			Flapping{Connection: with(foo, func(c *Connection) { c.RemoteID = id }), Addresses: []string{text, other}},
+			OneWay{Connection: foo, Out: true, Local: ts, Remote: ts},
 		} {
 			check(t, f.Report())
 		}
@@ -275,7 +313,8 @@ func TestReportsAreLines(t *testing.T) {
 	for _, f := range cases {
 		check(t, f.Report())
 	}
-	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoPostQuantum{}, NoPPK{}, NoSelectors{}, SameNetworks{}, Duplicate{}, NoAddressLeft{}, AddressNotAsked{}, NoAddress{}, AddressRequired{}, NoAnswer{}} {
+	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoPostQuantum{}, NoPPK{}, NoSelectors{}, SameNetworks{}, Duplicate{}, NoAddressLeft{}, AddressNotAsked{}, NoAddress{}, AddressRequired{}, NoAnswer{},
+		SinglePair{}, Ended{}, RekeyStorm{}, Flapping{}, OneWay{}, Dropped{}} {
 		check(t, f.Report()) // facts that are missing make a poor report, and no panic
 	}
 }

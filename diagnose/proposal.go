@@ -39,7 +39,15 @@ func (f NoProposal) Report() Report {
 	}
 	return compose("no_proposal", summary,
 		fmt.Sprintf("The peer has %s. Here there is %s.", proposals(f.Theirs), proposals(f.Ours)),
-		f.change(), f.weakGroup())
+		f.change(), f.secrecy(), f.weakGroup())
+}
+
+// secrecy explains why a tunnel that came up is refused later.
+func (f NoProposal) secrecy() string {
+	if _, _, types, ok := f.nearest(); f.For != "ESP" || !ok || !slices.Equal(types, []string{"key exchange"}) {
+		return ""
+	}
+	return "This is perfect forward secrecy (VyOS: `pfs`), which the two sides have set differently. The first keys of a tunnel come with the connection and have no key exchange of their own, so that it shows at the first rekey only: until both sides are the same, the tunnel ends with each lifetime."
 }
 
 func (f NoProposal) refused() string {
@@ -152,15 +160,19 @@ func (f NoProposal) change() string {
 		}
 	}
 	s := "The nearest two differ in " + strings.Join(differ, " and ") + ". "
+	theirsToo := fmt.Sprintf("let the peer offer %s too", list(offer))
+	if len(offer) == 0 {
+		theirsToo = "let the peer offer a proposal without"
+	}
 	switch {
 	case len(lacking) > 0:
-		return s + fmt.Sprintf("There is no %s here, so the peer has to change: let it offer %s too.", list(lacking), list(offer))
+		return s + fmt.Sprintf("There is no %s here, so the peer has to change: %s.", list(lacking), theirsToo)
 	case len(add) == 0:
-		return s + fmt.Sprintf("Let the peer offer %s too.", list(offer))
+		return s + capital(theirsToo) + "."
 	case f.At.Key == "":
-		return s + fmt.Sprintf("Add %s here, or let the peer offer %s too.", list(add), list(offer))
+		return s + fmt.Sprintf("Add %s here, or %s.", list(add), theirsToo)
 	}
-	return s + fmt.Sprintf("Add %s here, at %s, or let the peer offer %s too.", list(add), f.At.place(), list(offer))
+	return s + fmt.Sprintf("Add %s here, at %s, or %s.", list(add), f.At.place(), theirsToo)
 }
 
 // weakGroup knows the one managed peer whose default cannot be met: Azure's gateways offer MODP-1024 alone.

@@ -42,6 +42,7 @@ type control struct {
 	deadline      <-chan time.Time // when stopping: the end of waiting for peers
 	scratch       []byte
 	roaming       roaming
+	watch         watch
 	wake          broadcast // of those who wait for a way to a peer
 }
 
@@ -61,7 +62,7 @@ func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
 	c := &control{
 		g: g, engine: e, keylog: k, children: map[uint32]*child{}, assigned: map[string]ikev2.AssignAddresses{}, ownAddrs: map[string][]netip.Addr{}, peers: map[string]*peerStatus{},
 		notices: make(chan notice, noticesLen), loops: loops{ended: make(chan error, 1)},
-		dialing: map[string]*search{}, said: map[string]bool{}, strangers: map[ikev2.EventKind]*limiter{}, timer: time.NewTimer(time.Hour), roaming: newRoaming(),
+		dialing: map[string]*search{}, said: map[string]bool{}, strangers: map[ikev2.EventKind]*limiter{}, timer: time.NewTimer(time.Hour), roaming: newRoaming(), watch: newWatch(),
 	}
 	for i := range g.cfg.Peers {
 		c.peers[g.cfg.Peers[i].Name] = newPeerStatus(&g.cfg.Peers[i])
@@ -81,6 +82,7 @@ func (c *control) run(ctx context.Context) (broken error) {
 	}
 	traffic := time.NewTicker(trafficInterval)
 	defer traffic.Stop()
+	c.watch.sample(c.drops())
 	c.compareClocks()
 	clock := time.NewTicker(clockInterval)
 	defer clock.Stop()
@@ -97,6 +99,7 @@ func (c *control) run(ctx context.Context) (broken error) {
 			c.engine.HandleTimeout(now)
 		case <-traffic.C:
 			c.reportTraffic()
+			c.lookForTrouble()
 			c.saveLeases()
 		case <-clock.C:
 			c.compareClocks()
@@ -188,6 +191,17 @@ func (g *Gateway) ask(f func(*control)) bool {
 		<-finished
 		return true
 	case <-g.done:
+		return false
+	}
+}
+
+// Answers waits until the gateway runs, and for the control goroutine to have
+// time for us. False when the gateway has ended, or ctx before it began.
+func (g *Gateway) Answers(ctx context.Context) bool {
+	select {
+	case <-g.running:
+		return g.ask(func(*control) {})
+	case <-ctx.Done():
 		return false
 	}
 }

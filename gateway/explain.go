@@ -30,6 +30,10 @@ func (c *control) explain(e ikev2.Event) diagnose.Report {
 		if e.Initiator && e.Exchange != wire.ExchangeInformational {
 			return f.noAnswer()
 		}
+	case ikev2.EventDown, ikev2.EventChildDown:
+		if e.Reason == ikev2.ReasonExpired || e.Reason == ikev2.ReasonDead && e.Kind == ikev2.EventDown {
+			return f.ended()
+		}
 	}
 	return diagnose.Report{}
 }
@@ -63,6 +67,8 @@ func (f facts) refused() diagnose.Report {
 		return f.duplicate()
 	case ikev2.ReasonPostQuantum:
 		return f.noPostQuantum()
+	case ikev2.ReasonSinglePair:
+		return f.singlePair()
 	case ikev2.ReasonPPK:
 		return f.noPPK()
 	}
@@ -81,6 +87,8 @@ func (f facts) refusedByPeer() diagnose.Report {
 		return diagnose.AddressRequired{Peer: f.peer(), Connection: f.connection(), RequestAt: f.peerSetting("request_address")}.Report()
 	case f.e.Reason == ikev2.ReasonSelectors:
 		return f.noSelectors()
+	case f.e.Reason == ikev2.ReasonSinglePair:
+		return f.singlePair()
 	}
 	return diagnose.Report{}
 }
@@ -228,7 +236,24 @@ func (f facts) noAddress(p *config.Peer, err error) diagnose.Report {
 
 func (f facts) noAnswer() diagnose.Report {
 	return diagnose.NoAnswer{Connection: f.connection(), From: f.e.Path.Local, To: f.e.Path.Remote, Exchange: f.e.Exchange.String(),
-		Tries: f.e.Attempt, For: f.e.Wait, Answered: f.e.Exchange != wire.ExchangeIKESAInit}.Report()
+		Tries: f.e.Attempt, For: f.e.Wait, NAT: diagnose.NAT(f.e.NAT), Answered: f.e.Exchange != wire.ExchangeIKESAInit}.Report()
+}
+
+func (f facts) ended() diagnose.Report {
+	r := diagnose.Ended{Peer: f.peer(), Connection: f.connection(), Tunnel: f.e.Child, Dead: f.e.Reason == ikev2.ReasonDead,
+		LifetimeAt: f.peerSetting("ike_lifetime"), LivenessAt: f.peerSetting("dpd")}
+	if t := f.tunnel(); t != nil && f.e.Child != "" {
+		r.LifetimeAt = f.at(t.Where, "lifetime")
+	}
+	return r.Report()
+}
+
+func (f facts) singlePair() diagnose.Report {
+	r := diagnose.SinglePair{Peer: f.peer(), Connection: f.connection(), Tunnel: f.e.Child, Theirs: f.e.Kind == ikev2.EventRefused}
+	if t := f.tunnel(); t != nil {
+		r.SingleAt = f.at(t.Where, "single_pair")
+	}
+	return r.Report()
 }
 
 func (f facts) sameNetworks() diagnose.Report {

@@ -18,6 +18,8 @@ type child struct {
 	in              *sad.Inbound
 	out             *sad.Outbound
 	seenIn, seenOut time.Time
+	// quietIn and quietOut tell whether one direction is silent; findings.go.
+	quietIn, quietOut direction
 }
 
 // traffic says what the child carried since the last call, and so far.

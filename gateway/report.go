@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,10 +19,12 @@ import (
 // peerStatus is what control remembers of a peer between events.
 type peerStatus struct {
 	PeerStatus
+	code string       // of Problem, as diagnose names it
+	nat  diagnose.NAT // as found last
 }
 
 func newPeerStatus(p *config.Peer) *peerStatus {
-	return &peerStatus{PeerStatus{Name: p.Name, State: "down", LocalID: p.LocalID.String(), RemoteID: p.RemoteID.String(), NAT: ikev2.NAT{}.String()}}
+	return &peerStatus{PeerStatus: PeerStatus{Name: p.Name, State: "down", LocalID: p.LocalID.String(), RemoteID: p.RemoteID.String(), NAT: ikev2.NAT{}.String()}}
 }
 
 // happened writes an event down: into the log, a line and where something
@@ -33,7 +36,11 @@ func (c *control) happened(ctx context.Context, e ikev2.Event) {
 	}
 	if p := c.peers[e.Peer]; p != nil {
 		p.note(e, text)
+		if p.Problem == text {
+			p.code = report.Code
+		}
 	}
+	c.watch.saw(e, report)
 	if e.Kind == ikev2.EventLeased {
 		c.leasesChanged = true
 	}
@@ -45,7 +52,7 @@ func (c *control) happened(ctx context.Context, e ikev2.Event) {
 		return
 	}
 	level := slog.LevelInfo
-	if troubles[e.Kind] {
+	if troubles[e.Kind] || ranOut(e) {
 		level = slog.LevelWarn
 	}
 	c.g.log.Log(ctx, level, text, attributes(e, report)...)
@@ -56,6 +63,11 @@ var troubles = map[ikev2.EventKind]bool{
 	ikev2.EventUnprotectedError: true, ikev2.EventRefused: true, ikev2.EventRefusedByPeer: true, ikev2.EventGaveUp: true,
 }
 
+// ranOut: a tunnel's lifetime was over, and nothing has taken its place.
+func ranOut(e ikev2.Event) bool {
+	return e.Kind == ikev2.EventChildDown && e.Reason == ikev2.ReasonExpired
+}
+
 // noPath says that a peer cannot even be called, and why.
 func (c *control) noPath(p *config.Peer, err error) {
 	text, code := fmt.Sprintf("peer %s: %v", p.Name, err), ""
@@ -64,7 +76,7 @@ func (c *control) noPath(p *config.Peer, err error) {
 		r := facts{cfg: c.g.cfg}.noAddress(p, u)
 		text, code = r.Detail, r.Code
 	}
-	c.peers[p.Name].Problem = text
+	c.peers[p.Name].Problem, c.peers[p.Name].code = text, cmp.Or(code, "no_path")
 	c.g.log.Warn(text, "event", "no_path", "peer", p.Name, "wait", dialRetry, "diagnosis", code)
 }
 
@@ -122,7 +134,10 @@ func (p *peerStatus) note(e ikev2.Event, text string) {
 		p.State, p.Since = "down", time.Now()
 		p.InitiatorSPI, p.ResponderSPI, p.Suite, p.PostQuantum = "", "", "", false
 	}
-	if troubles[e.Kind] || e.Kind == ikev2.EventDown {
+	if e.NAT.Known {
+		p.nat = diagnose.NAT(e.NAT)
+	}
+	if troubles[e.Kind] || e.Kind == ikev2.EventDown || ranOut(e) {
 		p.Problem = text
 	}
 	if e.Path.Remote.IsValid() {

@@ -19,6 +19,9 @@ type Status struct {
 	Peers   []PeerStatus      `json:"peers"`
 	Leases  []LeaseStatus     `json:"leases"`
 	Drops   map[string]uint64 `json:"drops"` // by name; what is zero is there too
+	// Findings are what Explain has beside each peer's Problem: of tunnels that
+	// carry nothing, and of what is dropped.
+	Findings []Finding `json:"findings"`
 }
 
 // DeviceStatus is the two edges of the data path.
@@ -98,6 +101,9 @@ func (g *Gateway) Status() (Status, bool) {
 			peer.Children = append([]ChildStatus{}, children[p.Name]...) // a list in JSON, empty or not
 			s.Peers = append(s.Peers, peer)
 		}
+		s.Findings = slices.DeleteFunc(c.findings(), func(f Finding) bool {
+			return f.Peer != "" && (f.Text == c.peers[f.Peer].Problem || c.peers[f.Peer].State != "up")
+		})
 	})
 	return s, ok
 }

@@ -94,6 +94,7 @@ func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int 
 	}
 	for _, c := range all {
 		check(c.sa == sa && e.spis.get(c.in) == c, "inbound SPI %08x belongs to another child", c.in)
+		check(c.from == nil || c.state == childUp, "child %08x in state %d waits for its successor", c.in, c.state)
 		check(c.sending == (c.state == childUp), "child %08x in state %d sends: %v", c.in, c.state, c.sending)
 		check(slices.Contains(beginning, c) == (c.state == childNew) && c.state != childGone, "child %08x is kept in state %d", c.in, c.state)
 	}
@@ -157,6 +158,7 @@ func (p *peer) audit(check func(bool, string, ...any)) {
 	check(p.ticket == nil || p.wanted && p.attempt == nil, "peer %s keeps a ticket for nothing", p.Name)
 	check(len(p.redirects) <= maxRedirects, "peer %s remembers %d redirects", p.Name, len(p.redirects))
 	check(!p.idle() || p.timers.pos >= 0, "peer %s is wanted and nothing is done for it", p.Name)
+	check(p.leaving == nil, "peer %s has an SA that does not leave", p.Name)
 	check(!p.stale || p.wanted && p.up != nil, "peer %s is to be renewed and not wanted, or not up", p.Name)
 	check(len(p.acquired) <= len(p.Children), "peer %s keeps %d wishes of packets", p.Name, len(p.acquired))
 }

@@ -158,7 +158,9 @@ func (a *childAnswer) making(child *childSA, c choice) *making {
 			return err
 		}
 		if a.old == nil {
-			child.activate()
+			if !a.sa.peer.holdsBack(child) {
+				child.activate()
+			}
 			return nil
 		}
 		if a.old.state == childHeld {

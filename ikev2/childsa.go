@@ -50,7 +50,10 @@ type childSA struct {
 	// it.
 	replaces, replaced bool
 	replacedBy         *childSA
-	lowNonce           []byte // the lower nonce of the exchange that made it
+	// from is the IKE SA that the child belonged to, and that the peer has made
+	// anew, as long as the child carries what replacedBy is to.
+	from     *ikeSA
+	lowNonce []byte // the lower nonce of the exchange that made it
 	// first is the lower nonce of the exchange that made the first of the children
 	// that replaced each other up to this one; ours says that we asked for that.
 	first  []byte

@@ -56,6 +56,7 @@ func answerDelete(sa *ikeSA, req *message, resp *draft) error {
 		case d.Protocol == wire.ProtocolIKE:
 			*resp = draft{}
 			sa.inherit()
+			sa.hasMadeWay()
 			resp.after(func() { sa.linger(ReasonDeleted) })
 			return nil
 		case d.Protocol == wire.ProtocolESP:

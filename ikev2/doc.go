@@ -83,6 +83,7 @@
 //	redirect.go   going, and sending, elsewhere     RFC 5685
 //	resume.go     tickets, IKE SAs made of them     RFC 5723
 //	qcd.go        peers that have forgotten an SA   RFC 6290, RFC 7296 1.5, 2.21.4
+//	succession.go an IKE SA made anew, without a gap  RFC 7296 2.8
 //	duplicates.go a second IKE SA of one peer       RFC 7296 2.4
 //	peer.go       a configured peer: reconnection, duplicates
 //	reconfigure.go  another configuration while running

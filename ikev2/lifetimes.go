@@ -93,14 +93,18 @@ func (c *childSA) spend(t Traffic) {
 
 func (sa *ikeSA) armLifetime() { sa.e.lifetime(&sa.timers, sa.peer.IKELifetime) }
 
-// expired: a half-open, failed or replaced SA is over, and so is one that
-// could not be replaced in time.
+// expired: a half-open or failed SA is over, and so is one that could not be
+// replaced in time. One that was replaced, and that the peer has not deleted, we
+// do.
 func (sa *ikeSA) expired() {
-	if sa.state == stateUp {
+	switch sa.state {
+	case stateUp:
 		sa.close(ReasonExpired)
-		return
+	case stateReplaced:
+		sa.sendDelete()
+	default:
+		sa.end(ReasonDead)
 	}
-	sa.end(ReasonDead)
 }
 
 // expire is what a child's timers do.
@@ -110,6 +114,8 @@ func (c *childSA) expire(k timerKind) {
 		c.rekey()
 	case c.state == childLate:
 		c.forget()
+	case c.from != nil:
+		c.giveWay()
 	case c.state != childClosing:
 		c.close(ReasonExpired)
 	}

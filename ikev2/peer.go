@@ -18,6 +18,7 @@ type peer struct {
 	up      *ikeSA
 	virtual []netip.Addr // what the peer assigned us last
 	stale   bool         // up is to be replaced by one of our own
+	leaving *ikeSA       // replaced by up with the input at hand
 	failed  int          // attempts since the peer was last up
 	// acquired are wishes of packets for when there is an IKE SA; again is when
 	// they may have it tried for.
@@ -178,23 +179,11 @@ func (p *peer) established(sa *ikeSA, initialContact bool) {
 	case initialContact:
 		old.end(ReasonReplaced) // the peer has forgotten it (RFC 7296 section 2.4)
 	default:
+		p.leaving = old
 		p.e.then = append(p.e.then, func() {
-			old.bequeath(sa)
-			old.close(ReasonReplaced)
+			p.leaving = nil
+			old.makeWay(sa)
 		})
-	}
-}
-
-// bequeath leaves what is on its way to the children of an IKE SA to the one that
-// replaces it.
-func (sa *ikeSA) bequeath(to *ikeSA) {
-	for _, c := range slices.Clone(sa.children) {
-		if c.state == childUp && to.state == stateUp {
-			c.quiet(ReasonReplaced)
-			c.late()
-			sa.children = slices.DeleteFunc(sa.children, func(x *childSA) bool { return x == c })
-			to.children, c.sa = append(to.children, c), to
-		}
 	}
 }
 

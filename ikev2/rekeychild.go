@@ -41,7 +41,9 @@ func rekeys(c *childSA) func(task) bool {
 }
 
 // replaceable: in use, and not replaced by the peer.
-func (c *childSA) replaceable() bool { return c.state == childUp && c.replacedBy == nil }
+func (c *childSA) replaceable() bool {
+	return c.state == childUp && c.replacedBy == nil && c.from == nil
+}
 
 func (t *rekeyChildTask) obsolete(*ikeSA) bool { return !t.old.replaceable() }
 

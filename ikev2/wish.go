@@ -58,7 +58,7 @@ func (w *wish) selectors(sa *ikeSA) (local, remote []wire.Selector) {
 // that lies within the wish's part.
 func (w *wish) fulfilledBy(c *childSA) bool {
 	switch {
-	case c.cfg != w.cfg || !c.live():
+	case c.cfg != w.cfg || !c.live() || c.from != nil:
 		return false
 	case w.packet != nil:
 		return w.packet.carriedBy(c)

@@ -20,6 +20,7 @@ type daemon struct {
 	*gateway.Gateway
 	log       *slog.Logger
 	file      string
+	manager   *manager
 	reloading sync.Mutex // one after the other
 }
 
@@ -43,6 +44,15 @@ func (d *daemon) answer(s *api.Server) {
 		}
 		return nil, crossing(gateway.ErrNotRunning)
 	})
+	explain := func(r *http.Request) (any, error) {
+		x, err := d.Explain(r.PathValue("peer"))
+		if err != nil {
+			return nil, crossing(err)
+		}
+		return x, nil
+	}
+	s.Handle("GET /v1/explain", explain)
+	s.Handle("GET /v1/peers/{peer}/explain", explain)
 	s.Handle("POST /v1/reload", func(*http.Request) (any, error) { return d.reload() })
 	s.Handle("POST /v1/drain", func(r *http.Request) (any, error) {
 		var to struct{ To string }
@@ -97,6 +107,7 @@ func crossing(err error) error {
 func (d *daemon) reload() (any, error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	defer d.manager.reloading()()
 	cfg, err := config.Load(d.file)
 	var r gateway.Reloaded
 	if err == nil {

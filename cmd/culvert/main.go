@@ -36,13 +36,14 @@ It needs no IPsec in the kernel.`,
   culvert check site.toml         is this configuration right?
   sudo culvert up site.toml       run it
   sudo culvert status             what is it doing?
+  sudo culvert explain            what is wrong, and which line to change?
   sudo culvert reload             take what has changed in site.toml`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
-	root.AddCommand(upCommand(), checkCommand(), convertCommand(), statusCommand(), reloadCommand(), connectCommand(), disconnectCommand(), rekeyCommand(), drainCommand(), demoCommand(), versionCommand())
+	root.AddCommand(upCommand(), checkCommand(), convertCommand(), pskCommand(), statusCommand(), explainCommand(), reloadCommand(), connectCommand(), disconnectCommand(), rekeyCommand(), drainCommand(), demoCommand(), benchCommand(), versionCommand())
 	return root
 }
 

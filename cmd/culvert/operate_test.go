@@ -65,14 +65,23 @@ func inMemory(ts *testscript.TestScript, host *nattest.Host, lan netip.Addr, fil
 // connected waits until the gateways of these files are up with their first
 // peer.
 func connected(ts *testscript.TestScript, _ bool, files []string) {
+	await(ts, files, "connected", func(p gateway.PeerStatus) bool { return len(p.Children) > 0 })
+}
+
+// turnedAway waits until their first peer has said no.
+func turnedAway(ts *testscript.TestScript, _ bool, files []string) {
+	await(ts, files, "refused", func(p gateway.PeerStatus) bool { return strings.Contains(p.Problem, "refused") })
+}
+
+func await(ts *testscript.TestScript, files []string, what string, reached func(gateway.PeerStatus) bool) {
 	for _, file := range files {
-		up := false
-		for end := time.Now().Add(scriptTime); !up && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		ok := false
+		for end := time.Now().Add(scriptTime); !ok && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 			var s gateway.Status
-			up = api.Get(context.Background(), ts.MkAbs(file)+".sock", "/v1/status", &s) == nil && len(s.Peers[0].Children) > 0
+			ok = api.Get(context.Background(), ts.MkAbs(file)+".sock", "/v1/status", &s) == nil && reached(s.Peers[0])
 		}
-		if !up {
-			ts.Fatalf("the gateway of %s is not connected after %v", file, scriptTime)
+		if !ok {
+			ts.Fatalf("the gateway of %s is not %s after %v", file, what, scriptTime)
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 //	exits N culvert ARGS  it ends with that exit code
 //	gateways A B          gateways of these two files run in memory, connected
 //	connected FILE        waits until that one is connected
+//	refused FILE          waits until that one is refused by its peer
 func TestScripts(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -50,6 +51,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"gateways":  gateways,
 			"connected": connected,
+			"refused":   turnedAway,
 			"culvert": func(ts *testscript.TestScript, neg bool, args []string) {
 				if neg {
 					ts.Fatalf("say which exit code: exits N culvert ...")

@@ -50,8 +50,18 @@ func printStatus(w io.Writer, s gateway.Status, now time.Time) {
 	for _, p := range s.Peers {
 		printPeer(w, p, now)
 	}
+	printFindings(w, s.Findings)
 	printLeases(w, s.Leases)
 	printDrops(w, s.Drops)
+}
+
+// printFindings are those that are not their peer's problem already.
+func printFindings(w io.Writer, findings []gateway.Finding) {
+	for _, f := range findings {
+		if f.Wrong {
+			fmt.Fprintf(w, "\n%s [%s]\n%s\n", about(f), f.Code, wrapped(f.Text, 100))
+		}
+	}
 }
 
 func printLeases(w io.Writer, leases []gateway.LeaseStatus) {

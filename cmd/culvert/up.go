@@ -98,7 +98,7 @@ func serve(ctx context.Context, log *slog.Logger, cfg *config.Config, opts upOpt
 	if err != nil {
 		return failure(err)
 	}
-	d := &daemon{Gateway: g, log: log, file: cfg.File}
+	d := &daemon{Gateway: g, log: log, file: cfg.File, manager: serviceManager(os.Getenv)}
 	d.answer(control)
 	go func() {
 		if err := control.Serve(); err != nil {
@@ -106,6 +106,7 @@ func serve(ctx context.Context, log *slog.Logger, cfg *config.Config, opts upOpt
 		}
 	}()
 	defer d.reloadOnHangup()()
+	defer d.manager.watch(ctx, g.Answers)()
 	if err := g.Run(ctx); err != nil {
 		return failure(err)
 	}

@@ -1,0 +1,390 @@
+package gateway
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"culvert/config"
+	"culvert/diagnose"
+	"culvert/espcrypto/sad"
+	"culvert/ikev2"
+	"culvert/ikev2/wire"
+)
+
+// Finding is one thing that is wrong, or worth knowing, in plain words.
+type Finding struct {
+	Peer   string `json:"peer,omitempty"` // empty: of the gateway, or of somebody unknown
+	Tunnel string `json:"tunnel,omitempty"`
+	// Code names the case for scripts, as `diagnosis` does in the log.
+	Code string `json:"code"`
+	// Text is a paragraph: what happened, why, and what to change.
+	Text string `json:"text"`
+	// Wrong: something is down or dropped that should not be. Else it is only
+	// worth knowing.
+	Wrong bool `json:"wrong"`
+}
+
+// Explanation is what Explain finds.
+type Explanation struct {
+	Wrong    bool      `json:"wrong"` // one of the findings is
+	Findings []Finding `json:"findings"`
+}
+
+// How long and how much counts as now.
+const (
+	lossWindow    = time.Minute + trafficInterval/2
+	silenceTime   = 10 * time.Second // of one direction while the other one speaks
+	silencePacket = 5
+	stormWindow   = time.Minute
+	stormRekeys   = 10
+	flapWindow    = 10 * time.Minute
+	flapTimes     = 4
+	memory        = 32 // entries of any list here
+)
+
+// watch is what control remembers so as to explain what goes on.
+type watch struct {
+	losses   []lossSample // the oldest first, over lossWindow
+	lately   map[string]*lately
+	refused  []refusal // of who is nobody we know, the oldest first
+	reported map[trouble]bool
+}
+
+type lossSample struct {
+	at     time.Time
+	counts map[string]uint64
+}
+
+// lately is what a peer did in the last minutes.
+type lately struct{ made, rekeyed []occasion }
+
+type occasion struct {
+	at   time.Time
+	from string
+}
+
+type refusal struct {
+	at     time.Time
+	report diagnose.Report
+}
+
+func newWatch() watch {
+	return watch{lately: map[string]*lately{}, reported: map[trouble]bool{}}
+}
+
+// saw notes the events that only many of make a trouble, and refusals of
+// strangers.
+func (w *watch) saw(e ikev2.Event, r diagnose.Report) {
+	now := time.Now()
+	if unproven(e) && r.Code != "" {
+		w.refused = slices.DeleteFunc(w.refused, func(old refusal) bool { return old.report.Summary == r.Summary })
+		w.refused = lastOf(append(w.refused, refusal{now, r}), memory/4)
+	}
+	if e.Peer == "" {
+		return
+	}
+	l := w.lately[e.Peer]
+	if l == nil {
+		l = &lately{}
+		w.lately[e.Peer] = l
+	}
+	at := occasion{now, e.Path.Remote.Addr().String()}
+	switch {
+	case e.Kind == ikev2.EventEstablished && !e.Resumed:
+		l.made = lastOf(append(l.made, at), memory)
+	case e.Kind == ikev2.EventRekeyed, e.Kind == ikev2.EventChildDown && e.Reason == ikev2.ReasonRekeyed:
+		l.rekeyed = lastOf(append(l.rekeyed, at), memory)
+	}
+}
+
+func lastOf[T any](list []T, n int) []T { return slices.Delete(list, 0, max(0, len(list)-n)) }
+
+// since are the occasions of the last while.
+func since(all []occasion, window time.Duration) []occasion {
+	i := slices.IndexFunc(all, func(o occasion) bool { return time.Since(o.at) < window })
+	if i < 0 {
+		return nil
+	}
+	return all[i:]
+}
+
+// sample takes the counters, once in a trafficInterval.
+func (w *watch) sample(counts map[string]uint64) {
+	now := time.Now()
+	w.losses = slices.DeleteFunc(w.losses, func(s lossSample) bool { return now.Sub(s.at) > lossWindow })
+	w.losses = append(w.losses, lossSample{now, counts})
+}
+
+// lost is by how much each counter rose in the window, which began then.
+func (w *watch) lost(counts map[string]uint64) (rose map[string]uint64, during time.Duration) {
+	rose = map[string]uint64{}
+	var before lossSample
+	if len(w.losses) > 0 {
+		before = w.losses[0]
+		during = time.Since(before.at)
+	}
+	for name, n := range counts {
+		if n > before.counts[name] {
+			rose[name] = n - before.counts[name]
+		}
+	}
+	return rose, during
+}
+
+// Explain says what is wrong with a peer, or with peer "" all of them, and what
+// this gateway drops. The error is ErrNotRunning or a *Refused.
+func (g *Gateway) Explain(peer string) (x Explanation, err error) {
+	ok := g.ask(func(c *control) {
+		if peer != "" && c.peers[peer] == nil {
+			err = unknown("no peer is named %q in %s%s", peer, g.cfg.File, thereAre(g.cfg.Peers, func(p config.Peer) string { return p.Name }))
+			return
+		}
+		x.Findings = slices.DeleteFunc(c.findings(), func(f Finding) bool { return peer != "" && f.Peer != "" && f.Peer != peer })
+	})
+	if !ok {
+		return x, ErrNotRunning
+	}
+	x.Wrong = slices.ContainsFunc(x.Findings, func(f Finding) bool { return f.Wrong })
+	return x, err
+}
+
+// findings are all there are now: peers in the order of the configuration, then
+// the gateway's own.
+func (c *control) findings() []Finding {
+	all := []Finding{} // a list in JSON, empty or not
+	rose, during := c.watch.lost(c.drops())
+	flows := c.flows(rose)
+	for i := range c.g.cfg.Peers {
+		p := &c.g.cfg.Peers[i]
+		all = append(all, c.peerFindings(p)...)
+		all = append(all, flows[p.Name]...)
+	}
+	all = append(all, c.callers()...)
+	return append(all, c.losses(rose, during)...)
+}
+
+// peerFindings are those of its IKE SA, and of tunnels that should be up.
+func (c *control) peerFindings(p *config.Peer) (all []Finding) {
+	s := c.peers[p.Name]
+	add := func(wrong bool, code, text string) {
+		all = append(all, Finding{Peer: p.Name, Code: code, Text: text, Wrong: wrong})
+	}
+	said, told := c.said[p.Name]
+	switch {
+	case s.State != "up" && told && !said:
+		add(false, "disconnected", fmt.Sprintf("Peer %s was taken down by the operator. `culvert connect %s` brings it up.", p.Name, p.Name))
+	case s.Problem != "":
+		add(true, cmp.Or(s.code, s.State), s.Problem)
+	case s.State == "connecting":
+		add(true, "connecting", fmt.Sprintf("Peer %s at %v is being connected to, attempt %d. When it does not answer, this says why.", p.Name, s.RemoteAddress, s.Attempt))
+	case s.State != "up" && c.initiates(p):
+		add(true, "down", fmt.Sprintf("Peer %s is down and is about to be connected to.", p.Name))
+	case s.State != "up":
+		add(false, "waiting", fmt.Sprintf("Peer %s is not connected: it connects to us, or the first packet for one of its tunnels brings it up. It has to identify itself as %s, as %s to us. Nothing of it has come so far, unless a refusal is named below.", p.Name, s.RemoteID, s.LocalID))
+	}
+	if s.State == "up" {
+		all = append(all, c.missing(p)...)
+	}
+	return append(all, c.restless(p)...)
+}
+
+// missing are the tunnels that start with the connection and are not there.
+func (c *control) missing(p *config.Peer) (all []Finding) {
+	for _, t := range p.Tunnels {
+		if t.Start != ikev2.StartNow || c.sending(p.Name, t.Name) != nil {
+			continue
+		}
+		text := fmt.Sprintf("Peer %s is connected, and its tunnel %s is not up.", p.Name, t.Name)
+		if c.peers[p.Name].Problem == "" {
+			text += " It is asked for again from time to time; the log says why it ended, or was refused."
+		}
+		all = append(all, Finding{Peer: p.Name, Tunnel: t.Name, Code: "tunnel_down", Text: text, Wrong: true})
+	}
+	return all
+}
+
+// restless: what is made or replaced far too often.
+func (c *control) restless(p *config.Peer) (all []Finding) {
+	l := c.watch.lately[p.Name]
+	if l == nil {
+		return nil
+	}
+	f := facts{c.g.cfg, ikev2.Event{Peer: p.Name}}
+	found := func(r diagnose.Report) { all = append(all, Finding{p.Name, "", r.Code, r.Detail, true}) }
+	if made := since(l.made, flapWindow); len(made) >= flapTimes {
+		var from []string
+		for _, m := range made {
+			if !slices.Contains(from, m.from) {
+				from = append(from, m.from)
+			}
+		}
+		found(diagnose.Flapping{Connection: f.connection(), Times: len(made), During: time.Since(made[0].at), Addresses: from}.Report())
+	}
+	if rekeyed := since(l.rekeyed, stormWindow); len(rekeyed) >= stormRekeys*max(1, len(p.Tunnels)) {
+		r := diagnose.RekeyStorm{Connection: f.connection(), Rekeys: len(rekeyed), During: time.Since(rekeyed[0].at)}
+		if len(p.Tunnels) > 0 {
+			r.LifetimeAt = f.at(p.Tunnels[0].Where, "lifetime")
+		}
+		found(r.Report())
+	}
+	return all
+}
+
+// flows are the tunnels in which one direction is silent while the other one
+// speaks, by peer.
+func (c *control) flows(rose map[string]uint64) map[string][]Finding {
+	by := map[string][]Finding{}
+	for _, spi := range slices.Sorted(maps.Keys(c.children)) {
+		ch := c.children[spi]
+		r, ok := ch.oneWay()
+		if !ok {
+			continue
+		}
+		if r.Out {
+			r.Dropped = arrivals(rose)
+		}
+		f := facts{c.g.cfg, ikev2.Event{Peer: ch.Peer, Child: ch.Name}}
+		r.Connection, r.Tunnel = f.connection(), ch.Name
+		r.Peer = diagnose.Peer{Addr: ch.Path().Remote}
+		if p := c.peers[ch.Peer]; p != nil {
+			r.Peer.NAT = p.nat
+		}
+		report := r.Report()
+		by[ch.Peer] = append(by[ch.Peer], Finding{ch.Peer, ch.Name, report.Code, report.Detail, true})
+	}
+	return by
+}
+
+// arrivals are the counters of what came in and went no further.
+func arrivals(rose map[string]uint64) (words []string) {
+	for _, name := range []string{"unknown_spi", "authentication_failed", "replayed", "stale", "truncated", "bad_padding", "bad_next_header",
+		"selector_violation", "inbound_malformed", "tun_write_error"} {
+		if n := rose[name]; n > 0 {
+			words = append(words, fmt.Sprintf("%s %d", name, n))
+		}
+	}
+	return words
+}
+
+// oneWay tells a direction that is silent while the other one speaks. A child
+// that cannot send is about to be gone.
+func (ch *child) oneWay() (r diagnose.OneWay, ok bool) {
+	if ch.in == nil || ch.out == nil {
+		return r, false
+	}
+	now, in, out := time.Now(), ch.in.SA.Stats().Packets, ch.out.SA.Stats().Packets
+	ch.note(in, out, now)
+	r = diagnose.OneWay{Local: shown(ch.Local), Remote: shown(ch.Remote)}
+	for _, d := range []struct {
+		out          bool
+		speaks, mute direction
+		packets      uint64
+		last         time.Time
+	}{
+		{true, ch.quietOut, ch.quietIn, out, ch.out.Last()},
+		{false, ch.quietIn, ch.quietOut, in, ch.in.Last()},
+	} {
+		r.Out, r.Never, r.For = d.out, d.mute.packets == 0, now.Sub(d.mute.at)
+		r.Packets = d.packets - d.mute.others
+		if r.Packets >= silencePacket && r.For >= silenceTime && now.Sub(d.last) < silenceTime {
+			return r, true
+		}
+	}
+	return r, false
+}
+
+// direction is when packets of it were last seen, how many there were then, and
+// how many of the other one.
+type direction struct {
+	packets, others uint64
+	at              time.Time
+}
+
+// note is called every trafficInterval or oftener.
+func (ch *child) note(in, out uint64, now time.Time) {
+	if ch.quietIn.at.IsZero() {
+		ch.quietIn.at, ch.quietOut.at = ch.since, ch.since
+	}
+	if in != ch.quietIn.packets {
+		ch.quietIn = direction{in, out, now}
+	}
+	if out != ch.quietOut.packets {
+		ch.quietOut = direction{out, in, now}
+	}
+}
+
+// callers are refusals of who is nobody we know: wrong where a peer is missed,
+// which may be the one.
+func (c *control) callers() (all []Finding) {
+	missed := c.down() != nil
+	for _, r := range c.watch.refused {
+		if time.Since(r.at) < flapWindow {
+			all = append(all, Finding{Code: r.report.Code, Text: fmt.Sprintf("%s (%v ago)", r.report.Detail, time.Since(r.at).Round(time.Second)), Wrong: missed})
+		}
+	}
+	return all
+}
+
+// down names the peers that are not connected.
+func (c *control) down() (names []string) {
+	for _, p := range c.g.cfg.Peers {
+		if c.peers[p.Name].State != "up" {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
+// losses are the counters that rose by more than an accident.
+func (c *control) losses(rose map[string]uint64, during time.Duration) (all []Finding) {
+	for _, name := range slices.Sorted(maps.Keys(rose)) {
+		f := diagnose.Dropped{Counter: name, Count: rose[name], During: during}
+		if name == "no_outbound_sa" {
+			f.Down = c.down()
+		}
+		if r := f.Report(); f.Trouble() {
+			all = append(all, Finding{Code: r.Code, Text: r.Detail, Wrong: true})
+		}
+	}
+	return all
+}
+
+// lookForTrouble takes a sample, and logs what tunnels that are up do not carry,
+// each once until it has passed.
+func (c *control) lookForTrouble() {
+	counts := c.drops()
+	rose, during := c.watch.lost(counts)
+	c.watch.sample(counts)
+	now := map[trouble]bool{}
+	report := func(f Finding) {
+		t := trouble{f.Peer, f.Tunnel, f.Code}
+		if now[t] = true; !c.watch.reported[t] {
+			c.g.log.Warn(f.Text, "event", "trouble", "peer", f.Peer, "tunnel", f.Tunnel, "diagnosis", f.Code)
+		}
+	}
+	flows := c.flows(rose)
+	for i := range c.g.cfg.Peers {
+		p := &c.g.cfg.Peers[i]
+		for _, f := range append(flows[p.Name], c.restless(p)...) {
+			report(f)
+		}
+	}
+	for _, f := range c.losses(rose, during) {
+		report(f)
+	}
+	c.watch.reported = now
+}
+
+// trouble is what makes two findings the same.
+type trouble struct{ peer, tunnel, code string }
+
+func shown(ss []sad.Selector) []diagnose.Selector {
+	all := make([]wire.Selector, len(ss))
+	for i, s := range ss {
+		all[i] = wire.Selector(s)
+	}
+	return selectors(all)
+}
