@@ -1,6 +1,10 @@
 package pipeline
 
 import (
+	"errors"
+	"runtime"
+	"runtime/debug"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,5 +34,50 @@ func benchmark(b *testing.B, d Direction) {
 			}
 			b.ReportMetric(float64(took.Nanoseconds())/float64(b.N*w.Packets()), "ns/packet")
 		})
+	}
+}
+
+// TestNoAllocation: every workload goes both ways without one, and arrives.
+func TestNoAllocation(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection counts as some
+	runtime.GC()
+	for _, w := range Workloads() {
+		for _, s := range append(append(Suites(), Ciphers()...), Comparisons()...) {
+			c, err := s.New(w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for d, carry := range map[Direction]func(int) (time.Duration, error){Out: c.Out, In: c.In} {
+				n := testing.AllocsPerRun(50, func() {
+					if _, err := carry(3); err != nil {
+						t.Fatal(err)
+					}
+				})
+				if n != 0 {
+					t.Errorf("%s, %s %s: %v allocations in three bursts", s.Name, w.Name, d, n)
+				}
+			}
+		}
+	}
+}
+
+// TestRunsStayWhole: what one super-packet was is one write again, and packets
+// that came one by one are joined.
+func TestRunsStayWhole(t *testing.T) {
+	for _, w := range Workloads() {
+		p, err := newPair(w, aes128)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.In(1); err != nil || p.there.writes != 1 {
+			t.Errorf("%s: %d writes, %v", w.Name, p.there.writes, err)
+		}
+	}
+}
+
+func TestMeasureTellsWhatFails(t *testing.T) {
+	broken := System{Name: "broken", New: func(*Workload) (Carrier, error) { return nil, errors.New("no such thing") }}
+	if _, err := Measure(Bulk("tcp4", 1420), []System{broken}, Options{}); err == nil || !strings.Contains(err.Error(), "broken, tcp4/1420: no such thing") {
+		t.Error(err)
 	}
 }

@@ -17,6 +17,7 @@ type collision struct {
 	name string
 	// espX and espY are the sides' proposals; nil is one without a key exchange.
 	espX, espY []ikev2.Proposal
+	ikeX, ikeY []ikev2.Proposal // nil is the default, which has an additional key exchange
 	acts       []act
 	holds      []hold
 	saw        string // what a message must hold for the case to have happened
@@ -113,12 +114,44 @@ func collisionCases() []collision {
 	}
 }
 
+// The same of IKE SAs: the children go on.
+func ikeCollisionCases() []collision {
+	x, y := act{0, 'X', rekeyIKE}, act{0, 'Y', rekeyIKE}
+	both := []act{x, y}
+	x25519, p256, p384 := ikeGroups(wire.GroupX25519), ikeGroups(wire.GroupECP256, wire.GroupX25519), ikeGroups(wire.GroupECP384, wire.GroupX25519)
+	return []collision{
+		{name: "ike_regular", acts: []act{x}, saw: "ADDITIONAL_KEY_EXCHANGE"},
+		{name: "ike_regular_ke_invalid", ikeX: p256, ikeY: x25519, acts: []act{x}, saw: otherGroup},
+		{name: "ike_regular_responder_ignore_soft_expire", acts: []act{x, {100 * ms, 'Y', rekeyIKE}}, holds: []hold{{'X', informs, 1, 300 * ms}}},
+		{name: "ike_delete_timeout", acts: []act{x}, holds: []hold{{'X', informs, 1, 3 * time.Minute}}},
+		{name: "ike_collision", acts: both},
+		{name: "ike_collision_ke_invalid", ikeX: p256, ikeY: p384, acts: both, saw: otherGroup},
+		{name: "ike_collision_ke_invalid_delayed_retry", ikeX: p256, ikeY: p384, acts: both, holds: []hold{{'X', ask, 2, 100 * ms}}, saw: otherGroup},
+		{name: "ike_collision_delayed_response", acts: both, holds: []hold{{'Y', answer, 1, 300 * ms}}},
+		{name: "ike_collision_delayed_followup", acts: both, holds: []hold{{'X', followup, 1, 300 * ms}}},
+		{name: "ike_collision_delayed_request", acts: both, holds: []hold{{'X', ask, 1, 30 * ms}}},
+		{name: "ike_collision_delayed_request_more", acts: both, holds: []hold{{'X', ask, 1, 300 * ms}}},
+		{name: "ike_collision_dropped_request", acts: both, holds: []hold{{'X', ask, 1, 5 * time.Second}}},
+		{name: "ike_collision_child_rekey", acts: []act{x, {0, 'Y', rekeyChild}}, saw: failsNow, ups: 1},
+		{name: "ike_collision_child_delete", acts: []act{x, {0, 'Y', deleteChild}}, cut: true, ups: 2},
+	}
+}
+
+func ikeGroups(groups ...uint16) []ikev2.Proposal {
+	isKE := func(t wire.Transform) bool { return t.Type == wire.TransformKE }
+	p := without(ikev2.DefaultIKEProposals()[0], isKE)
+	for _, g := range groups {
+		p = append(p, wire.Transform{Type: wire.TransformKE, ID: g})
+	}
+	return []ikev2.Proposal{p}
+}
+
 // Each case ends with one IKE SA and one child SA, the same at both sides, which
 // carries traffic; and where nobody deletes what is in use, every packet of a
 // stream in both directions finds its key, and both sides can send all the time.
 // Every seed gives another side the lowest nonce.
 func TestCollisions(t *testing.T) {
-	for _, c := range collisionCases() {
+	for _, c := range append(collisionCases(), ikeCollisionCases()...) {
 		for _, sides := range []string{"AB", "BA"} {
 			t.Run(c.name+"/"+sides, func(t *testing.T) {
 				t.Parallel()
@@ -240,7 +273,9 @@ func (c collision) stage(t *testing.T, seed uint64, sides string) *stage {
 			esp[s] = withGroups()
 		}
 	}
+	ike := map[byte][]ikev2.Proposal{sides[0]: c.ikeX, sides[1]: c.ikeY}
 	n, a, b := joined(t, seed, esp['A'], esp['B'], func(cfgA, cfgB *ikev2.Config) {
+		cfgA.Peers[0].IKE, cfgB.Peers[0].IKE = ike['A'], ike['B']
 		cfgA.Peers[0].Children[0].LifeBytes, cfgB.Peers[0].Children[0].LifeBytes = 1<<50, 1<<50
 	})
 	p := &stage{T: t, n: n, a: a, b: b, sides: sides, start: n.Now, holds: c.holds, seen: map[letter]int{}, count: map[string]int{}}
