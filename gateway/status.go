@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"culvert/espcrypto/aesgcm"
 	"culvert/ikev2"
 )
 
@@ -14,6 +15,7 @@ type Status struct {
 	Started time.Time         `json:"started"`
 	Config  string            `json:"config"`
 	Device  DeviceStatus      `json:"device"`
+	AESGCM  string            `json:"aes_gcm"` // the path that AES-GCM takes: aesgcm.Path
 	Peers   []PeerStatus      `json:"peers"`
 	Leases  []LeaseStatus     `json:"leases"`
 	Drops   map[string]uint64 `json:"drops"` // by name; what is zero is there too
@@ -86,7 +88,8 @@ type ChildStatus struct {
 // Status asks the running gateway. False when it is not running: before Run,
 // and when that is done.
 func (g *Gateway) Status() (Status, bool) {
-	s := Status{Started: g.started, Device: DeviceStatus{
+	path, _ := aesgcm.Path() // whoever starts a gateway has looked at the error
+	s := Status{Started: g.started, AESGCM: path, Device: DeviceStatus{
 		Name: g.doors.Device.Name(), MTU: g.doors.Device.MTU(),
 		Offload: g.doors.Device.Offload().String(), UDPOffload: g.doors.NATT.Offload(),
 	}}
