@@ -65,6 +65,8 @@ type Gateway struct {
 	// LeaseFile keeps, from one run to the next, which peer had which address of
 	// the pools; "" is none. Config.Path finds it.
 	LeaseFile string
+	// Metrics is the TCP address that answers Prometheus; the zero value: none.
+	Metrics netip.AddrPort
 	// Where has the settings by their native names; "" is nothing.
 	Where Places
 }

@@ -74,6 +74,7 @@ func (n native) gatewaySettings(g *Gateway) settings {
 		"half_open_lifetime":   text(n, &g.HalfOpenLifetime, parseDuration),
 		"resumption_key_file":  text(n, &g.ResumptionKeyFile, parseFileName),
 		"lease_file":           text(n, &g.LeaseFile, parseFileName),
+		"metrics":              text(n, &g.Metrics, parseListener),
 	}
 }
 
