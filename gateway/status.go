@@ -55,6 +55,7 @@ type PeerStatus struct {
 	// Assigned is what the peer assigned to us, and says of its network.
 	Assigned *AssignedStatus `json:"assigned,omitempty"`
 	Children []ChildStatus   `json:"children"`
+	Totals   Totals          `json:"totals"`
 }
 
 // AssignedStatus are our addresses at a peer, and what the peer says of the
@@ -94,11 +95,12 @@ func (g *Gateway) Status() (Status, bool) {
 	}}
 	ok := g.ask(func(c *control) {
 		s.Config, s.Drops, s.Leases = g.cfg.File, c.drops(), c.leases()
-		children := c.childrenByPeer()
+		children, totals := c.childrenByPeer(), c.totalsByPeer()
 		for _, p := range g.cfg.Peers {
 			peer := c.peers[p.Name].PeerStatus
 			peer.Assigned = c.assignedStatus(p.Name)
 			peer.Children = append([]ChildStatus{}, children[p.Name]...) // a list in JSON, empty or not
+			peer.Totals = totals[p.Name]
 			s.Peers = append(s.Peers, peer)
 		}
 		s.Findings = slices.DeleteFunc(c.findings(), func(f Finding) bool {
