@@ -18,6 +18,7 @@ type path struct {
 
 // paths are all there are, the best first. The last is always able.
 var paths = []path{
+	{"vaes-avx512", ableAVX512, newAVX512},
 	{"vaes-avx2", ableVAES, newVAES},
 	{"stdlib", true, func(key []byte, salt [4]byte) (engine, error) { return newStdlib(key, salt) }},
 }

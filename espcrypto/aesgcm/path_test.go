@@ -31,7 +31,7 @@ func TestChoose(t *testing.T) {
 // TestAblePaths asks Linux, by other means than ours, what the processor has.
 func TestAblePaths(t *testing.T) {
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
-		if ableVAES && runtime.GOARCH != "amd64" {
+		if (ableVAES || ableAVX512) && runtime.GOARCH != "amd64" {
 			t.Error("VAES elsewhere than on amd64")
 		}
 		return
@@ -43,7 +43,9 @@ func TestAblePaths(t *testing.T) {
 	_, rest, _ := strings.Cut(string(info), "flags")
 	line, _, _ := strings.Cut(rest, "\n")
 	has := func(flag string) bool { return strings.Contains(line+" ", " "+flag+" ") }
-	if want := has("avx2") && has("vaes") && has("vpclmulqdq"); ableVAES != want {
-		t.Errorf("able=%v, but the kernel says %v", ableVAES, want)
+	want := has("avx2") && has("bmi2") && has("vaes") && has("vpclmulqdq")
+	want512 := want && has("avx512f") && has("avx512bw") && has("avx512vl")
+	if ableVAES != want || ableAVX512 != want512 {
+		t.Errorf("AVX2 able=%v, AVX-512 able=%v, but the kernel says %v, %v", ableVAES, ableAVX512, want, want512)
 	}
 }
