@@ -7,8 +7,6 @@ import (
 	"slices"
 
 	"culvert/config"
-	"culvert/espcrypto"
-	"culvert/ikev2/wire"
 	"culvert/natt"
 	"culvert/tun"
 )
@@ -87,5 +85,5 @@ func deviceMTU(cfg *config.Config) int {
 		a, err := netip.ParseAddr(p.Remote)
 		return err == nil && a.Is6()
 	})
-	return innerMTU(defaultPathMTU, six, espcrypto.Suite{Encr: wire.EncrAESGCM16, KeyBits: 128})
+	return innerMTU(defaultPathMTU, six, usualSuite)
 }
