@@ -200,7 +200,7 @@ func (sa *ikeSA) resend(x *exchange) {
 	sa.post(sa.path, x.parcel)
 	t := sa.timing()
 	sa.e.setTimer(&sa.timers, timerRetransmit, sa.e.now.Add(backoff(t.Retransmit, t.RetransmitMax, x.tries)))
-	if x.tries >= doubtTries {
+	if x.tries == doubtTries {
 		sa.despair()
 	}
 }
