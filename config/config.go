@@ -89,6 +89,9 @@ type Pool struct {
 // by an address alone (RFC 7296 section 2.15); no two peers have the same pair.
 type Peer struct {
 	Name string
+	// Preset is the kind of peer whose settings it starts with, "" for none;
+	// what it set stands in the other fields.
+	Preset string
 	// Local is the address to send from; the invalid address is any.
 	Local netip.Addr
 	// Remote is the peer's address or host name; "" is any, and then we only

@@ -44,6 +44,7 @@
 //	subnets   = ["10.0.0.0/8"]
 //
 //	[peer.NAME]
+//	preset    = "strongswan"  # or "aws", "azure", "gcp", "macos", "vyos"
 //	remote    = "203.0.113.1" # address, host name or "any"
 //	local     = "any"         # address to send from
 //	remote_ike_port  = 500

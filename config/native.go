@@ -103,9 +103,10 @@ func (n native) peer(name *tomlItem, t *tomlTable) {
 	n.keySettings(known, ppkKey, ppk)
 	var tunnels []*tomlItem
 	known["tunnel"] = n.tables(func(name *tomlItem, _ *tomlTable) { tunnels = append(tunnels, name) })
+	p.Preset = n.preset(t, known)
 	n.each(t, p.Where, known)
 	p.Where[""] = Place{Pos: t.pos, Key: "peer." + quoteKey(p.Name), Given: true, format: FormatTOML}
-	if !p.Where.At("initiate").Given {
+	if !p.Where.At("initiate").Given && !presets[p.Preset].calls {
 		p.Initiate = p.Remote != ""
 	}
 	if !p.Where.At("remote").Given {
@@ -124,6 +125,7 @@ func (n native) peer(name *tomlItem, t *tomlTable) {
 
 func (n native) peerSettings(p *Peer) settings {
 	return settings{
+		"preset":               text(n, &p.Preset, parsePreset),
 		"remote":               text(n, &p.Remote, parseRemote),
 		"local":                text(n, &p.Local, parseLocal),
 		"remote_ike_port":      number(n, &p.RemoteIKEPort, parsePort),
@@ -169,7 +171,11 @@ func (n native) requestAddress(a *ikev2.AddressPolicy, s string, at Pos) {
 
 func (n native) tunnel(p *Peer, name string, t *tomlTable) Tunnel {
 	tun := newTunnel(name, p)
-	n.each(t, tun.Where, n.tunnelSettings(&tun))
+	known := n.tunnelSettings(&tun)
+	if p.Preset != "" {
+		applyPreset(n, p.Preset, "tunnel", t, known)
+	}
+	n.each(t, tun.Where, known)
 	tun.Where[""] = Place{Pos: t.pos, Key: "tunnel." + quoteKey(tun.Name), Given: true, format: FormatTOML}
 	return tun
 }

@@ -8,8 +8,6 @@ import (
 	"slices"
 
 	"culvert/config"
-	"culvert/espcrypto"
-	"culvert/ikev2/wire"
 	"culvert/natt"
 	"culvert/tun"
 )
@@ -104,5 +102,5 @@ func deviceMTU(cfg *config.Config) int {
 		a, err := netip.ParseAddr(p.Remote)
 		return err == nil && a.Is6()
 	})
-	return innerMTU(defaultPathMTU, six, espcrypto.Suite{Encr: wire.EncrAESGCM16, KeyBits: 128})
+	return innerMTU(defaultPathMTU, six, usualSuite)
 }
