@@ -50,6 +50,9 @@ type Gateway struct {
 	IKEPort, NATTPort uint16
 	// Device is the TUN device's name, "culvert0" unless set.
 	Device string
+	// DevicePrepared: the device is there, and somebody else sees to its MTU,
+	// addresses and routes, so that culvert needs no rights.
+	DevicePrepared bool
 	// MTU is that of the inner packets in bytes; 0 derives it from the path.
 	MTU int
 	// CookieThreshold is the half-open IKE SA, counted with the one that is asked

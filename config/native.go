@@ -67,6 +67,7 @@ func (n native) gatewaySettings(g *Gateway) settings {
 		"ike_port":             number(n, &g.IKEPort, parsePort),
 		"natt_port":            number(n, &g.NATTPort, parsePort),
 		"device":               text(n, &g.Device, parseDevice),
+		"device_prepared":      n.flag(&g.DevicePrepared),
 		"mtu":                  number(n, &g.MTU, parseMTU),
 		"cookie_threshold":     numberOr(n, &g.CookieThreshold, parseLimit, cookieWords),
 		"half_open_limit":      numberOr(n, &g.HalfOpenLimit, parseLimit, limitWords),

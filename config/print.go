@@ -55,6 +55,7 @@ func (w *printer) gateway(g Gateway) {
 	setUnless(w, "ike_port", g.IKEPort, standard.IKEPort, portText)
 	setUnless(w, "natt_port", g.NATTPort, standard.NATTPort, portText)
 	setUnless(w, "device", g.Device, standard.Device, quoteTOML)
+	setUnless(w, "device_prepared", g.DevicePrepared, false, strconv.FormatBool)
 	setUnless(w, "mtu", g.MTU, standard.MTU, strconv.Itoa)
 	setUnless(w, "cookie_threshold", g.CookieThreshold, standard.CookieThreshold, numberText(cookieWords))
 	setUnless(w, "half_open_limit", g.HalfOpenLimit, standard.HalfOpenLimit, numberText(limitWords))

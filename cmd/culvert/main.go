@@ -44,6 +44,7 @@ It needs no IPsec in the kernel.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
 	root.AddCommand(upCommand(), checkCommand(), convertCommand(), initCommand(), pskCommand(), statusCommand(), explainCommand(), reloadCommand(), connectCommand(), disconnectCommand(), rekeyCommand(), drainCommand(), demoCommand(), benchCommand(), versionCommand())
+	root.AddCommand(manCommand(root))
 	return root
 }
 
