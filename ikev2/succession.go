@@ -85,7 +85,6 @@ func (c *childSA) waitFor(successor *childSA, from *ikeSA) {
 // giveWay has the successor, if there is one, send instead, and takes what is on
 // its way.
 func (c *childSA) giveWay() {
-	c.from = nil
 	c.quiet(ReasonReplaced)
 	c.late()
 }
