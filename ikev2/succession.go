@@ -61,7 +61,7 @@ func (c *childSA) passTo(to *ikeSA) (waits bool) {
 		return false
 	case c.state == childClosing:
 		c.late()
-	case c.state == childUp && (successor == nil || c.replacedBy != nil): // which follows
+	case c.state == childUp && (successor == nil || c.replacedBy != nil && c.from == nil): // by one that follows
 		c.giveWay()
 	case c.state == childUp:
 		waits = true
