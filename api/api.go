@@ -4,6 +4,7 @@
 //	GET  /v1/status                                 what the gateway is doing, as gateway.Status
 //	GET  /v1/explain                                what is wrong, as gateway.Explanation
 //	GET  /v1/peers/{peer}/explain                   the same of one peer, and of the gateway itself
+//	GET  /v1/metrics                                the same in numbers, in the text format of Prometheus
 //	POST /v1/reload                                 read the configuration again; gateway.Reloaded
 //	POST /v1/drain                                  {"to": HOST}: take no new peers, send them there
 //	POST /v1/peers/{peer}/connect                   keep it connected
@@ -28,9 +29,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -48,7 +51,7 @@ func DefaultSocket() string {
 	return filepath.Join(dir, "culvert.sock")
 }
 
-// Server answers on one socket.
+// Server answers on one socket. The nil Server is on none, and does nothing.
 type Server struct {
 	listener net.Listener
 	mux      *http.ServeMux
@@ -99,10 +102,55 @@ func Listen(path string) (*Server, error) {
 		_ = l.Close()
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
+	s := newServer(l, ownersOnly)
+	s.http.ConnContext = withUser
+	return s, nil
+}
+
+// ListenTCP opens an address of this machine to whoever can reach it: what is
+// handled there is for everybody.
+func ListenTCP(addr netip.AddrPort) (*Server, error) {
+	l, err := net.Listen("tcp", addr.String())
+	if err != nil {
+		return nil, err
+	}
+	return newServer(&limited{Listener: l, free: make(chan struct{}, maxStrangers)}, func(h http.Handler) http.Handler { return h }), nil
+}
+
+func newServer(l net.Listener, guard func(http.Handler) http.Handler) *Server {
 	mux := http.NewServeMux()
 	return &Server{listener: l, mux: mux, http: &http.Server{
-		Handler: ownersOnly(mux), ConnContext: withUser, ReadTimeout: clientTime, WriteTimeout: clientTime, IdleTimeout: clientTime, MaxHeaderBytes: maxRequest,
-	}}, nil
+		Handler: guard(mux), ReadTimeout: clientTime, WriteTimeout: clientTime, IdleTimeout: clientTime, MaxHeaderBytes: maxRequest,
+	}}
+}
+
+// maxStrangers bounds the connections of an address that is open to everybody;
+// more wait until one ends, which clientTime sees to.
+const maxStrangers = 16
+
+type limited struct {
+	net.Listener
+	free chan struct{}
+}
+
+func (l *limited) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.free <- struct{}{}
+	return &held{Conn: c, free: sync.OnceFunc(func() { <-l.free })}, nil
+}
+
+// held gives its place back when it is closed.
+type held struct {
+	net.Conn
+	free func()
+}
+
+func (h *held) Close() error {
+	defer h.free()
+	return h.Conn.Close()
 }
 
 // user is the key of a connection's context for who is at its other end.
@@ -147,10 +195,16 @@ func removeStale(path string) error {
 	return err
 }
 
+// Addr is where the server listens.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
 // Handle answers requests that match a pattern of net/http with what f returns,
-// as JSON. An error that is not an *Error has status 500. f is called from several
+// as JSON unless it is a Text. An error that is not an *Error has status 500. f is called from several
 // goroutines at once. All is to be handled before Serve.
 func (s *Server) Handle(pattern string, f func(*http.Request) (any, error)) {
+	if s == nil {
+		return
+	}
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(changeTime))
@@ -160,9 +214,21 @@ func (s *Server) Handle(pattern string, f func(*http.Request) (any, error)) {
 			refuse(w, err)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(v)
+		writeAnswer(w, v)
 	})
+}
+
+// Text is an answer that is no JSON: the text format of Prometheus.
+type Text []byte
+
+func writeAnswer(w http.ResponseWriter, v any) {
+	if text, ok := v.(Text); ok {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		_, _ = w.Write(text)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v)
 }
 
 func refuse(w http.ResponseWriter, err error) {
@@ -188,6 +254,9 @@ func Body(r *http.Request, v any) error {
 
 // Serve answers until Close, and returns at once after it. It may be called once.
 func (s *Server) Serve() error {
+	if s == nil {
+		return nil
+	}
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
@@ -196,6 +265,9 @@ func (s *Server) Serve() error {
 
 // Close stops answering and removes the socket.
 func (s *Server) Close() error {
+	if s == nil {
+		return nil
+	}
 	err := s.http.Close()
 	_ = s.listener.Close()
 	return err

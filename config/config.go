@@ -50,6 +50,9 @@ type Gateway struct {
 	IKEPort, NATTPort uint16
 	// Device is the TUN device's name, "culvert0" unless set.
 	Device string
+	// DevicePrepared: the device is there, and somebody else sees to its MTU,
+	// addresses and routes, so that culvert needs no rights.
+	DevicePrepared bool
 	// MTU is that of the inner packets in bytes; 0 derives it from the path.
 	MTU int
 	// CookieThreshold is the half-open IKE SA, counted with the one that is asked
@@ -65,6 +68,8 @@ type Gateway struct {
 	// LeaseFile keeps, from one run to the next, which peer had which address of
 	// the pools; "" is none. Config.Path finds it.
 	LeaseFile string
+	// Metrics is the TCP address that answers Prometheus; the zero value: none.
+	Metrics netip.AddrPort
 	// Where has the settings by their native names; "" is nothing.
 	Where Places
 }
@@ -84,6 +89,9 @@ type Pool struct {
 // by an address alone (RFC 7296 section 2.15); no two peers have the same pair.
 type Peer struct {
 	Name string
+	// Preset is the kind of peer whose settings it starts with, "" for none;
+	// what it set stands in the other fields.
+	Preset string
 	// Local is the address to send from; the invalid address is any.
 	Local netip.Addr
 	// Remote is the peer's address or host name; "" is any, and then we only

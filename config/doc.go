@@ -27,12 +27,14 @@
 //	ike_port  = 500
 //	natt_port = 4500
 //	device    = "culvert0"
+//	device_prepared = false   # true: it is there, with MTU, addresses and routes
 //	mtu       = 1400          # of inner packets; left out: from the path
 //	cookie_threshold     = 30 # half-open IKE SA from which on cookies are asked for; "always", "off"
 //	half_open_limit      = 4096 # or "off"
 //	half_open_per_source = 64   # or "off"
 //	half_open_lifetime   = "30s"
 //	resumption_key_file  = "tickets.key" # made if it is not there; left out: good until a restart
+//	metrics              = "127.0.0.1:9115" # for Prometheus; left out: none
 //	lease_file           = "leases.json" # left out: addresses of pools are given anew after a restart
 //
 //	[pool.NAME]               # virtual addresses for peers
@@ -42,6 +44,7 @@
 //	subnets   = ["10.0.0.0/8"]
 //
 //	[peer.NAME]
+//	preset    = "strongswan"  # or "aws", "azure", "gcp", "macos", "vyos"
 //	remote    = "203.0.113.1" # address, host name or "any"
 //	local     = "any"         # address to send from
 //	remote_ike_port  = 500

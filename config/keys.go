@@ -116,7 +116,7 @@ func keyFileHint(name string, err error) string {
 	case errors.Is(err, fs.ErrPermission):
 		return "run this as the user that runs the gateway"
 	case errors.Is(err, fs.ErrNotExist):
-		return "the name is relative to the configuration file; make a key with: (umask 077; openssl rand -base64 32 > FILE)"
+		return "the name is relative to the configuration file; make a key with: (umask 077; culvert psk > FILE)"
 	}
 	return ""
 }
@@ -151,7 +151,7 @@ func trimLineEnd(b []byte) []byte {
 	return b
 }
 
-const keyHint = "use a random one on both sides, for example from: openssl rand -base64 32"
+const keyHint = "use a random one on both sides; make it with: culvert psk"
 
 // checkKey refuses what is no key and warns of a weak one.
 func (r *reader) checkKey(kind *keyKind, key []byte, at Pos) {

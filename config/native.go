@@ -67,6 +67,7 @@ func (n native) gatewaySettings(g *Gateway) settings {
 		"ike_port":             number(n, &g.IKEPort, parsePort),
 		"natt_port":            number(n, &g.NATTPort, parsePort),
 		"device":               text(n, &g.Device, parseDevice),
+		"device_prepared":      n.flag(&g.DevicePrepared),
 		"mtu":                  number(n, &g.MTU, parseMTU),
 		"cookie_threshold":     numberOr(n, &g.CookieThreshold, parseLimit, cookieWords),
 		"half_open_limit":      numberOr(n, &g.HalfOpenLimit, parseLimit, limitWords),
@@ -74,6 +75,7 @@ func (n native) gatewaySettings(g *Gateway) settings {
 		"half_open_lifetime":   text(n, &g.HalfOpenLifetime, parseDuration),
 		"resumption_key_file":  text(n, &g.ResumptionKeyFile, parseFileName),
 		"lease_file":           text(n, &g.LeaseFile, parseFileName),
+		"metrics":              text(n, &g.Metrics, parseListener),
 	}
 }
 
@@ -101,9 +103,10 @@ func (n native) peer(name *tomlItem, t *tomlTable) {
 	n.keySettings(known, ppkKey, ppk)
 	var tunnels []*tomlItem
 	known["tunnel"] = n.tables(func(name *tomlItem, _ *tomlTable) { tunnels = append(tunnels, name) })
+	p.Preset = n.preset(t, known)
 	n.each(t, p.Where, known)
 	p.Where[""] = Place{Pos: t.pos, Key: "peer." + quoteKey(p.Name), Given: true, format: FormatTOML}
-	if !p.Where.At("initiate").Given {
+	if !p.Where.At("initiate").Given && !presets[p.Preset].calls {
 		p.Initiate = p.Remote != ""
 	}
 	if !p.Where.At("remote").Given {
@@ -122,6 +125,7 @@ func (n native) peer(name *tomlItem, t *tomlTable) {
 
 func (n native) peerSettings(p *Peer) settings {
 	return settings{
+		"preset":               text(n, &p.Preset, parsePreset),
 		"remote":               text(n, &p.Remote, parseRemote),
 		"local":                text(n, &p.Local, parseLocal),
 		"remote_ike_port":      number(n, &p.RemoteIKEPort, parsePort),
@@ -167,7 +171,11 @@ func (n native) requestAddress(a *ikev2.AddressPolicy, s string, at Pos) {
 
 func (n native) tunnel(p *Peer, name string, t *tomlTable) Tunnel {
 	tun := newTunnel(name, p)
-	n.each(t, tun.Where, n.tunnelSettings(&tun))
+	known := n.tunnelSettings(&tun)
+	if p.Preset != "" {
+		applyPreset(n, p.Preset, "tunnel", t, known)
+	}
+	n.each(t, tun.Where, known)
 	tun.Where[""] = Place{Pos: t.pos, Key: "tunnel." + quoteKey(tun.Name), Given: true, format: FormatTOML}
 	return tun
 }

@@ -55,6 +55,7 @@ func (w *printer) gateway(g Gateway) {
 	setUnless(w, "ike_port", g.IKEPort, standard.IKEPort, portText)
 	setUnless(w, "natt_port", g.NATTPort, standard.NATTPort, portText)
 	setUnless(w, "device", g.Device, standard.Device, quoteTOML)
+	setUnless(w, "device_prepared", g.DevicePrepared, false, strconv.FormatBool)
 	setUnless(w, "mtu", g.MTU, standard.MTU, strconv.Itoa)
 	setUnless(w, "cookie_threshold", g.CookieThreshold, standard.CookieThreshold, numberText(cookieWords))
 	setUnless(w, "half_open_limit", g.HalfOpenLimit, standard.HalfOpenLimit, numberText(limitWords))
@@ -62,6 +63,7 @@ func (w *printer) gateway(g Gateway) {
 	setUnless(w, "half_open_lifetime", g.HalfOpenLifetime, standard.HalfOpenLifetime, durationText)
 	setUnless(w, "resumption_key_file", g.ResumptionKeyFile, "", quoteTOML)
 	setUnless(w, "lease_file", g.LeaseFile, "", quoteTOML)
+	setUnless(w, "metrics", g.Metrics, netip.AddrPort{}, func(a netip.AddrPort) string { return quoteTOML(a.String()) })
 }
 
 func (w *printer) pool(p *Pool) {

@@ -38,6 +38,7 @@ func validate(r *reader) {
 	validatePools(r)
 	validatePairs(r)
 	validateOverlaps(r)
+	lint(r)
 }
 
 var noPeerHints = map[Format]string{

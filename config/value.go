@@ -176,6 +176,15 @@ func parseFileName(s string) (string, *fault) {
 	return s, nil
 }
 
+// parseListener reads the address of a TCP port of this machine.
+func parseListener(s string) (netip.AddrPort, *fault) {
+	a, err := netip.ParseAddrPort(s)
+	if err != nil || a.Port() == 0 || a.Addr().IsMulticast() || a.Addr().Is4In6() {
+		return netip.AddrPort{}, faultf(`write address and port, such as "127.0.0.1:9115"; "0.0.0.0:9115" is every IPv4 address of this machine`, "%q is not a TCP address of this machine", s)
+	}
+	return a, nil
+}
+
 // parseTries reads how often something is sent.
 func parseTries(n int64) (int, *fault) {
 	if n < 1 || n > 100 {

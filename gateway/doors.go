@@ -2,13 +2,12 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 
 	"culvert/config"
-	"culvert/espcrypto"
-	"culvert/ikev2/wire"
 	"culvert/natt"
 	"culvert/tun"
 )
@@ -31,6 +30,12 @@ func (d *Doors) open(cfg *config.Config) (err error) {
 	if d.NATT, err = natt.Listen(netip.AddrPortFrom(local, cfg.Gateway.NATTPort), natt.Options{NATT: true}); err != nil {
 		return err
 	}
+	if network, err := watchNetwork(); err == nil { // without it, a change is found by its silence
+		d.Network = network
+	}
+	if cfg.Gateway.DevicePrepared {
+		return d.usePrepared(cfg.Gateway.Device)
+	}
 	mtu := deviceMTU(cfg)
 	if d.Device, err = tun.Open(cfg.Gateway.Device, mtu); err != nil {
 		return err
@@ -41,10 +46,20 @@ func (d *Doors) open(cfg *config.Config) (err error) {
 	d.AddAddr = func(a netip.Addr) error { return tun.AddAddr(name, a) }
 	d.DelAddr = func(a netip.Addr) error { return tun.DelAddr(name, a) }
 	d.DelRoute = func(p netip.Prefix) error { return tun.DelRoute(name, p) }
-	if network, err := watchNetwork(); err == nil { // without it, a change is found by its silence
-		d.Network = network
-	}
 	return tun.SetUp(name, mtu)
+}
+
+// usePrepared opens a device that is there already, and changes nothing about it:
+// that may need rights that we have not. It has no routes of ours.
+func (d *Doors) usePrepared(name string) (err error) {
+	d.Device, err = tun.OpenPrepared(name)
+	d.AddAddr = func(a netip.Addr) error {
+		return fmt.Errorf("%s is not ours to change (device_prepared): give it the address %v that the peer assigned", name, a)
+	}
+	d.DelAddr = func(netip.Addr) error { return nil }
+	d.AddRoute = func(netip.Prefix, tun.RouteOptions) error { return nil }
+	d.ChangeRoute, d.DelRoute = d.AddRoute, func(netip.Prefix) error { return nil }
+	return err
 }
 
 func (d *Doors) closeOpened() {
@@ -87,5 +102,5 @@ func deviceMTU(cfg *config.Config) int {
 		a, err := netip.ParseAddr(p.Remote)
 		return err == nil && a.Is6()
 	})
-	return innerMTU(defaultPathMTU, six, espcrypto.Suite{Encr: wire.EncrAESGCM16, KeyBits: 128})
+	return innerMTU(defaultPathMTU, six, usualSuite)
 }

@@ -156,10 +156,10 @@ func (g *Gateway) Explain(peer string) (x Explanation, err error) {
 func (c *control) findings() []Finding {
 	all := []Finding{} // a list in JSON, empty or not
 	rose, during := c.watch.lost(c.drops())
-	flows := c.flows(rose)
+	flows, up := c.flows(rose), c.tunnelsUp()
 	for i := range c.g.cfg.Peers {
 		p := &c.g.cfg.Peers[i]
-		all = append(all, c.peerFindings(p)...)
+		all = append(all, c.peerFindings(p, up)...)
 		all = append(all, flows[p.Name]...)
 	}
 	all = append(all, c.callers()...)
@@ -167,7 +167,7 @@ func (c *control) findings() []Finding {
 }
 
 // peerFindings are those of its IKE SA, and of tunnels that should be up.
-func (c *control) peerFindings(p *config.Peer) (all []Finding) {
+func (c *control) peerFindings(p *config.Peer, up map[[2]string]bool) (all []Finding) {
 	s := c.peers[p.Name]
 	add := func(wrong bool, code, text string) {
 		all = append(all, Finding{Peer: p.Name, Code: code, Text: text, Wrong: wrong})
@@ -186,15 +186,26 @@ func (c *control) peerFindings(p *config.Peer) (all []Finding) {
 		add(false, "waiting", fmt.Sprintf("Peer %s is not connected: it connects to us, or the first packet for one of its tunnels brings it up. It has to identify itself as %s, as %s to us. Nothing of it has come so far, unless a refusal is named below.", p.Name, s.RemoteID, s.LocalID))
 	}
 	if s.State == "up" {
-		all = append(all, c.missing(p)...)
+		all = append(all, c.missing(p, up)...)
 	}
 	return append(all, c.restless(p)...)
 }
 
-// missing are the tunnels that start with the connection and are not there.
-func (c *control) missing(p *config.Peer) (all []Finding) {
+// tunnelsUp are those that can send, by peer and name.
+func (c *control) tunnelsUp() map[[2]string]bool {
+	up := make(map[[2]string]bool, len(c.children))
+	for _, ch := range c.children {
+		if ch.out != nil {
+			up[[2]string{ch.Peer, ch.Name}] = true
+		}
+	}
+	return up
+}
+
+// missing are the tunnels that start with the connection and are not up.
+func (c *control) missing(p *config.Peer, up map[[2]string]bool) (all []Finding) {
 	for _, t := range p.Tunnels {
-		if t.Start != ikev2.StartNow || c.sending(p.Name, t.Name) != nil {
+		if t.Start != ikev2.StartNow || up[[2]string{p.Name, t.Name}] {
 			continue
 		}
 		text := fmt.Sprintf("Peer %s is connected, and its tunnel %s is not up.", p.Name, t.Name)

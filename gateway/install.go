@@ -107,12 +107,19 @@ func (c *control) installFailed(o ikev2.ChildSA, err error) {
 func (c *control) removeOutbound(spi uint32) {
 	c.g.table.RemoveOutbound(spi)
 	if ch := c.children[spi]; ch != nil {
+		if p := c.peers[ch.Peer]; p != nil {
+			p.Totals.addOut(ch)
+		}
 		ch.out = nil
 	}
 }
 
 func (c *control) removeInbound(spi uint32) {
 	c.g.table.RemoveInbound(spi)
+	if ch := c.children[spi]; ch != nil && c.peers[ch.Peer] != nil {
+		c.peers[ch.Peer].Totals.addIn(ch)
+		c.peers[ch.Peer].Totals.addOut(ch) // unless that was removed before
+	}
 	delete(c.children, spi)
 }
 

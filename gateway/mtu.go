@@ -22,9 +22,12 @@ package gateway
 
 import (
 	"encoding/binary"
+	"fmt"
 
+	"culvert/config"
 	"culvert/espcrypto"
 	"culvert/espcrypto/sad"
+	"culvert/ikev2/wire"
 	"culvert/tun"
 )
 
@@ -58,6 +61,24 @@ func childMTU(c *sad.Child, path sad.Path, limit int) int {
 	}
 	return mtu
 }
+
+// MTUText is the arithmetic of what fits, in words.
+func MTUText(cfg *config.Config) string {
+	mtu := deviceMTU(cfg)
+	const tcp = 20
+	if cfg.Gateway.MTU != 0 {
+		needs := mtu
+		for innerMTU(needs, false, usualSuite) < mtu {
+			needs++
+		}
+		return fmt.Sprintf("MTU: %d inside, as set; with AES-GCM that is %d outside over IPv4 (IP 20, UDP 8, ESP 34 and padding), %d over IPv6; a TCP segment carries %d", mtu, needs, needs+20, mtu-ipv4HeaderLen-tcp)
+	}
+	ip := defaultPathMTU - mtu - udpHeaderLen - 34
+	return fmt.Sprintf("MTU: %d inside = %d outside - IP %d - UDP %d - ESP 34 (header 8, IV 8, ICV 16, trailer 2) with AES-GCM; a TCP segment carries %d; a path that takes less is found, or set mtu", mtu, defaultPathMTU, ip, udpHeaderLen, mtu-ipv4HeaderLen-tcp)
+}
+
+// usualSuite is what most peers agree on.
+var usualSuite = espcrypto.Suite{Encr: wire.EncrAESGCM16, KeyBits: 128}
 
 // mayFragment says whether a router may fragment the packet: IPv4 without DF.
 func mayFragment(head []byte) bool { return head[0]>>4 == 4 && head[6]&0x40 == 0 }

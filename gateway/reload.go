@@ -78,7 +78,9 @@ var restarts = []struct {
 	{"ike_port", func(g *config.Gateway) any { return g.IKEPort }},
 	{"natt_port", func(g *config.Gateway) any { return g.NATTPort }},
 	{"device", func(g *config.Gateway) any { return g.Device }},
+	{"device_prepared", func(g *config.Gateway) any { return g.DevicePrepared }},
 	{"mtu", func(g *config.Gateway) any { return g.MTU }},
+	{"metrics", func(g *config.Gateway) any { return g.Metrics }},
 	{"resumption_key_file", func(g *config.Gateway) any { return g.ResumptionKeyFile }},
 }
 

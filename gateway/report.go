@@ -36,6 +36,7 @@ func (c *control) happened(ctx context.Context, e ikev2.Event) {
 	}
 	if p := c.peers[e.Peer]; p != nil {
 		p.note(e, text)
+		p.Totals.note(e)
 		if p.Problem == text {
 			p.code = report.Code
 		}

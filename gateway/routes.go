@@ -24,8 +24,12 @@ func (r route) options() tun.RouteOptions {
 	return tun.RouteOptions{Source: sourceAddr(r.tunnel.Local, r.prefix)}
 }
 
-// routesOf are a configuration's routes, each prefix once.
+// routesOf are a configuration's routes, each prefix once. Those of a device that
+// somebody else prepares are not ours.
 func routesOf(cfg *config.Config) (rs []route) {
+	if cfg.Gateway.DevicePrepared {
+		return nil
+	}
 	seen := map[netip.Prefix]bool{}
 	for i := range cfg.Peers {
 		p := &cfg.Peers[i]

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"culvert/espcrypto/aesgcm"
 	"culvert/ikev2"
 )
 
@@ -14,6 +15,7 @@ type Status struct {
 	Started time.Time         `json:"started"`
 	Config  string            `json:"config"`
 	Device  DeviceStatus      `json:"device"`
+	AESGCM  string            `json:"aes_gcm"` // the path that AES-GCM takes: aesgcm.Path
 	Peers   []PeerStatus      `json:"peers"`
 	Leases  []LeaseStatus     `json:"leases"`
 	Drops   map[string]uint64 `json:"drops"` // by name; what is zero is there too
@@ -53,6 +55,7 @@ type PeerStatus struct {
 	// Assigned is what the peer assigned to us, and says of its network.
 	Assigned *AssignedStatus `json:"assigned,omitempty"`
 	Children []ChildStatus   `json:"children"`
+	Totals   Totals          `json:"totals"`
 }
 
 // AssignedStatus are our addresses at a peer, and what the peer says of the
@@ -85,17 +88,19 @@ type ChildStatus struct {
 // Status asks the running gateway. False when it is not running: before Run,
 // and when that is done.
 func (g *Gateway) Status() (Status, bool) {
-	s := Status{Started: g.started, Device: DeviceStatus{
+	path, _ := aesgcm.Path() // whoever starts a gateway has looked at the error
+	s := Status{Started: g.started, AESGCM: path, Device: DeviceStatus{
 		Name: g.doors.Device.Name(), MTU: g.doors.Device.MTU(),
 		Offload: g.doors.Device.Offload().String(), UDPOffload: g.doors.NATT.Offload(),
 	}}
 	ok := g.ask(func(c *control) {
 		s.Config, s.Drops, s.Leases = g.cfg.File, c.drops(), c.leases()
-		children := c.childrenByPeer()
+		children, totals := c.childrenByPeer(), c.totalsByPeer()
 		for _, p := range g.cfg.Peers {
 			peer := c.peers[p.Name].PeerStatus
 			peer.Assigned = c.assignedStatus(p.Name)
 			peer.Children = append([]ChildStatus{}, children[p.Name]...) // a list in JSON, empty or not
+			peer.Totals = totals[p.Name]
 			s.Peers = append(s.Peers, peer)
 		}
 		s.Findings = slices.DeleteFunc(c.findings(), func(f Finding) bool {

@@ -23,8 +23,9 @@ type Roam struct {
 
 func (Roam) command() {}
 
-// doubtTries is how often a request goes out, in 3 s, before a peer that has
-// been doubted since Roam is called anew.
+// doubtTries is how often a request goes out, in 3 s, before a peer that is
+// doubted is called anew: since Roam, or since somebody said in the clear that it
+// has lost the SA.
 const doubtTries = 3
 
 // roamJitter bounds the wait with which peers that were given up are called
@@ -124,8 +125,8 @@ func (sa *ikeSA) hurry(anew bool) {
 	sa.resend(x)
 }
 
-// despair calls a peer that does not answer in time after Roam anew, beside the
-// SA that may yet be of use.
+// despair calls a peer that is doubted and does not answer in time anew, beside
+// the SA that may yet be of use.
 func (sa *ikeSA) despair() {
 	if p := sa.peer; sa.doubted && p.up == sa && p.wanted && p.attempt == nil {
 		p.connect()

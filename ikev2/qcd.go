@@ -109,7 +109,8 @@ func inTheClear(h wire.Header) bool {
 }
 
 // unprotected takes what somebody says of the SA in the clear. The token proves
-// that the peer has lost it; without one it is worth a question.
+// that the peer has lost it; without one, or with another, as of a peer that has
+// restarted with another key, it is worth a question.
 func (sa *ikeSA) unprotected(d Datagram) {
 	sa.e.drop(dropUnprotected)
 	m, err := wire.Parse(d.Payload)
@@ -123,7 +124,7 @@ func (sa *ikeSA) unprotected(d Datagram) {
 		case n.NotifyType == wire.NotifyQuickCrashDetection && sa.token != nil && hmac.Equal(n.Data, sa.token):
 			sa.lostByPeer()
 			return
-		case n.NotifyType == wire.NotifyInvalidIKESPI:
+		case n.NotifyType == wire.NotifyInvalidIKESPI, n.NotifyType == wire.NotifyQuickCrashDetection:
 			sa.hint()
 		}
 	}
@@ -136,13 +137,17 @@ func (sa *ikeSA) lostByPeer() {
 }
 
 // hint asks the peer, now and then, whether it lives, because somebody said
-// that something is wrong (RFC 7296 section 2.4).
+// that something is wrong (RFC 7296 section 2.4). A peer that is being asked
+// something is called anew beside if it does not answer soon.
 func (sa *ikeSA) hint() {
-	if sa.state != stateUp || sa.active != nil || sa.e.now.Sub(sa.hinted) < hintInterval {
-		return
+	switch {
+	case sa.state != stateUp:
+	case sa.active != nil:
+		sa.doubted = true
+	case sa.e.now.Sub(sa.hinted) >= hintInterval:
+		sa.hinted = sa.e.now
+		sa.start(wire.ExchangeInformational, livenessTask{})
 	}
-	sa.hinted = sa.e.now
-	sa.start(wire.ExchangeInformational, livenessTask{})
 }
 
 // UnknownSPI says that ESP came by Path with an SPI that no child has.

@@ -102,9 +102,9 @@ type ikeSA struct {
 	usePPK, ppk       bool // both sides know of PPKs; the keys hold one
 	nat               NAT
 	// mobike: both sides speak MOBIKE. seenAs is the hash of our address as the
-	// peer last saw it, doubted says that the way to the peer has changed and
-	// nothing has been answered since, and others are the addresses that the
-	// peer says it has beside the one in use.
+	// peer last saw it, doubted says that the way to the peer has changed, or that
+	// the peer may have lost the SA, and nothing has been answered since, and
+	// others are the addresses that the peer says it has beside the one in use.
 	mobike  bool
 	seenAs  []byte
 	doubted bool

@@ -12,12 +12,15 @@ import (
 // sum64 adds b to a running sum. All pieces but the last of a sum have an even
 // number of bytes.
 func sum64(b []byte, s uint64) uint64 {
-	if len(b) >= 96 { // below that, the call costs more than it saves
-		if b, s = sumWide(b, s); len(b) == 0 {
-			return s
-		}
+	n := len(b) &^ 1
+	if !hasAVX2 || n < 96 || n > 1<<16 { // too short: the call costs more than it saves; too long for sumAVX2
+		return sumNarrow(b, s)
 	}
-	return sumNarrow(b, s)
+	s = add64(s, uint64(int64(sumAVX2(&b[0], n))+int64(n)<<14))
+	if n < len(b) {
+		s = add64(s, uint64(b[n]))
+	}
+	return s
 }
 
 // sumNarrow is sum64 in eight chained additions a turn.

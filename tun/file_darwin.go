@@ -78,3 +78,8 @@ func (g *gather) write(fd int) error {
 }
 
 func isGone(err error) bool { return errors.Is(err, unix.EBADF) || errors.Is(err, unix.ENXIO) }
+
+// OpenPrepared is for Linux: a utun device ends with the process that made it.
+func OpenPrepared(name string) (Device, error) {
+	return nil, fmt.Errorf("%s: macOS has no devices that outlive their maker: leave device_prepared out", name)
+}

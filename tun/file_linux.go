@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"unsafe"
 
@@ -27,6 +28,38 @@ func Open(name string, mtu int) (Device, error) {
 		return nil, openError(name, err)
 	}
 	return adopt(wg)
+}
+
+// OpenPrepared opens a persistent TUN device that is there already and changes
+// nothing about it. Its owner needs no rights for that: see ip-tuntap(8), with
+// user and vnet_hdr. Errors are those of Open.
+func OpenPrepared(name string) (Device, error) {
+	if _, err := net.InterfaceByName(name); err != nil { // opening would make one
+		return nil, fmt.Errorf("open TUN device %s: %w: make it beforehand: ip tuntap add dev %s mode tun user UID vnet_hdr", name, err, name)
+	}
+	wg, err := openFile(name)
+	if err != nil {
+		return nil, openError(name, err)
+	}
+	return adopt(wg)
+}
+
+func openFile(name string) (wgtun.Device, error) {
+	ifr, err := unix.NewIfreq(name)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open(devicePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	wg, _, err := wgtun.CreateUnmonitoredTUNFromFD(fd)
+	return wg, err
 }
 
 // openError adds what to do about it.

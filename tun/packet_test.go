@@ -1,9 +1,11 @@
 package tun
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -150,4 +152,44 @@ func FuzzInnerIP(f *testing.F) {
 			t.Fatal("congestion mark lost")
 		}
 	})
+}
+
+// TestKeyTellsFlowsApart: a Key matches a packet if and only if the Flows are equal.
+func TestKeyTellsFlowsApart(t *testing.T) {
+	r := rand.New(rand.NewPCG(15, 16))
+	equal := 0
+	for range 50000 {
+		p, _ := randomRun(r)
+		p.payload = p.payload[:min(len(p.payload), 8)]
+		p.proto = []uint8{protoTCP, protoUDP, protoICMP, protoSCTP, 99}[r.IntN(5)]
+		if !p.v6 && r.IntN(4) == 0 {
+			p.fragment = []uint16{0x2000, 1, 185}[r.IntN(3)]
+		}
+		a := p.bytes()
+		b := slices.Clone(a)
+		for range r.IntN(3) {
+			b[r.IntN(min(len(b), 44))] ^= 1 << r.IntN(8)
+		}
+		ha, errA := ParseHeader(a)
+		hb, errB := ParseHeader(b)
+		if errA != nil || errB != nil {
+			continue
+		}
+		var k Key
+		if k.Matches(ha, a) {
+			t.Fatalf("the zero Key matches %x", a)
+		}
+		k.Set(Header{marks: markV6}, bytes.Repeat([]byte{0xff}, 40)) // what was there before is of no matter
+		k.Set(ha, a)
+		want := ha.Flow(a) == hb.Flow(b)
+		if got := k.Matches(hb, b); got != want {
+			t.Fatalf("matches %v, want %v: %x and %x", got, want, a, b)
+		}
+		if want {
+			equal++
+		}
+	}
+	if equal < 10000 {
+		t.Errorf("only %d were equal", equal)
+	}
 }

@@ -2,5 +2,6 @@
 
 package tun
 
-// sumWide leaves everything to sumNarrow.
-func sumWide(b []byte, s uint64) ([]byte, uint64) { return b, s }
+const hasAVX2 = false
+
+func sumAVX2(*byte, int) int32 { panic("not on this processor") }

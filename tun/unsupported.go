@@ -30,3 +30,6 @@ func AddAddr(device string, a netip.Addr) error { return ErrUnsupported }
 
 // DelAddr is not supported here.
 func DelAddr(device string, a netip.Addr) error { return ErrUnsupported }
+
+// OpenPrepared is not supported here.
+func OpenPrepared(name string) (Device, error) { return nil, ErrUnsupported }

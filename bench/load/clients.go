@@ -29,8 +29,9 @@ func clientServer(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, b
 type client struct {
 	path  ikev2.Path
 	begun time.Time
-	up    bool // since connect or reconnect began
-	spi   uint32
+	up    bool   // since connect or reconnect began
+	child uint32 // the inbound SPI of the child SA that is
+	spi   uint32 // its outbound one, of packets by the path esp
 	esp   ikev2.Path
 }
 
@@ -244,13 +245,16 @@ func (c *clients) happened(e ikev2.Event) {
 			c.resumed++
 		}
 	case ikev2.EventChildUp:
+		one.child = e.InboundSPI
 		c.count(one, true)
 		if !one.begun.IsZero() {
 			c.took = append(c.took, time.Since(one.begun))
 			one.begun = time.Time{}
 		}
 	case ikev2.EventChildDown:
-		c.count(one, false)
+		if one.child == e.InboundSPI {
+			c.count(one, false)
+		}
 	}
 }
 

@@ -14,6 +14,14 @@ import (
 	"culvert/tun"
 )
 
+// Suites are the data path of this module with the suites that it is for.
+func Suites() []System {
+	return []System{
+		Culvert("culvert, AES-128-GCM", espcrypto.Suite{Encr: 20, KeyBits: 128}),
+		Culvert("culvert, AES-256-GCM", espcrypto.Suite{Encr: 20, KeyBits: 256}),
+	}
+}
+
 // Culvert is the data path of this module with one child SA of a suite.
 func Culvert(name string, suite espcrypto.Suite) System {
 	return System{Name: name, New: func(w *Workload) (Carrier, error) { return newPair(w, suite) }}

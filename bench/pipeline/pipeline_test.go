@@ -42,7 +42,7 @@ func TestNoAllocation(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection counts as some
 	runtime.GC()
 	for _, w := range Workloads() {
-		for _, s := range []System{Culvert("culvert", aes128), Crypto(256)} {
+		for _, s := range append(append(Suites(), Ciphers()...), Comparisons()...) {
 			c, err := s.New(w)
 			if err != nil {
 				t.Fatal(err)

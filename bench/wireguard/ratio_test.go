@@ -9,16 +9,19 @@ import (
 	"culvert/espcrypto/aesgcm"
 )
 
+// vectors are the floors of wide AES-GCM, as they were measured on 256 bits.
+var vectors = map[string]map[pipeline.Direction]float64{
+	"tcp4/1420": {pipeline.Out: 3, pipeline.In: 3},
+	"udp4/1420": {pipeline.Out: 3, pipeline.In: 3},
+	"tcp4/64":   {pipeline.Out: 1.5, pipeline.In: 2.7},
+}
+
 // floors are what TestRatio demands: how many times as long wireguard-go takes,
 // a quarter less than what was measured when this was written.
 var floors = map[string]map[string]map[pipeline.Direction]float64{
-	"vaes-avx2": {
-		"tcp4/1420": {pipeline.Out: 2.5, pipeline.In: 2.5},
-		"udp4/1420": {pipeline.Out: 2.5, pipeline.In: 2.5},
-		"tcp4/64":   {pipeline.Out: 1.4, pipeline.In: 2.5},
-	},
+	"vaes-avx2": vectors, "vaes-avx512": vectors,
 	"stdlib": {
-		"tcp4/1420": {pipeline.Out: 1.3, pipeline.In: 1.3},
+		"tcp4/1420": {pipeline.Out: 1.5, pipeline.In: 1.6},
 	},
 }
 
@@ -33,12 +36,16 @@ func TestRatio(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	atLeast, ok := floors[path]
+	if !ok {
+		t.Fatalf("AES-GCM takes the path %s, of which this test knows nothing", path)
+	}
 	options := pipeline.Options{}
 	if testing.Short() { // nothing to be timed, as under the race detector
 		options.Rounds = 1
 	}
 	for _, w := range pipeline.Workloads() {
-		floor, ok := floors[path][w.Name]
+		floor, ok := atLeast[w.Name]
 		if !ok {
 			continue
 		}

@@ -4,31 +4,47 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"culvert/config"
+	"culvert/gateway"
 )
 
 func checkCommand() *cobra.Command {
-	return &cobra.Command{
+	var here bool
+	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "say whether a configuration is right, and what it means",
 		Long: `Reads FILE, in culvert's own form, as VyOS has it, or a swanctl.conf, and prints
 everything that is wrong or worth knowing, each with its line and what to write
-instead. It needs no rights and touches nothing. The exit code is 2 when FILE cannot be used.`,
+instead. It needs no rights and touches nothing. With --here FILE is for this
+machine, and is held against its addresses and networks too. The exit code is 2
+when FILE cannot be used; warnings leave it at 0.`,
 		Example: `  culvert check site.toml
+  culvert check --here site.toml       # on the machine that is to run it
   culvert check vpn.vyos
   culvert check /etc/swanctl/swanctl.conf`,
 		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := loadConfig(cmd.ErrOrStderr(), args[0])
-			if err == nil {
-				describe(cmd.OutOrStdout(), cfg)
+			if err != nil {
+				return err
 			}
-			return err
+			if here {
+				host, err := thisHost()
+				if err != nil {
+					return failure(err)
+				}
+				complaints(cmd.ErrOrStderr(), cfg.LintHost(host))
+			}
+			describe(cmd.OutOrStdout(), cfg)
+			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&here, "here", false, "the file is for this machine: look at its addresses and networks")
+	return cmd
 }
 
 // loadConfig reads a configuration and prints what there is to say about it.
@@ -36,15 +52,13 @@ func loadConfig(stderr io.Writer, file string) (*config.Config, error) {
 	cfg, err := config.Load(file)
 	var wrong *config.Error
 	if errors.As(err, &wrong) {
-		fmt.Fprintln(stderr, wrong)
+		complaints(stderr, wrong.Diagnostics)
 		return nil, usageError(nil)
 	}
 	if err != nil {
 		return nil, usageError(err)
 	}
-	for _, w := range cfg.Warnings {
-		fmt.Fprintln(stderr, w)
-	}
+	complaints(stderr, cfg.Warnings)
 	return cfg, nil
 }
 
@@ -69,5 +83,9 @@ func describe(w io.Writer, cfg *config.Config) {
 			}
 			fmt.Fprintf(w, "  tunnel %s: %v here, %v there%s\n", t.Name, t.LocalNetworks(), t.RemoteNetworks(), when)
 		}
+		if lines := p.PresetLines(); lines != nil {
+			fmt.Fprintf(w, "  preset %s sets\n    %s\n", p.Preset, strings.Join(lines, "\n    "))
+		}
 	}
+	fmt.Fprintln(w, gateway.MTUText(cfg))
 }

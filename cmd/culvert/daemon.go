@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,6 +54,7 @@ func (d *daemon) answer(s *api.Server) {
 	}
 	s.Handle("GET /v1/explain", explain)
 	s.Handle("GET /v1/peers/{peer}/explain", explain)
+	s.Handle("GET /v1/metrics", d.metrics)
 	s.Handle("POST /v1/reload", func(*http.Request) (any, error) { return d.reload() })
 	s.Handle("POST /v1/drain", func(r *http.Request) (any, error) {
 		var to struct{ To string }
@@ -69,6 +71,17 @@ func (d *daemon) answer(s *api.Server) {
 	peer("rekey", func(_ *http.Request, peer string) (string, error) { return d.RekeyIKE(peer) })
 	peer("tunnels/rekey", func(_ *http.Request, peer string) (string, error) { return d.Rekey(peer, "") })
 	peer("tunnels/{tunnel}/rekey", func(r *http.Request, peer string) (string, error) { return d.Rekey(peer, r.PathValue("tunnel")) })
+}
+
+// metrics are the status as Prometheus reads it.
+func (d *daemon) metrics(*http.Request) (any, error) {
+	status, ok := d.Status()
+	if !ok {
+		return nil, crossing(gateway.ErrNotRunning)
+	}
+	var b bytes.Buffer
+	err := status.WriteMetrics(&b)
+	return api.Text(b.Bytes()), err
 }
 
 func drained(to string) string {

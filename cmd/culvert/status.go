@@ -46,7 +46,7 @@ traffic and drop counters. Only the user who runs the gateway may ask.`,
 // printStatus is the status for people. now is when it was asked.
 func printStatus(w io.Writer, s gateway.Status, now time.Time) {
 	fmt.Fprintf(w, "culvert, up %s, %s\n", ago(now, s.Started), s.Config)
-	fmt.Fprintf(w, "device %s, MTU %d, offload: TUN %s, UDP %s\n", s.Device.Name, s.Device.MTU, s.Device.Offload, s.Device.UDPOffload)
+	fmt.Fprintf(w, "device %s, MTU %d, offload: TUN %s, UDP %s, AES-GCM: %s\n", s.Device.Name, s.Device.MTU, s.Device.Offload, s.Device.UDPOffload, s.AESGCM)
 	for _, p := range s.Peers {
 		printPeer(w, p, now)
 	}

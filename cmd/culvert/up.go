@@ -94,23 +94,40 @@ func serve(ctx context.Context, log *slog.Logger, cfg *config.Config, opts upOpt
 		return failure(err)
 	}
 	defer func() { _ = control.Close() }()
+	public, err := listenMetrics(cfg)
+	if err != nil {
+		return failure(err)
+	}
+	defer func() { _ = public.Close() }()
 	g, err := gateway.New(cfg, gateway.Options{Log: log, KeyLog: opts.keyLog})
 	if err != nil {
 		return failure(err)
 	}
 	d := &daemon{Gateway: g, log: log, file: cfg.File, manager: serviceManager(os.Getenv)}
 	d.answer(control)
-	go func() {
-		if err := control.Serve(); err != nil {
-			log.Error("control socket: "+err.Error(), "event", "control_failed")
-		}
-	}()
+	public.Handle("GET /metrics", d.metrics)
+	for name, door := range map[string]*api.Server{"control socket": control, "metrics": public} {
+		go func() {
+			if err := door.Serve(); err != nil {
+				log.Error(name+": "+err.Error(), "event", "control_failed")
+			}
+		}()
+	}
 	defer d.reloadOnHangup()()
 	defer d.manager.watch(ctx, g.Answers)()
 	if err := g.Run(ctx); err != nil {
 		return failure(err)
 	}
 	return nil
+}
+
+// listenMetrics opens the address that the configuration has for Prometheus; nil
+// where there is none.
+func listenMetrics(cfg *config.Config) (*api.Server, error) {
+	if !cfg.Gateway.Metrics.IsValid() {
+		return nil, nil
+	}
+	return api.ListenTCP(cfg.Gateway.Metrics)
 }
 
 func newLog(w io.Writer, format string) (*slog.Logger, error) {

@@ -23,12 +23,22 @@ func expand256(k *byte, key *[32]byte)
 //go:noescape
 func tables(k *byte)
 
-// sealVAES seals n texts, at least one, and puts the tags behind them.
+// seal256 seals n texts, at least one, and puts the tags behind them.
 //
 //go:noescape
-func sealVAES(k *byte, jobs *byte, n int)
+func seal256(k *byte, jobs *byte, n int)
 
-// openVAES opens n texts, at least one, and tells of each whether the tag behind it is its own.
+// open256 opens n texts, at least one, and tells of each whether the tag behind it is its own.
 //
 //go:noescape
-func openVAES(k *byte, jobs *byte, n int)
+func open256(k *byte, jobs *byte, n int)
+
+// seal512 seals n texts, at least one, and puts the tags behind them.
+//
+//go:noescape
+func seal512(k *byte, jobs *byte, n int)
+
+// open512 opens n texts, at least one, and tells of each whether the tag behind it is its own.
+//
+//go:noescape
+func open512(k *byte, jobs *byte, n int)

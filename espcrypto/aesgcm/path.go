@@ -1,8 +1,10 @@
 package aesgcm
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -18,37 +20,42 @@ type path struct {
 
 // paths are all there are, the best first. The last is always able.
 var paths = []path{
+	{"vaes-avx512", ableAVX512, newAVX512},
 	{"vaes-avx2", ableVAES, newVAES},
 	{"stdlib", true, func(key []byte, salt [4]byte) (engine, error) { return newStdlib(key, salt) }},
 }
 
-var chosen, errChosen = choose(os.Getenv(Variable))
+var chosen, errChosen = choose(paths, os.Getenv(Variable))
 
 // Path names the path that every AEAD of this process takes. An error says
-// that the environment asks for one that is not to be had; the best there is
-// is taken then.
+// that the best there is was taken, and why it is not what was to be expected:
+// the environment asks for one that is not to be had, or a path fails its check
+// on this processor.
 func Path() (string, error) { return chosen.name, errChosen }
 
-// choose takes the first path that is able, or that of the name.
-func choose(forced string) (*path, error) {
-	var best *path
+// choose takes the path of the name, or the first that is able and right.
+func choose(from []path, forced string) (*path, error) {
+	var able []*path
 	var names []string
-	for i := range paths {
-		p := &paths[i]
-		if p.able && p.name == forced {
-			return p, nil
-		}
-		if p.able && best == nil {
-			best = p
-		}
-		if p.able {
-			names = append(names, p.name)
+	for i := range from {
+		if p := &from[i]; p.able {
+			able, names = append(able, p), append(names, p.name)
 		}
 	}
-	if forced == "" {
-		return best, nil
+	if i := slices.Index(names, forced); i >= 0 {
+		return able[i], nil
 	}
-	return best, fmt.Errorf("%s=%q: this machine has no such path; it has %s", Variable, forced, strings.Join(names, ", "))
+	var failed error
+	if forced != "" {
+		failed = fmt.Errorf("%s=%q: this machine has no such path; it has %s", Variable, forced, strings.Join(names, ", "))
+	}
+	for _, p := range able {
+		if p.right() {
+			return p, failed
+		}
+		failed = errors.Join(failed, fmt.Errorf("the path %s computes wrongly on this processor; please report it", p.name))
+	}
+	return able[len(able)-1], failed
 }
 
 func (p *path) aead(key []byte, salt [4]byte) (*AEAD, error) {

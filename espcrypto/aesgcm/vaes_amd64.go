@@ -4,6 +4,7 @@ import (
 	"crypto/aes"
 	"encoding/binary"
 	"math/bits"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
@@ -13,23 +14,24 @@ import (
 
 // ableVAES: VAES and VPCLMULQDQ on 256-bit registers, without AVX-512, to which
 // package cpu ties them.
-var ableVAES = cpu.X86.HasAVX2 && cpu.X86.HasAES && leaf7()&(1<<9|1<<10) == 1<<9|1<<10
+var ableVAES = cpu.X86.HasAVX2 && cpu.X86.HasBMI2 && cpu.X86.HasAES && leaf7()&(1<<9|1<<10) == 1<<9|1<<10
+
+// ableAVX512: the same on 512-bit registers, and masks for bytes.
+var ableAVX512 = ableVAES && runtime.GOOS == "linux" &&
+	cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512VAES && cpu.X86.HasAVX512VPCLMULQDQ
 
 const (
 	// maxText is the most that counters of eight bits and the powers of H reach.
 	maxText = 32 * 126
-	// shortText is done at once. Of a longer one, all but the first headLen bytes and the
-	// last vector are read from the body.
-	shortText = 256
-	headLen   = 64
-	vectorLen = 32
+	// headLen is the start of a text that is not read from the body.
+	headLen = 64
 	// maxJobs bounds the time in one assembly call, which nothing can interrupt.
 	maxJobs = 16
 )
 
 // schedule is what depends on the key alone.
 type schedule struct {
-	keys   [16][16]byte  // of the rounds; AES-128 has none in slots 2 to 5
+	keys   [18][16]byte  // of the rounds; AES-128 has none in slots 2 to 5
 	counts [256][16]byte // what a counter in the last byte makes of a block in the first round
 	powers [260][16]byte // H^256 to H^1, as two little-endian halves; nothing behind
 	sums   [260][16]byte // of those halves, twice
@@ -39,7 +41,7 @@ type schedule struct {
 // job is a packet as the assembly takes it.
 type job struct {
 	text  *byte
-	body  *byte    // to seal: where the whole groups behind the first are read
+	body  *byte    // where byte headLen of the text is read, and what follows but for the last vector
 	n     int      // bytes of text, 1 to maxText
 	block [16]byte // salt and IV, and 0 for the counter
 	// Associated data and the lengths: what is hashed before the text and behind.
@@ -49,10 +51,10 @@ type job struct {
 
 // The offsets that the assembly counts on.
 var (
-	_ [256]struct{}   = [unsafe.Offsetof(schedule{}.counts)]struct{}{}
-	_ [4352]struct{}  = [unsafe.Offsetof(schedule{}.powers)]struct{}{}
-	_ [8512]struct{}  = [unsafe.Offsetof(schedule{}.sums)]struct{}{}
-	_ [12672]struct{} = [unsafe.Offsetof(schedule{}.long)]struct{}{}
+	_ [288]struct{}   = [unsafe.Offsetof(schedule{}.counts)]struct{}{}
+	_ [4384]struct{}  = [unsafe.Offsetof(schedule{}.powers)]struct{}{}
+	_ [8544]struct{}  = [unsafe.Offsetof(schedule{}.sums)]struct{}{}
+	_ [12704]struct{} = [unsafe.Offsetof(schedule{}.long)]struct{}{}
 	_ [8]struct{}     = [unsafe.Offsetof(job{}.body)]struct{}{}
 	_ [16]struct{}    = [unsafe.Offsetof(job{}.n)]struct{}{}
 	_ [24]struct{}    = [unsafe.Offsetof(job{}.block)]struct{}{}
@@ -63,18 +65,34 @@ var (
 
 type vaes struct {
 	schedule
-	salt   uint32 // as it lies in memory
-	jobs   [maxJobs]job
+	salt uint32 // as it lies in memory
+	jobs [maxJobs]job
+	width
 	stdlib *stdlib // for what does not fit
 }
 
-// newVAES leaves AES-192 to the standard library: IPsec hardly knows it.
+// width is how wide the vectors are. Of a text of more than 8 vectors, all but
+// the first headLen bytes and the last vector are read from the body.
+type width struct {
+	vector             int // bytes
+	sealJobs, openJobs func(k, jobs *byte, n int)
+}
+
 func newVAES(key []byte, salt [4]byte) (engine, error) {
+	return newVectors(key, salt, width{32, seal256, open256})
+}
+
+func newAVX512(key []byte, salt [4]byte) (engine, error) {
+	return newVectors(key, salt, width{64, seal512, open512})
+}
+
+// newVectors leaves AES-192 to the standard library: IPsec hardly knows it.
+func newVectors(key []byte, salt [4]byte, w width) (engine, error) {
 	s, err := newStdlib(key, salt)
 	if err != nil || len(key) == 24 {
 		return s, err
 	}
-	v := &vaes{salt: binary.LittleEndian.Uint32(salt[:]), stdlib: s}
+	v := &vaes{salt: binary.LittleEndian.Uint32(salt[:]), width: w, stdlib: s}
 	if len(key) == 16 {
 		expand128(v.start(), (*[16]byte)(key))
 	} else {
@@ -113,7 +131,7 @@ func (v *vaes) seal(batch []Packet) {
 	for len(batch) > 0 {
 		n := v.collect(batch, true)
 		if n > 0 {
-			sealVAES(v.start(), v.first(), n)
+			v.sealJobs(v.start(), v.first(), n)
 		} else {
 			n = 1
 			v.stdlib.seal(batch[:n])
@@ -126,7 +144,7 @@ func (v *vaes) open(batch []Packet) {
 	for len(batch) > 0 {
 		n := v.collect(batch, false)
 		if n > 0 {
-			openVAES(v.start(), v.first(), n)
+			v.openJobs(v.start(), v.first(), n)
 		} else {
 			n = 1
 			v.stdlib.open(batch[:n])
@@ -152,7 +170,7 @@ func (v *vaes) collect(batch []Packet, seal bool) (n int) {
 		}
 		j.text = unsafe.SliceData(p.Text)
 		if seal {
-			j.body = p.gather()
+			j.body = p.gather(v.vector)
 		} else {
 			j.body = &p.Text[min(headLen, j.n)]
 		}
@@ -167,15 +185,15 @@ func (v *vaes) collect(batch []Packet, seal bool) (n int) {
 	return n
 }
 
-// gather puts into the text what the assembly reads there, the first bytes and
-// the last, or all of a short text. It returns where the rest is.
-func (p *Packet) gather() *byte {
+// gather puts into the text what the assembly reads there: the first and the
+// last 64 bytes of the body, or all of it. It returns where the rest is.
+func (p *Packet) gather(vector int) *byte {
 	n, end := len(p.Text)-TagLen, p.Head+len(p.Body)
-	if n <= shortText || p.Head > headLen || len(p.Body) < headLen || end < (n-1)&^(vectorLen-1) {
+	if n <= 8*vector || p.Head > headLen || len(p.Body) < headLen || end < (n-1)&^(vector-1) {
 		p.Gather()
 		return &p.Text[min(headLen, n)] // of a short text nothing is read there
 	}
 	*(*[headLen]byte)(p.Text[p.Head:]) = *(*[headLen]byte)(p.Body)
-	*(*[vectorLen]byte)(p.Text[end-vectorLen:]) = *(*[vectorLen]byte)(p.Body[len(p.Body)-vectorLen:])
+	*(*[headLen]byte)(p.Text[end-headLen:]) = *(*[headLen]byte)(p.Body[len(p.Body)-headLen:])
 	return &p.Body[headLen-p.Head]
 }

@@ -14,7 +14,6 @@ import (
 
 	"culvert/bench/pipeline"
 	"culvert/bench/wireguard"
-	"culvert/espcrypto"
 )
 
 func main() {
@@ -45,9 +44,8 @@ func measure(o pipeline.Options, only string, alone, asJSON bool, profile string
 		defer pprof.StopCPUProfile()
 	}
 	runtime.LockOSThread()
-	ours := pipeline.Culvert("culvert, AES-128-GCM", espcrypto.Suite{Encr: 20, KeyBits: 128})
-	systems := []pipeline.System{ours, pipeline.Culvert("culvert, AES-256-GCM", espcrypto.Suite{Encr: 20, KeyBits: 256})}
-	systems = append(systems, pipeline.Crypto(128), pipeline.Crypto(256))
+	systems := append(pipeline.Suites(), pipeline.Ciphers()...)
+	ours := systems[0]
 	if !alone {
 		systems = append(systems, wireguard.Systems()...)
 	}

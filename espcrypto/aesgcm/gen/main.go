@@ -1,12 +1,15 @@
 // Command gen writes asm_amd64.s and its declarations, asm_amd64.go: AES-GCM
-// on vectors of two blocks (AVX2 with VAES and VPCLMULQDQ). The package's
-// vaes_amd64.go says what lies where and why; here stand the instructions.
+// with VAES and VPCLMULQDQ, on vectors of two blocks (AVX2) and of four (AVX-512).
+// The package's vaes_amd64.go says what lies where and why; here stand the instructions.
 //
 // It is a module of its own, so that what it is made with is no dependency of
 // the gateway.
 package main
 
 import (
+	"fmt"
+	"math/bits"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -16,10 +19,10 @@ import (
 // compiled.
 const (
 	keysAt   = 0    // 15 round keys; AES-128 has none in slots 2 to 5
-	countsAt = 256  // of each counter of 8 bits, what it does to a block after the first round
-	powersAt = 4352 // 256 powers of H, downwards to the first, and room for a vector to reach beyond
-	sumsAt   = 8512 // of each power the sum of its halves, in both halves
-	longAt   = 12672
+	countsAt = 288  // of each counter of 8 bits, what it does to a block after the first round
+	powersAt = 4384 // 256 powers of H, downwards to the first, and room for a vector to reach beyond
+	sumsAt   = 8544 // of each power the sum of its halves, in both halves
+	longAt   = 12704
 
 	textAt  = 0
 	bodyAt  = 8
@@ -34,29 +37,40 @@ const (
 	shortSkip  = 4
 	lastKey    = 14
 
-	vectors   = 8 // of a group
-	vectorLen = 32
-	groupLen  = vectors * vectorLen
+	vectors = 8 // of a group
 )
 
-// Which register is for what, all the way.
+// How wide vectors are, and which register is for what, all the way.
 var (
-	state  = []VecPhysical{Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7, Y8} // counters becoming key stream
-	key    = Y9                                                // of the round
-	lo     = Y10                                               // GHASH: the product so far,
-	mid    = Y11                                               // not reduced,
-	hi     = Y12                                               // and once reduced, here in lane 0
-	x, t   = Y13, Y14                                          // at work
-	turner = Y15                                               // a shuffle that turns a block round
+	vectorLen, groupLen int
+	state               []VecPhysical // counters becoming key stream
+	key                 VecPhysical   // of the round
+	lo, mid, hi         VecPhysical   // GHASH: the product so far, not reduced; and once reduced, hi's lane 0
+	x, t                VecPhysical   // at work
+	turner              VecPhysical   // a shuffle that turns a block round
+
+	last = K1 // AVX-512: which bytes of the last vector are the text's
 
 	k, job, jobs, text, body = RAX, RBX, RCX, RDI, RSI
 	power, count, groups     = R8, R9, R10 // where in the tables, and how many groups are left
 	end, tail, keep, scratch = R11, R12, R13, RDX
 )
 
+// useVectors sets the width in bytes.
+func useVectors(width int) {
+	vectorLen, groupLen = width, vectors*width
+	of := []VecPhysical{Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7, Y8, Y9, Y10, Y11, Y12, Y13, Y14, Y15}
+	if width == 64 {
+		of = []VecPhysical{Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15}
+	}
+	state, key, lo, mid, hi, x, t, turner = of[:9], of[9], of[10], of[11], of[12], of[13], of[14], of[15]
+}
+
+func wide() bool { return vectorLen == 64 }
+
 var (
-	turned = constant("turned", 0x08090a0b0c0d0e0f, 0x0001020304050607, 0x08090a0b0c0d0e0f, 0x0001020304050607)
-	poly   = constant("poly", 1, 0xc200000000000000, 1, 0xc200000000000000)
+	turned = constant("turned", repeat(0x08090a0b0c0d0e0f, 0x0001020304050607)...)
+	poly   = constant("poly", repeat(1, 0xc200000000000000)...)
 	only   = constant("only", ^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0), 0, 0, 0, 0) // read from 32-m, keeps m bytes
 )
 
@@ -68,14 +82,21 @@ func constant(name string, words ...uint64) Mem {
 	return m
 }
 
+// repeat fills 64 bytes.
+func repeat(low, high uint64) []uint64 { return []uint64{low, high, low, high, low, high, low, high} }
+
 func main() {
 	ConstraintExpr("amd64")
+	useVectors(32)
 	cpuid()
 	expand(128)
 	expand(256)
 	tables()
-	crypt(true)
-	crypt(false)
+	for _, width := range []int{32, 64} {
+		useVectors(width)
+		crypt(true)
+		crypt(false)
+	}
 	Generate()
 }
 
@@ -140,6 +161,59 @@ func expand(bits int) {
 	RET()
 }
 
+// What has a name of its own for each width.
+
+func load(m Mem, v VecPhysical) {
+	if wide() {
+		VMOVDQU64(m, v)
+	} else {
+		VMOVDQU(m, v)
+	}
+}
+
+func store(v VecPhysical, m Mem) {
+	if wide() {
+		VMOVDQU64(v, m)
+	} else {
+		VMOVDQU(v, m)
+	}
+}
+
+func xor(a Op, b, sum VecPhysical) {
+	if wide() {
+		VPXORQ(a, b, sum)
+	} else {
+		VPXOR(a, b, sum)
+	}
+}
+
+// spread loads a block into every lane.
+func spread(m Mem, v VecPhysical) {
+	if wide() {
+		VBROADCASTI32X4(m, v)
+	} else {
+		VBROADCASTI128(m, v)
+	}
+}
+
+// spreadFirst copies lane 0 into the others.
+func spreadFirst(v VecPhysical) {
+	if wide() {
+		VSHUFI32X4(Imm(0), v, v, v)
+	} else {
+		VINSERTI128(Imm(1), v.AsX(), v, v)
+	}
+}
+
+// lastLane stores it.
+func lastLane(v VecPhysical, m Mem) {
+	if wide() {
+		VEXTRACTI32X4(Imm(3), v, m)
+	} else {
+		VEXTRACTI128(Imm(1), v, m)
+	}
+}
+
 func roundKey(slot int) Mem { return Mem{Base: k, Disp: keysAt + 16*slot} }
 
 // tables multiplies H by itself, from the last place upwards, and sends every
@@ -159,8 +233,8 @@ func tables() {
 	VPSHUFD(Imm(0x4e), hi.AsX(), t.AsX())
 	VPXOR(hi.AsX(), t.AsX(), t.AsX())
 	VMOVDQU(t.AsX(), Mem{Base: power, Disp: sumsAt})
-	VMOVDQA(hi, x)
-	run(product(x.AsX(), h, sum))
+	VMOVDQA(hi.AsX(), x.AsX())
+	product(h, sum) // by whatever is behind, for the other lane is 0
 	reduce()
 	SUBQ(Imm(16), power)
 	DECQ(end)
@@ -216,58 +290,52 @@ func merge(a, b stream) {
 	run(b[done:])
 }
 
-// multiply adds v times a power to the product (Karatsuba). 256 bits are two
-// blocks and two powers. It spoils v and t.
-func multiply(v Register, power, sum Op) stream {
-	sumReg := like(v, t)
+// multiply adds x times powers to the product (Karatsuba), a block and a power a
+// lane. It spoils x and t.
+func multiply(power, sum Op) stream {
 	return stream{
-		func() { VPSHUFD(Imm(0x4e), v, sumReg) },
-		func() { VPXOR(v, sumReg, sumReg) },
-		func() { VPCLMULQDQ(Imm(0x00), sum, sumReg, sumReg) },
-		func() { VPXOR(t, mid, mid) },
-		func() { VPCLMULQDQ(Imm(0x11), power, v, sumReg) },
-		func() { VPXOR(t, hi, hi) },
-		func() { VPCLMULQDQ(Imm(0x00), power, v, v) },
-		func() { VPXOR(x, lo, lo) },
+		func() { VPSHUFD(Imm(0x4e), x, t) },
+		func() { xor(x, t, t) },
+		func() { VPCLMULQDQ(Imm(0x00), sum, t, t) },
+		func() { xor(t, mid, mid) },
+		func() { VPCLMULQDQ(Imm(0x11), power, x, t) },
+		func() { xor(t, hi, hi) },
+		func() { VPCLMULQDQ(Imm(0x00), power, x, x) },
+		func() { xor(x, lo, lo) },
 	}
 }
 
-// product is multiply with nothing to add to.
-func product(v Register, power, sum Op) stream {
-	return stream{
-		func() { VPSHUFD(Imm(0x4e), v, like(v, t)) },
-		func() { VPXOR(v, like(v, t), like(v, t)) },
-		func() { VPCLMULQDQ(Imm(0x00), sum, like(v, t), like(v, mid)) },
-		func() { VPCLMULQDQ(Imm(0x11), power, v, like(v, hi)) },
-		func() { VPCLMULQDQ(Imm(0x00), power, v, like(v, lo)) },
-	}
-}
-
-// like is of as wide as v, which is x.
-func like(v Register, of VecPhysical) Register {
-	if v == x {
-		return of
-	}
-	return of.AsX()
+// product makes two lanes' product all there is.
+func product(power, sum Op) {
+	x, t := x.AsY(), t.AsY()
+	VPSHUFD(Imm(0x4e), x, t)
+	VPXOR(x, t, t)
+	VPCLMULQDQ(Imm(0x00), sum, t, mid.AsY())
+	VPCLMULQDQ(Imm(0x11), power, x, hi.AsY())
+	VPCLMULQDQ(Imm(0x00), power, x, lo.AsY())
 }
 
 // reduce leaves in hi, lane 0, the sum of the lanes modulo the polynomial.
 func reduce() {
-	VPXOR(lo, mid, mid)
+	xor(lo, mid, mid)
 	VPCLMULQDQ(Imm(0x10), poly, lo, t)
 	VPSHUFD(Imm(0x4e), lo, lo)
-	VPXOR(hi, mid, mid)
-	VPXOR(t, lo, lo)
-	VPXOR(lo, mid, mid)
+	xor(hi, mid, mid)
+	xor(t, lo, lo)
+	xor(lo, mid, mid)
 	VPCLMULQDQ(Imm(0x10), poly, mid, t)
 	VPSHUFD(Imm(0x4e), mid, mid)
-	VPXOR(t, hi, hi)
-	VPXOR(mid, hi, hi)
-	VEXTRACTI128(Imm(1), hi, t.AsX())
+	xor(t, hi, hi)
+	xor(mid, hi, hi)
+	if wide() {
+		VEXTRACTI64X4(Imm(1), hi, t.AsY())
+		VPXOR(t.AsY(), hi.AsY(), hi.AsY())
+	}
+	VEXTRACTI128(Imm(1), hi.AsY(), t.AsX())
 	VPXOR(t.AsX(), hi.AsX(), hi.AsX())
 }
 
-// tables' vector i from where power points.
+// powerOf is vector i of the tables from where power points.
 func powerOf(i int) (of, sum Mem) {
 	return Mem{Base: power, Disp: powersAt + vectorLen*i}, Mem{Base: power, Disp: sumsAt + vectorLen*i}
 }
@@ -275,7 +343,7 @@ func powerOf(i int) (of, sum Mem) {
 // hash adds ciphertext to the product: whole vectors from base, for the powers from index on.
 func hash(base Register, disp, index, vectors int) (s stream) {
 	for i := range vectors {
-		s = append(s, func() { VMOVDQU(Mem{Base: base, Disp: disp + vectorLen*i}, x) })
+		s = append(s, func() { load(Mem{Base: base, Disp: disp + vectorLen*i}, x) })
 		s = append(s, hashFrom(x, index+i)...)
 	}
 	return s
@@ -284,17 +352,17 @@ func hash(base Register, disp, index, vectors int) (s stream) {
 // hashFrom adds ciphertext that is in a register.
 func hashFrom(v VecPhysical, index int) stream {
 	of, sum := powerOf(index)
-	return append(stream{func() { VPSHUFB(turner, v, x) }}, multiply(x, of, sum)...)
+	return append(stream{func() { VPSHUFB(turner, v, x) }}, multiply(of, sum)...)
 }
 
 // encrypt makes the key stream of the counters from count on, of which the
 // first round is in the tables but for what the packet's block adds, in key.
 func (c *cryptor) encrypt(label string, of []VecPhysical) (s stream) {
 	for i, v := range of {
-		s = append(s, func() { VPXOR(Mem{Base: count, Disp: countsAt + vectorLen*i}, key, v) })
+		s = append(s, func() { xor(Mem{Base: count, Disp: countsAt + vectorLen*i}, key, v) })
 	}
 	round := func(slot int) (s stream) {
-		s = append(s, func() { VBROADCASTI128(roundKey(slot), key) })
+		s = append(s, func() { spread(roundKey(slot), key) })
 		for _, v := range of {
 			s = append(s, func() { VAESENC(key, v, v) })
 		}
@@ -311,7 +379,7 @@ func (c *cryptor) encrypt(label string, of []VecPhysical) (s stream) {
 	for slot := 2 + shortSkip; slot < lastKey; slot++ {
 		s = append(s, round(slot)...)
 	}
-	s = append(s, func() { VBROADCASTI128(roundKey(lastKey), key) })
+	s = append(s, func() { spread(roundKey(lastKey), key) })
 	for _, v := range of {
 		s = append(s, func() { VAESENCLAST(key, v, v) })
 	}
@@ -326,12 +394,12 @@ func turnOver(of []VecPhysical, src Register, at int) {
 		if src == body {
 			from.Disp -= headLen
 		}
-		VPXOR(from, v, v)
-		VMOVDQU(v, Mem{Base: text, Disp: at + vectorLen*i})
+		xor(from, v, v)
+		store(v, Mem{Base: text, Disp: at + vectorLen*i})
 	}
 }
 
-// cryptor writes one of the two functions. A text of more than a group goes
+// cryptor writes a function. A text of more than a group goes
 //
 //	first  the block that hides the tag, and a group
 //	main   whole groups
@@ -346,19 +414,19 @@ type cryptor struct {
 
 func crypt(seal bool) {
 	c := &cryptor{seal: seal}
-	if seal {
-		TEXT("sealVAES", NOSPLIT, "func(k *byte, jobs *byte, n int)")
-		Doc("sealVAES seals n texts, at least one, and puts the tags behind them.")
-	} else {
-		TEXT("openVAES", NOSPLIT, "func(k *byte, jobs *byte, n int)")
-		Doc("openVAES opens n texts, at least one, and tells of each whether the tag behind it is its own.")
+	operation, after := "seal", "puts the tags behind them."
+	if !seal {
+		operation, after = "open", "tells of each whether the tag behind it is its own."
 	}
+	width := fmt.Sprint(8 * vectorLen)
+	TEXT(operation+width, NOSPLIT, "func(k *byte, jobs *byte, n int)")
+	Doc(operation + width + " " + operation + "s n texts, at least one, and " + after)
 	Pragma("noescape")
-	c.base, c.mask, c.tag = AllocLocal(32), AllocLocal(16), AllocLocal(16)
+	c.base, c.mask, c.tag = AllocLocal(16), AllocLocal(16), AllocLocal(16)
 	Load(Param("k"), k)
 	Load(Param("jobs"), job)
 	Load(Param("n"), jobs)
-	VMOVDQU(turned, turner)
+	load(turned, turner)
 
 	Label("job")
 	c.begin()
@@ -377,8 +445,8 @@ func crypt(seal bool) {
 	ADDQ(Imm(jobLen), job)
 	DECQ(jobs)
 	JNE(LabelRef("job"))
-	VPXOR(t, t, t)
-	VMOVDQU(t, c.base)
+	VPXOR(t.AsX(), t.AsX(), t.AsX())
+	VMOVDQU(t.AsX(), c.base)
 	VMOVDQU(t.AsX(), c.mask)
 	VZEROUPPER()
 	RET()
@@ -401,8 +469,8 @@ func choose(of string, number Register, from, to int) {
 	choose(of, number, from, middle)
 }
 
-// begin readies a job: scratch is how many vectors its text has, tail where the
-// second half of the last one is taken from, power that of the first block.
+// begin readies a job: scratch is how many vectors its text has, tail what of the
+// last is the text's or where its second half begins, power that of the first block.
 func (c *cryptor) begin() {
 	field(text, textAt)
 	field(end, lenAt)
@@ -410,8 +478,8 @@ func (c *cryptor) begin() {
 	VMOVDQU(Mem{Base: job, Disp: blockAt}, base.AsX())
 	VPXOR(roundKey(0), base.AsX(), base.AsX())
 	VAESENC(roundKey(1), base.AsX(), base.AsX())
-	VINSERTI128(Imm(1), base.AsX(), base, base)
-	VMOVDQU(base, c.base)
+	VMOVDQU(base.AsX(), c.base)
+	spreadFirst(base)
 
 	LEAQ(Mem{Base: end, Disp: 15}, power)
 	ANDQ(I8(-16), power)
@@ -421,25 +489,31 @@ func (c *cryptor) begin() {
 	// lengths, whose is the first.
 	pairOf := func(table int, v VecPhysical) {
 		VMOVDQU(Mem{Base: power, Disp: table - 16}, v.AsX())
-		VINSERTI128(Imm(1), Mem{Base: k, Disp: table + 16*(powerCount-1)}, v, v)
+		VINSERTI128(Imm(1), Mem{Base: k, Disp: table + 16*(powerCount-1)}, v.AsY(), v.AsY())
 	}
 	pairOf(powersAt, of)
 	pairOf(sumsAt, sum)
-	VMOVDQU(Mem{Base: job, Disp: pairAt}, x)
-	run(product(x, of, sum))
+	VMOVDQU(Mem{Base: job, Disp: pairAt}, x.AsY())
+	product(of.AsY(), sum.AsY())
 
 	LEAQ(Mem{Base: end, Disp: vectorLen - 1}, scratch)
-	SHRQ(Imm(5), scratch)
+	SHRQ(Imm(uint64(bits.TrailingZeros(uint(vectorLen)))), scratch)
 	LEAQ(Mem{Base: end, Disp: -1}, tail)
-	ANDQ(Imm(vectorLen-1), tail)
+	ANDQ(Imm(uint64(vectorLen-1)), tail)
 	INCQ(tail)
-	LEAQ(only.Offset(vectorLen), keep)
-	SUBQ(tail, keep)
-	MOVL(U32(16), groups.As32())
-	CMPQ(tail, groups)
-	CMOVQGT(groups, tail)
+	if wide() {
+		MOVQ(I32(-1), groups)
+		BZHIQ(tail, groups, groups)
+		KMOVQ(groups, last)
+	} else {
+		LEAQ(only.Offset(vectorLen), keep)
+		SUBQ(tail, keep)
+		MOVL(U32(16), groups.As32())
+		CMPQ(tail, groups)
+		CMOVQGT(groups, tail)
+	}
 	ADDQ(text, end)
-	MOVQ(k, count)
+	LEAQ(Mem{Base: k, Disp: 32 - vectorLen}, count) // so that the text begins with a vector
 	if !c.seal {
 		VMOVDQU(Mem{Base: end}, t.AsX())
 		VMOVDQU(t.AsX(), c.tag)
@@ -459,16 +533,16 @@ func (c *cryptor) long() {
 		hashed = hash(text, 0, 0, vectors)
 	}
 	merge(c.encrypt("longFirst", state), hashed)
-	VEXTRACTI128(Imm(1), state[0], c.mask)
-	const head = headLen / vectorLen
+	lastLane(state[0], c.mask)
+	head := headLen / vectorLen
 	field(body, bodyAt)
 	turnOver(state[1:1+head], text, 0)
 	turnOver(state[1+head:], body, headLen)
-	ADDQ(U32(groupLen), text)
-	ADDQ(U32(groupLen), body)
-	ADDQ(U32(groupLen+vectorLen), count)
+	ADDQ(U32(uint32(groupLen)), text)
+	ADDQ(U32(uint32(groupLen)), body)
+	ADDQ(U32(uint32(groupLen+vectorLen)), count)
 	if !c.seal {
-		ADDQ(U32(groupLen), power)
+		ADDQ(U32(uint32(groupLen)), power)
 	}
 	TESTQ(groups, groups)
 	JEQ(LabelRef("last"))
@@ -478,13 +552,13 @@ func (c *cryptor) long() {
 		hashed = hash(text, -groupLen, 0, vectors)
 	}
 	of := state[:vectors]
-	VMOVDQU(c.base, key)
+	spread(c.base, key)
 	merge(c.encrypt("longMain", of), hashed)
 	turnOver(of, body, 0)
-	ADDQ(U32(groupLen), text)
-	ADDQ(U32(groupLen), body)
-	ADDQ(U32(groupLen), power)
-	ADDQ(U32(groupLen), count)
+	ADDQ(U32(uint32(groupLen)), text)
+	ADDQ(U32(uint32(groupLen)), body)
+	ADDQ(U32(uint32(groupLen)), power)
+	ADDQ(U32(uint32(groupLen)), count)
 	DECQ(groups)
 	JNE(LabelRef("main"))
 
@@ -500,7 +574,7 @@ func (c *cryptor) long() {
 
 func (c *cryptor) last(q int) {
 	of := state[:q]
-	VMOVDQU(c.base, key)
+	spread(c.base, key)
 	if c.seal {
 		merge(c.encrypt(label("longLast", q), of), hash(text, -groupLen, 0, vectors))
 		c.turnOverLast(of, body)
@@ -518,7 +592,7 @@ func (c *cryptor) short(q int) {
 	} else {
 		merge(c.encrypt(label("longShort", q), of), c.hashLast(q))
 	}
-	VEXTRACTI128(Imm(1), of[0], c.mask)
+	lastLane(of[0], c.mask)
 	c.turnOverLast(of[1:], text)
 	if c.seal {
 		run(hashRegisters(of[1:], 0))
@@ -533,33 +607,54 @@ func hashRegisters(of []VecPhysical, index int) (s stream) {
 	return s
 }
 
-// load is the last vector of a text, which may end early. Its halves are loaded
-// apart, the second so that it ends with the tag at the latest.
-func (c *cryptor) load(at int, v VecPhysical) stream {
-	return stream{
-		func() { VMOVDQU(Mem{Base: text, Disp: at}, v.AsX()) },
-		func() { VINSERTI128(Imm(1), Mem{Base: text, Index: tail, Scale: 1, Disp: at}, v, v) },
+// loadLast loads the last vector of a text, which may end early. With AVX2 its
+// halves are loaded apart, the second so that it ends with the tag at the latest.
+func (c *cryptor) loadLast(at int, v VecPhysical) {
+	if wide() {
+		VMOVDQU8_Z(Mem{Base: text, Disp: at}, last, v)
+		return
+	}
+	VMOVDQU(Mem{Base: text, Disp: at}, v.AsX())
+	VINSERTI128(Imm(1), Mem{Base: text, Index: tail, Scale: 1, Disp: at}, v, v)
+}
+
+// storeLast is its reverse.
+func (c *cryptor) storeLast(v VecPhysical, at int) {
+	if wide() {
+		VMOVDQU8(v, last, Mem{Base: text, Disp: at})
+		return
+	}
+	VMOVDQU(v.AsX(), Mem{Base: text, Disp: at})
+	VEXTRACTI128(Imm(1), v, Mem{Base: text, Index: tail, Scale: 1, Disp: at})
+}
+
+// keepText clears what is not the text's in its last vector.
+func keepText(v VecPhysical) {
+	if wide() {
+		VMOVDQU8_Z(v, last, v)
+	} else {
+		VPAND(Mem{Base: keep}, v, v)
 	}
 }
 
 func (c *cryptor) hashLast(q int) stream {
-	s := hash(text, 0, 0, q-1)
-	s = append(s, c.load(vectorLen*(q-1), x)...)
-	s = append(s, func() { VPAND(Mem{Base: keep}, x, x) })
+	s := append(hash(text, 0, 0, q-1), func() {
+		c.loadLast(vectorLen*(q-1), x)
+		keepText(x)
+	})
 	return append(s, hashFrom(x, q-1)...)
 }
 
 // turnOverLast is turnOver for the end of a text: no bytes remain in the last
 // vector that are not the text's.
 func (c *cryptor) turnOverLast(of []VecPhysical, src Register) {
-	last := len(of) - 1
-	turnOver(of[:last], src, 0)
-	v, at := of[last], vectorLen*last
-	run(c.load(at, x))
-	VPXOR(x, v, v)
-	VPAND(Mem{Base: keep}, v, v)
-	VMOVDQU(v.AsX(), Mem{Base: text, Disp: at})
-	VEXTRACTI128(Imm(1), v, Mem{Base: text, Index: tail, Scale: 1, Disp: at})
+	end := len(of) - 1
+	turnOver(of[:end], src, 0)
+	v, at := of[end], vectorLen*end
+	c.loadLast(at, x)
+	xor(x, v, v)
+	keepText(v)
+	c.storeLast(v, at)
 }
 
 // finish makes the tag.

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// manCommand is for those who package culvert: pages from the same words as
+// --help, so that they cannot differ.
+func manCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:    "man DIR",
+		Short:  "write a man page for each command into a directory",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := writePages(root, args[0]); err != nil {
+				return failure(err)
+			}
+			return nil
+		},
+	}
+}
+
+func writePages(c *cobra.Command, dir string) error {
+	name := filepath.Join(dir, pageName(c)+".1")
+	if err := os.WriteFile(name, []byte(manPage(c)), 0o644); err != nil {
+		return err
+	}
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() && sub.Name() != "help" {
+			if err := writePages(sub, dir); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func pageName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(), " ", "-") }
+
+// manPage is a command's page in the man macros of roff.
+func manPage(c *cobra.Command) string {
+	var b strings.Builder
+	name := pageName(c)
+	fmt.Fprintf(&b, ".TH %s 1\n.SH NAME\n%s \\- %s\n.SH SYNOPSIS\n.B %s\n", strings.ToUpper(name), roff(name), roff(c.Short), roff(c.UseLine()))
+	long := c.Long
+	if long == "" {
+		long = c.Short
+	}
+	fmt.Fprintf(&b, ".SH DESCRIPTION\n%s\n", paragraphs(long))
+	manOptions(&b, c.NonInheritedFlags())
+	if c.Example != "" {
+		fmt.Fprintf(&b, ".SH EXAMPLES\n.nf\n%s\n.fi\n", roff(c.Example))
+	}
+	var also []string
+	if c.HasParent() {
+		also = append(also, pageName(c.Parent()))
+	}
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() && sub.Name() != "help" {
+			also = append(also, pageName(sub))
+		}
+	}
+	if len(also) > 0 {
+		fmt.Fprintf(&b, ".SH SEE ALSO\n.BR %s (1)\n", strings.Join(also, " (1),\n.BR "))
+	}
+	return b.String()
+}
+
+func manOptions(b *strings.Builder, flags *pflag.FlagSet) {
+	if !flags.HasAvailableFlags() {
+		return
+	}
+	b.WriteString(".SH OPTIONS\n")
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Hidden {
+			return
+		}
+		value, usage := pflag.UnquoteUsage(f)
+		fmt.Fprintf(b, ".TP\n\\fB%s\\fR", roff("--"+f.Name))
+		if value != "" {
+			fmt.Fprintf(b, " \\fI%s\\fR", roff(value))
+		}
+		fmt.Fprintf(b, "\n%s\n", roff(usage))
+	})
+}
+
+// paragraphs keeps lines that are set in, as they are typed.
+func paragraphs(s string) string {
+	var parts []string
+	for _, p := range strings.Split(strings.TrimSpace(s), "\n\n") {
+		if strings.HasPrefix(p, " ") {
+			p = ".nf\n" + roff(p) + "\n.fi"
+		} else {
+			p = roff(p)
+		}
+		parts = append(parts, p)
+	}
+	return strings.Join(parts, "\n.PP\n")
+}
+
+// roff escapes what roff would take for its own.
+func roff(s string) string {
+	s = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s)
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		if strings.HasPrefix(l, ".") || strings.HasPrefix(l, "'") {
+			lines[i] = `\&` + l
+		}
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"strings"
+
+	"culvert/config"
+)
+
+// complaints prints diagnostics, each with its line and a caret below the place:
+//
+//	site.toml:5:1: error: unknown setting "remot_id"
+//	    5 | remot_id = ...
+//	      | ^
+//	    hint: did you mean "remote_id"?
+func complaints(w io.Writer, all []config.Diagnostic) {
+	files := map[string][]string{}
+	for _, d := range all {
+		if _, read := files[d.File]; !read {
+			text, _ := os.ReadFile(d.File) // without it there is no line to show
+			files[d.File] = strings.Split(strings.ReplaceAll(string(text), "\r\n", "\n"), "\n")
+		}
+		first, hint, _ := strings.Cut(d.String(), "\n")
+		fmt.Fprintln(w, first)
+		if lines := files[d.File]; d.Line > 0 && d.Line <= len(lines) {
+			fmt.Fprint(w, caret(d, lines[d.Line-1]))
+		}
+		if hint != "" {
+			fmt.Fprintln(w, hint)
+		}
+	}
+}
+
+var (
+	// mayBeKey are lines that are not shown: there is a key in them, or what
+	// somebody meant for one.
+	mayBeKey = regexp.MustCompile(`(?i)ps?k|ppk|secret|shared|key|pass|auth.*0[sx]`)
+	// harmless are settings whose values are no keys, whatever is written there.
+	harmless = regexp.MustCompile(`^\s*(?:\[|(?:preset|remote|local|remote_id|local_id|ike|esp|ike_lifetime|lifetime|dpd|keepalive|start|single_pair|mtu|initiate|device|addresses)\s*=)`)
+)
+
+// caret is the line and a mark below the column. Where the line may hold a key
+// that stands in no known place, only what comes before the value is shown.
+func caret(d config.Diagnostic, line string) string {
+	const most = 160
+	unsure := strings.HasPrefix(d.Message, "unknown") || strings.HasPrefix(d.Message, "TOML")
+	switch {
+	case !harmless.MatchString(line) && mayBeKey.MatchString(line):
+		return ""
+	case unsure && !harmless.MatchString(line):
+		if i := strings.IndexAny(line, `=:"'`); i >= 0 {
+			line = line[:i+1] + " ..."
+		} else if strings.HasPrefix(d.Message, "TOML") {
+			return "" // inside a value of several lines
+		} else if words := strings.Fields(line); len(words) > 1 {
+			line = line[:strings.Index(line, words[0])+len(words[0])] + " ..."
+		}
+	}
+	runes := []rune(printable(line))
+	if len(runes) > most {
+		runes = append(runes[:most], []rune("...")...)
+	}
+	if d.Column < 1 || d.Column > len(runes)+1 {
+		return ""
+	}
+	number := fmt.Sprint(d.Line)
+	return fmt.Sprintf("    %s | %s\n    %*s | %*s\n", number, string(runes), len(number), "", d.Column, "^")
+}
+
+// printable keeps each character's column: what a terminal would not show, or
+// move by, becomes a space.
+func printable(line string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, line)
+}
+
+// thisHost is what the machine's interfaces say.
+func thisHost() (h config.Host, err error) {
+	interfaces, err := net.Interfaces()
+	for _, i := range interfaces {
+		addrs, failed := i.Addrs()
+		err = errors.Join(err, failed)
+		for _, a := range addrs {
+			if p, parse := netip.ParsePrefix(a.String()); parse == nil {
+				h.Networks = append(h.Networks, config.Interface{Name: i.Name, Address: p})
+			}
+		}
+	}
+	return h, err
+}
