@@ -144,6 +144,9 @@ func (sa *ikeSA) hint() {
 	case sa.state != stateUp:
 	case sa.active != nil:
 		sa.doubted = true
+		if sa.active.tries >= doubtTries {
+			sa.despair()
+		}
 	case sa.e.now.Sub(sa.hinted) >= hintInterval:
 		sa.hinted = sa.e.now
 		sa.start(wire.ExchangeInformational, livenessTask{})

@@ -69,6 +69,9 @@ type Result struct {
 	// what its resident memory grew by.
 	Heap     int64 `json:"heap_bytes"`
 	Resident int64 `json:"resident_bytes"`
+	// Configured is the gateway's live heap before any tunnel was up: what it
+	// keeps of all peers' configuration.
+	Configured int64 `json:"configured_bytes"`
 	// Parse, Reload and Status are the times of reading the configuration, taking
 	// it over when nothing has changed, and saying how all peers are.
 	Parse    time.Duration `json:"parse_ns"`
@@ -96,6 +99,9 @@ func (r Result) PerSecond() (wall, core float64) {
 
 // HeapPerTunnel is in bytes: an established IKE SA with one child SA.
 func (r Result) HeapPerTunnel() int64 { return r.Heap / int64(r.Peers) }
+
+// ConfiguredPerPeer is in bytes.
+func (r Result) ConfiguredPerPeer() int64 { return r.Configured / int64(r.Peers) }
 
 // ResidentPerTunnel is in bytes.
 func (r Result) ResidentPerTunnel() int64 { return r.Resident / int64(r.Peers) }
@@ -191,6 +197,7 @@ func (m *measurement) establish(ctx context.Context) (err error) {
 		return err
 	}
 	r.CPU, r.Heap, r.Resident = after.CPU-m.before.After, after.Heap-m.before.Heap, after.Resident-m.before.Resident
+	r.Configured = m.before.Heap
 	r.Median, r.Slow = m.clients.percentile(50), m.clients.percentile(99)
 	m.say("%d tunnels in %v", m.Peers, r.Establish.Round(time.Millisecond))
 	return nil

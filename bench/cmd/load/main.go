@@ -100,7 +100,7 @@ func show(w io.Writer, r load.Result) {
 	line("%d peers, %s", r.Peers, methodNames[r.PostQuantum])
 	line("  full handshakes   %.0f a core second; all in %v, which is %.0f a second; a tunnel in %v (median), %v (99 %%)",
 		core, ms(r.Establish), wall, ms(r.Median), ms(r.Slow))
-	line("  an idle tunnel    %.1f KiB of live heap, %.1f KiB of resident memory", kib(r.HeapPerTunnel()), kib(r.ResidentPerTunnel()))
+	line("  an idle tunnel    %.1f KiB of live heap, %.1f KiB of resident memory; a configured peer %.1f KiB of live heap", kib(r.HeapPerTunnel()), kib(r.ResidentPerTunnel()), kib(r.ConfiguredPerPeer()))
 	line("  an operator       reads the configuration in %v, reloads it in %v, gets the status in %v", ms(r.Parse), ms(r.Reload), ms(r.Status))
 	for _, b := range r.Restarts {
 		line("  after a kill      (%s kept) half are back in %v, all in %v, %d with a ticket; %.0f a core second", b.Kept, ms(b.Half), ms(b.Time), b.Resumed,
