@@ -161,6 +161,7 @@ func (a *childAnswer) making(child *childSA, c choice) *making {
 			if !a.sa.peer.holdsBack(child) {
 				child.activate()
 			}
+			a.sa.e.then = append(a.sa.e.then, a.sa.bringUpChildren) // what waited behind a request for this one
 			return nil
 		}
 		if a.old.state == childHeld {

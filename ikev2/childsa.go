@@ -212,6 +212,10 @@ func (c *childSA) quiet(reason Reason) {
 // answered.
 func (c *childSA) close(reason Reason) {
 	sa := c.sa
+	if c.from != nil { // the peer knows of it no more, or will not soon
+		c.giveWay()
+		return
+	}
 	c.setState(childClosing)
 	c.replaced = reason == ReasonRekeyed
 	c.replacesNone()
@@ -238,6 +242,7 @@ func (c *childSA) leave() {
 
 // late has the inbound half take what was on its way, and no more.
 func (c *childSA) late() {
+	c.from = nil
 	c.setState(childLate)
 	c.sa.e.stopTimers(&c.timers)
 	c.sa.e.setTimer(&c.timers, timerLifetime, c.sa.e.now.Add(lateTime))

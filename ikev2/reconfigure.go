@@ -263,7 +263,7 @@ func (sa *ikeSA) conformChildren(kept map[*Child]*Child) {
 	for _, c := range slices.Clone(sa.children) {
 		was, is := c.cfg, kept[c.cfg]
 		switch {
-		case is == nil || !c.live():
+		case is == nil || !c.live() || c.from != nil:
 		case sameTraffic(was, is):
 			c.cfg = is
 			c.adjust(was)

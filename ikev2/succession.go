@@ -61,7 +61,7 @@ func (c *childSA) passTo(to *ikeSA) (waits bool) {
 		return false
 	case c.state == childClosing:
 		c.late()
-	case c.state == childUp && (successor == nil || c.replacedBy != nil): // which follows
+	case c.state == childUp && (successor == nil || c.replacedBy != nil && c.from == nil): // by one that follows
 		c.giveWay()
 	case c.state == childUp:
 		waits = true
@@ -85,7 +85,6 @@ func (c *childSA) waitFor(successor *childSA, from *ikeSA) {
 // giveWay has the successor, if there is one, send instead, and takes what is on
 // its way.
 func (c *childSA) giveWay() {
-	c.from = nil
 	c.quiet(ReasonReplaced)
 	c.late()
 }
