@@ -54,6 +54,9 @@ func (e *Engine) Audit() error {
 	for _, sa := range e.inits {
 		check(e.sas[sa.ownSPI()] == sa, "IKE_SA_INIT of forgotten IKE SA %v", sa.id())
 	}
+	for spi, sa := range e.coming {
+		check(e.sas[sa.ownSPI()] == sa && sa.expected == spi, "a successor of forgotten IKE SA %v is to come", sa.id())
+	}
 	check(len(e.spent) <= maxSpent, "%d spent tickets", len(e.spent))
 	check(halfOpen.total == e.halfOpen.total && maps.Equal(halfOpen.by, e.halfOpen.by), "half-open: %v, counted %v", halfOpen, e.halfOpen)
 	check(reserved == e.spis.used(), "%d inbound SPIs have an owner, %d are in use", reserved, e.spis.used())

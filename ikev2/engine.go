@@ -27,6 +27,7 @@ type Engine struct {
 	strangers  Fragmentation // of peers that are not known yet
 
 	sas    map[wire.SPI]*ikeSA // by our own SPI
+	coming map[wire.SPI]*ikeSA // which IKE SA asks for a successor with this SPI
 	inits  map[initKey]*ikeSA  // as responder, by what identifies an IKE_SA_INIT
 	claims claims              // child SAs by what they protect
 	spis   spiTable
@@ -78,7 +79,7 @@ func New(cfg Config, rand io.Reader) *Engine {
 	}
 	e := &Engine{
 		cfg: cfg, rand: rand, limits: cfg.Limits.withDefaults(), halfOpen: crowd{by: map[netip.Addr]int{}},
-		sas: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{},
+		sas: map[wire.SPI]*ikeSA{}, coming: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{},
 		spent:   map[ticketSalt]time.Time{},
 		replies: replyBudget, repeats: repeatBudget, hints: budget{total: hintsPerSecond, each: hintsOfSource},
 	}
@@ -151,7 +152,7 @@ func (e *Engine) dispatch(h wire.Header, d Datagram) {
 	sa := e.sas[ours]
 	if sa == nil || sa.initiator == fromInitiator || !sa.hasPeerSPI(theirs) {
 		e.drop(dropUnknownSA)
-		if sa == nil {
+		if sa == nil && e.coming[ours] == nil {
 			e.answerUnknownSA(h, d)
 		}
 		return

@@ -57,8 +57,23 @@ func (t *rekeyIKETask) request(sa *ikeSA, req *draft) (err error) {
 	if t.spi, err = sa.e.newSPI(); err != nil {
 		return err
 	}
+	sa.expect(t.spi)
 	req.add(&wire.SA{Proposals: offer(sa.peer.IKE, wire.ProtocolIKE, t.spi[:])})
 	return t.fresh.request(sa.e, req, sa.peer.IKE)
+}
+
+// expect notes the SPI of the successor that the SA asks for. The peer has that
+// one sooner than we, so what it says in it may come before its answer, and is not
+// for an SA that is lost.
+func (sa *ikeSA) expect(spi wire.SPI) {
+	delete(sa.e.coming, sa.expected)
+	sa.expected = spi
+	sa.e.coming[spi] = sa
+}
+
+func (sa *ikeSA) expectNone() {
+	delete(sa.e.coming, sa.expected)
+	sa.expected = wire.SPI{}
 }
 
 func (t *rekeyIKETask) response(sa *ikeSA, m *message) error {
@@ -79,6 +94,7 @@ func (t *rekeyIKETask) rivalNonce(sa *ikeSA) []byte {
 func (t *rekeyIKETask) begun(m *making) bool { return m.replaces(nil) }
 
 func (t *rekeyIKETask) finish(sa *ikeSA, m *message, s secrets, reason Reason) {
+	sa.expectNone()
 	made := t.accept(sa, s, reason)
 	switch {
 	case made == nil:

@@ -86,7 +86,8 @@ type ikeSA struct {
 	// heir is the SA that the peer made to replace this one while we ask for
 	// the same; heirOf is the way back (RFC 7296 section 2.25.2).
 	heir, heirOf *ikeSA
-	lowNonce     []byte // the lower nonce of the rekey that made this SA
+	expected     wire.SPI // of the successor that we ask for
+	lowNonce     []byte   // the lower nonce of the rekey that made this SA
 
 	suite   keymat.IKESuite
 	prf     keymat.PRF
@@ -270,6 +271,7 @@ func (sa *ikeSA) end(reason Reason) {
 	sa.active, sa.queue = nil, nil
 	sa.e.stopTimers(&sa.timers)
 	delete(sa.e.sas, sa.ownSPI())
+	sa.expectNone()
 	if sa.e.inits[sa.initKey] == sa {
 		delete(sa.e.inits, sa.initKey)
 	}

@@ -298,3 +298,39 @@ func TestChildLost(t *testing.T) {
 		t.Error("the IKE SA is down")
 	}
 }
+
+// TestTokenIsNotOfAnSAToCome: the peer has a replaced IKE SA's successor first.
+// What it says there may overtake its answer, and tells nobody that the SA is lost.
+func TestTokenIsNotOfAnSAToCome(t *testing.T) {
+	for name, mode := range map[string]ikev2.Mode{"classical": ikev2.ModeOff, "ML-KEM": ikev2.ModePrefer} {
+		t.Run(name, func(t *testing.T) {
+			n, a, b := resumable(func(a, b *ikev2.Config) { a.Peers[0].PostQuantum.Mode, b.Peers[0].PostQuantum.Mode = mode, mode })
+			connectFor(time.Second)(n, a, b)
+			established := b.Has(ikev2.EventEstablished)
+			n.Link = func(p Packet) []time.Duration {
+				h, err := wire.ParseHeader(p.Payload)
+				switch {
+				case err != nil:
+				case h.NextPayload == wire.PayloadNotify: // what B says in the clear, after its own token
+					return []time.Duration{time.Second}
+				case h.Exchange != wire.ExchangeInformational && h.Flags&wire.FlagResponse != 0:
+					return []time.Duration{300 * time.Millisecond}
+				}
+				return soon
+			}
+			n.Command(b, ikev2.RekeyIKE{Peer: b.peer()})
+			n.RunUntil(time.Second, func() bool { return a.Has(ikev2.EventRekeyed) == 1 })
+			n.Command(a, ikev2.Rekey{SPI: a.current("lan")})
+			n.Run(10 * time.Second)
+			for _, h := range []*Host{a, b} {
+				if h.Has(ikev2.EventRekeyed) != 1 || h.Has(ikev2.EventDown) != 0 || h.Has(ikev2.EventEstablished) != established {
+					t.Errorf("%s has lost the SA:\n%s", h.Name, n.Transcript())
+				}
+			}
+			if err := Agree(a, b); err != nil {
+				t.Error(err)
+			}
+			faultless(t, n)
+		})
+	}
+}
