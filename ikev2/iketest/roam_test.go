@@ -161,6 +161,9 @@ func TestOutage(t *testing.T) {
 	for name, mobike := range modes {
 		for _, outage := range []time.Duration{2 * time.Second, 29 * time.Second, 33 * time.Second, 55 * time.Second, 100 * time.Second, 5 * time.Minute, time.Hour} {
 			for _, told := range []bool{false, true} {
+				if !told && outage > 100*time.Second {
+					continue // the peer was given up; the next attempt comes when it is due
+				}
 				t.Run(fmt.Sprintf("%s/%v/told %v", name, outage, told), func(t *testing.T) {
 					v := setOff(t, mobike, true)
 					v.n.Broken = true
@@ -168,8 +171,6 @@ func TestOutage(t *testing.T) {
 					v.n.Broken = false
 					if told {
 						v.roamB(AddrB, true)
-					} else if outage > 100*time.Second {
-						t.Skip("the peer was given up; the next attempt comes by itself")
 					}
 					v.wantBack()
 					v.wantKept(outage <= 100*time.Second)
