@@ -122,7 +122,7 @@ func TestReloadUnderTraffic(t *testing.T) {
 	a.write(sideA(plainSuite) + branchA)
 	a.says("1 peer unchanged, added branch", "reload")
 	a.wait("event", "child_up", "peer", "branch", "tunnel", "lab")
-	c.says("connecting to peer office at 203.0.113.1", "connect", "office")
+	c.says("peer office", "connect", "office") // unless it has come back by itself meanwhile
 	eventually(t, "way to the branch", func() bool { lost, err := ping(toBranch, 1, 56); return err == nil && lost == 0 })
 
 	<-traffic
