@@ -63,7 +63,10 @@ type engine interface {
 
 // New takes an AES key of 16, 24 or 32 bytes and the salt that stands behind
 // it in the keying material (RFC 4106 section 8.1).
-func New(key []byte, salt [4]byte) (*AEAD, error) { return chosen.sleeping(key, salt) }
+func New(key []byte, salt [4]byte) (*AEAD, error) {
+	p, _ := chosen() // Path tells of the error
+	return p.sleeping(key, salt)
+}
 
 // Seal encrypts every packet of the batch.
 func (a *AEAD) Seal(batch []Packet) { a.seal(batch) }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Variable is the environment variable that forces a path, by its name.
@@ -25,13 +26,18 @@ var paths = []path{
 	{"stdlib", true, func(key []byte, salt [4]byte) (engine, error) { return newStdlib(key, salt) }},
 }
 
-var chosen, errChosen = choose(paths, os.Getenv(Variable))
+// chosen is found when it is first wanted: the check of a path is not for a
+// command that does no AES-GCM.
+var chosen = sync.OnceValues(func() (*path, error) { return choose(paths, os.Getenv(Variable)) })
 
 // Path names the path that every AEAD of this process takes. An error says
 // that the best there is was taken, and why it is not what was to be expected:
 // the environment asks for one that is not to be had, or a path fails its check
 // on this processor.
-func Path() (string, error) { return chosen.name, errChosen }
+func Path() (string, error) {
+	p, err := chosen()
+	return p.name, err
+}
 
 // choose takes the path of the name, or the first that is able and right.
 func choose(from []path, forced string) (*path, error) {
@@ -49,13 +55,14 @@ func choose(from []path, forced string) (*path, error) {
 	if forced != "" {
 		failed = fmt.Errorf("%s=%q: this machine has no such path; it has %s", Variable, forced, strings.Join(names, ", "))
 	}
-	for _, p := range able {
+	last := len(able) - 1 // what the others are held to
+	for _, p := range able[:last] {
 		if p.right() {
 			return p, failed
 		}
 		failed = errors.Join(failed, fmt.Errorf("the path %s computes wrongly on this processor; please report it", p.name))
 	}
-	return able[len(able)-1], failed
+	return able[last], failed
 }
 
 func (p *path) aead(key []byte, salt [4]byte) (*AEAD, error) {
