@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"culvert/ikev2"
@@ -157,9 +158,18 @@ func applyPreset(n native, name, part string, own *tomlTable, known settings) {
 	}
 }
 
+// presetTables are the presets' settings as read, once for all peers.
+var presetTables = sync.OnceValue(func() map[string]*tomlTable {
+	tables := make(map[string]*tomlTable, len(presets))
+	for name, p := range presets {
+		var r reports
+		tables[name] = parseTOML(&r, "preset "+name, []byte(p.settings))
+	}
+	return tables
+})
+
 func presetItems(name, part string) (items []*tomlItem) {
-	var r reports
-	table := parseTOML(&r, "preset "+name, []byte(presets[name].settings))
+	table := presetTables()[name]
 	if part != "" {
 		table = table.find(part).value.(*tomlTable)
 	}
