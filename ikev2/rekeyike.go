@@ -66,7 +66,7 @@ func (t *rekeyIKETask) request(sa *ikeSA, req *draft) (err error) {
 // one sooner than we, so what it says in it may come before its answer, and is not
 // for an SA that is lost.
 func (sa *ikeSA) expect(spi wire.SPI) {
-	delete(sa.e.coming, sa.expected)
+	sa.expectNone()
 	sa.expected = spi
 	sa.e.coming[spi] = sa
 }
