@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -88,4 +90,19 @@ func describe(w io.Writer, cfg *config.Config) {
 		}
 	}
 	fmt.Fprintln(w, gateway.MTUText(cfg))
+}
+
+// thisHost is what the machine's interfaces say.
+func thisHost() (h config.Host, err error) {
+	interfaces, err := net.Interfaces()
+	for _, i := range interfaces {
+		addrs, failed := i.Addrs()
+		err = errors.Join(err, failed)
+		for _, a := range addrs {
+			if p, parse := netip.ParsePrefix(a.String()); parse == nil {
+				h.Networks = append(h.Networks, config.Interface{Name: i.Name, Address: p})
+			}
+		}
+	}
+	return h, err
 }

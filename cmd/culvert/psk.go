@@ -3,10 +3,13 @@ package main
 import (
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"culvert/config"
 )
 
 func pskCommand() *cobra.Command {
@@ -43,15 +46,15 @@ const (
 )
 
 func newKey(peer string) (string, error) {
-	switch peer {
-	case "aws":
-		return drawn(awsKeyLen, awsKeyText), nil
-	case "", "azure", "gcp", "vyos", "strongswan", "macos":
-		var key [32]byte
-		_, _ = rand.Read(key[:]) // never fails
-		return base64.StdEncoding.EncodeToString(key[:]), nil
+	if peer != "" && !slices.Contains(config.Presets(), peer) {
+		return "", usageError(fmt.Errorf("--for takes %s", strings.Join(config.Presets(), ", ")))
 	}
-	return "", usageError(errors.New("--for takes aws, azure, gcp, vyos, strongswan or macos"))
+	if peer == "aws" {
+		return drawn(awsKeyLen, awsKeyText), nil
+	}
+	var key [32]byte
+	_, _ = rand.Read(key[:]) // never fails
+	return base64.StdEncoding.EncodeToString(key[:]), nil
 }
 
 // drawn are characters drawn evenly, the first of them a letter.

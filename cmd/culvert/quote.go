@@ -1,11 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/netip"
 	"os"
 	"regexp"
 	"strings"
@@ -82,19 +79,4 @@ func printable(line string) string {
 		}
 		return r
 	}, line)
-}
-
-// thisHost is what the machine's interfaces say.
-func thisHost() (h config.Host, err error) {
-	interfaces, err := net.Interfaces()
-	for _, i := range interfaces {
-		addrs, failed := i.Addrs()
-		err = errors.Join(err, failed)
-		for _, a := range addrs {
-			if p, parse := netip.ParsePrefix(a.String()); parse == nil {
-				h.Networks = append(h.Networks, config.Interface{Name: i.Name, Address: p})
-			}
-		}
-	}
-	return h, err
 }
