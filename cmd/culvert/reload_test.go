@@ -119,10 +119,11 @@ func TestReloadUnderTraffic(t *testing.T) {
 	if _, routed := hasDevice(t, n.GatewayA, "culvert0", netip.MustParsePrefix("10.106.0.0/24")); routed {
 		t.Error("the route of the removed peer is still there")
 	}
+	c.says("peer office is", "disconnect", "office") // so that it does not come back by itself
 	a.write(sideA(plainSuite) + branchA)
 	a.says("1 peer unchanged, added branch", "reload")
 	a.wait("event", "child_up", "peer", "branch", "tunnel", "lab")
-	c.says("peer office", "connect", "office") // unless it has come back by itself meanwhile
+	c.says("connecting to peer office at 203.0.113.1", "connect", "office")
 	eventually(t, "way to the branch", func() bool { lost, err := ping(toBranch, 1, 56); return err == nil && lost == 0 })
 
 	<-traffic
