@@ -71,6 +71,16 @@ type Rekey struct{ SPI uint32 }
 // RekeyIKE replaces a peer's IKE SA before its time.
 type RekeyIKE struct{ Peer string }
 
+// Measure asks a peer that is up for an answer, unless something else is being
+// asked; RoundTrip has what comes of it.
+type Measure struct{ Peer string }
+
+// Reveal has the engine emit the IKEKeys of what there is, and of what comes, or
+// no more of them. Config.KeyLog is what it begins with.
+type Reveal struct{ On bool }
+
+func (Measure) command()    {}
+func (Reveal) command()     {}
 func (Rekey) command()      {}
 func (RekeyIKE) command()   {}
 func (Moved) command()      {}
@@ -188,7 +198,7 @@ type AssignAddresses struct {
 // used it are gone.
 type RemoveAddresses struct{ Peer string }
 
-// IKEKeys are the secrets of an IKE SA, emitted only with Config.KeyLog.
+// IKEKeys are the secrets of an IKE SA, emitted only with Config.KeyLog or after Reveal.
 type IKEKeys struct {
 	ID    SAID
 	Suite keymat.IKESuite
