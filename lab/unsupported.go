@@ -48,6 +48,7 @@ func (*namespace) close() error               { return nil }
 func (*namespace) enter() string              { return "" }
 
 func processGroup() *syscall.SysProcAttr         { return nil }
+func limitSegments(syscall.RawConn, int) error   { return ErrUnsupported }
 func awaitExit(int)                              {}
 func forceReceiveBuffer(*net.UDPConn, int)       {}
 func privateMounts([]Mount) error                { return ErrUnsupported }
