@@ -72,6 +72,9 @@ func (*Host) Attach(iface string, mtu int, networks ...netip.Prefix) error { ret
 // ProcessorTime fails.
 func (*Host) ProcessorTime() (time.Duration, error) { return 0, ErrUnsupported }
 
+// Processes fails.
+func (*Host) Processes() ([]int, error) { return nil, ErrUnsupported }
+
 // BusyTime fails.
 func BusyTime() (time.Duration, error) { return 0, ErrUnsupported }
 
