@@ -6,8 +6,8 @@
 // another processor be free. To keep looking costs a processor that others may
 // want. So it is done only where waits have been short of late, for little
 // longer than a wake-up takes, and the processor is offered to others between
-// two looks: if somebody took it, the time is over, and the wait goes on
-// asleep. Where packets are far between nobody looks, and nothing is used.
+// two looks: when somebody took it, the next look is the last, and the wait goes
+// on asleep. Where packets are far between nobody looks, and nothing is used.
 //
 //	for p.Begin(); p.Look(); {
 //		if packet, ok := door.Try(); ok {
@@ -49,15 +49,15 @@ type Patience struct {
 func (p *Patience) Begin() { p.began, p.looks = time.Now(), 0 }
 
 // Look says whether to look once more before sleeping. Between two looks it
-// offers the processor to others.
+// offers the processor to others, and looks when it has it back.
 func (p *Patience) Look() bool {
-	if p.window == 0 || p.looks == maxLooks {
+	if p.window == 0 || p.looks == maxLooks || time.Since(p.began) > p.window {
 		return false
 	}
 	if p.looks++; p.looks > 1 {
 		yield()
 	}
-	return time.Since(p.began) <= p.window
+	return true
 }
 
 // Slept ends a wait that came to an end asleep.
