@@ -59,6 +59,7 @@
 //	address.go    configuration payload             RFC 7296 2.19, 3.15, RFC 8598
 //	lease.go      who has which address of a pool
 //	wish.go       which child SAs to ask for        RFC 7296 2.9, single pairs, additional selectors
+//	lanes.go      a child SA for each core          RFC 9611
 //	trap.go       child SAs wanted by traffic       RFC 7296 2.9, RFC 4301 4.4.1, RFC 6023
 //	conflict.go   one peer to one traffic           RFC 4301 4.4.1
 //	selector.go   narrowing of selectors            RFC 7296 2.9

@@ -112,15 +112,17 @@ type ESPSuite struct {
 }
 
 // String names the suite in the field's words: AES_GCM_16_128/ESN.
-func (s ESPSuite) String() string {
+func (s ESPSuite) String() string { return s.proposal().String() }
+
+func (s ESPSuite) proposal() Proposal {
 	p := Proposal{encr(s.Encr, s.KeyBits)}
 	if s.Integ != 0 {
 		p = append(p, integ(s.Integ))
 	}
 	if s.ESN {
-		return append(p, esn(wire.ESNYes)).String()
+		return append(p, esn(wire.ESNYes))
 	}
-	return append(p, esn(wire.ESNNo)).String()
+	return append(p, esn(wire.ESNNo))
 }
 
 // ChildSA is what both halves of a child SA share. Local and Remote are the
@@ -133,6 +135,9 @@ type ChildSA struct {
 	Path          Path
 	// InboundSPI names the child on this side for as long as it lives.
 	InboundSPI, OutboundSPI uint32
+	// Lane of Config.Lanes is the one that receives on it: Lane(InboundSPI). Where
+	// there are several for the same traffic, each is the lane's own.
+	Lane int
 }
 
 // SAID names an IKE SA by its two SPIs.
