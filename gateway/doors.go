@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -23,13 +24,14 @@ func openDoors(cfg *config.Config) (*Doors, error) {
 }
 
 func (d *Doors) open(cfg *config.Config) (err error) {
-	local := cfg.Gateway.Local
-	if d.IKE, err = natt.Listen(netip.AddrPortFrom(local, cfg.Gateway.IKEPort), natt.Options{}); err != nil {
-		return err
+	g := &cfg.Gateway
+	if d.IKE, err = natt.Listen(netip.AddrPortFrom(g.Local, g.IKEPort), natt.Options{}); err != nil {
+		return noPort(cfg, g.IKEPort, "ike_port", err)
 	}
-	if d.NATT, err = natt.Listen(netip.AddrPortFrom(local, cfg.Gateway.NATTPort), natt.Options{NATT: true}); err != nil {
-		return err
+	if d.NATT, err = natt.Listen(netip.AddrPortFrom(g.Local, g.NATTPort), natt.Options{NATT: true}); err != nil {
+		return noPort(cfg, g.NATTPort, "natt_port", err)
 	}
+	d.Host = ThisHost
 	if network, err := watchNetwork(); err == nil { // without it, a change is found by its silence
 		d.Network = network
 	}
@@ -38,7 +40,7 @@ func (d *Doors) open(cfg *config.Config) (err error) {
 	}
 	mtu := deviceMTU(cfg)
 	if d.Device, err = tun.Open(cfg.Gateway.Device, mtu); err != nil {
-		return err
+		return noDevice(cfg, err)
 	}
 	name := d.Device.Name()
 	d.AddRoute = func(p netip.Prefix, opts tun.RouteOptions) error { return tun.AddRoute(name, p, opts) }
@@ -60,6 +62,21 @@ func (d *Doors) usePrepared(name string) (err error) {
 	d.AddRoute = func(netip.Prefix, tun.RouteOptions) error { return nil }
 	d.ChangeRoute, d.DelRoute = d.AddRoute, func(netip.Prefix) error { return nil }
 	return err
+}
+
+// ThisHost is what the machine's interfaces say.
+func ThisHost() (h config.Host, err error) {
+	interfaces, err := net.Interfaces()
+	for _, i := range interfaces {
+		addrs, failed := i.Addrs()
+		err = errors.Join(err, failed)
+		for _, a := range addrs {
+			if p, parse := netip.ParsePrefix(a.String()); parse == nil {
+				h.Networks = append(h.Networks, config.Interface{Name: i.Name, Address: p})
+			}
+		}
+	}
+	return h, err
 }
 
 func (d *Doors) closeOpened() {

@@ -43,8 +43,11 @@ type childSA struct {
 	suite         ESPSuite
 	in, out       uint32 // SPIs: in is ours, out the peer's
 	local, remote []wire.Selector
-	outKeys       ESPKeys // as long as the child is held
-	sending       bool    // the outbound half is installed
+	// askedLocal and askedRemote are what the peer asked for, where that is not
+	// what it got.
+	askedLocal, askedRemote []wire.Selector
+	outKeys                 ESPKeys // as long as the child is held
+	sending                 bool    // the outbound half is installed
 	// replaces says that this child took another's place, and replaced that one
 	// of ours has taken this one's; replacedBy is the one that the peer made for
 	// it.
@@ -60,6 +63,9 @@ type childSA struct {
 	ours   bool
 	volume volume
 	timers timers
+	// untried: the child is to be replaced before its time, so as to see whether
+	// the peer would take our proposals as they are, key exchange and all.
+	untried bool
 }
 
 func (sa *ikeSA) newChild(cfg *Child) *childSA {
@@ -100,7 +106,10 @@ func (c *childSA) settle() {
 }
 
 // succeed takes the place of old.
-func (c *childSA) succeed(old *childSA) { c.replaces, c.first, c.ours = true, old.first, old.ours }
+func (c *childSA) succeed(old *childSA) {
+	c.replaces, c.first, c.ours = true, old.first, old.ours
+	c.askedLocal, c.askedRemote = old.askedLocal, old.askedRemote
+}
 
 func (c *childSA) like(x *childSA) bool {
 	return x.cfg == c.cfg && slices.Equal(x.local, c.local) && slices.Equal(x.remote, c.remote)
@@ -147,9 +156,11 @@ func (c *childSA) activate() {
 	c.setState(childUp)
 	c.sending = true
 	c.sa.e.lifetime(&c.timers, c.cfg.Lifetime)
+	c.tryEarly()
 	c.sa.e.emit(InstallOutbound{c.facts(), c.outKeys})
 	c.outKeys = ESPKeys{}
-	ev := Event{Kind: EventChildUp, Child: c.cfg.Name, ESP: c.suite, LocalTS: c.local, RemoteTS: c.remote, InboundSPI: c.in, OutboundSPI: c.out}
+	ev := Event{Kind: EventChildUp, Child: c.cfg.Name, ESP: c.suite, LocalTS: c.local, RemoteTS: c.remote,
+		PeerLocalTS: c.askedLocal, PeerRemoteTS: c.askedRemote, InboundSPI: c.in, OutboundSPI: c.out}
 	if c.replaces {
 		ev.Reason = ReasonRekeyed
 	}
