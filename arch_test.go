@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"lab":              {},
 	"examples":         {},
 	"bench":            {"examples", "lab"},
+	"bench/cmd/relay":  {"natt", "tun"},
 	"bench/load":       {"config", "gateway", "ikev2", "natt", "tun"},
 	"bench/pipeline":   {"espcrypto", "espcrypto/aesgcm", "espcrypto/sad", "gateway", "natt", "tun"},
 	"bench/wireguard":  {"bench/pipeline"},

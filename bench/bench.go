@@ -1,9 +1,9 @@
-// Package bench measures TCP through a tunnel: one IPsec implementation on both
+// Package bench measures what goes through a tunnel: one implementation on both
 // gateways of package lab's situation, another on both, in turns, because only
 // what ran in the same minutes on the same machine compares.
 //
-//	round 1          round 2          round 3
-//	culvert other    other culvert    culvert other    ...    medians, ratio
+//	round 1                 round 2                 round 3
+//	culvert relay other     other relay culvert     culvert relay other    ...    medians, ratios
 //
 // Every run has a network of its own, built before and gone after it, so that
 // nothing that a kernel remembers of one (routes, TCP metrics, NAT mappings)
@@ -14,56 +14,65 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"culvert/lab"
 )
 
-// System is an IPsec implementation that can run the situation's tunnel.
+// System is something that carries packets between the gateways of the situation.
 type System struct {
-	Name string
+	Name    string
+	Version string // "" where it does not matter or nobody knows
 	// Start starts it on both gateways. It ends with the lab. The returned
 	// function is its log, to explain a failure.
 	Start func(ctx context.Context, s *lab.SiteToSite) (log func() string, err error)
 }
 
-// Options say how to measure. The zero value is three rounds of one TCP stream
-// for three seconds, at 1500 bytes.
+// Options say how to measure. The zero value is three rounds of every measure,
+// at 1500 bytes.
 type Options struct {
-	Rounds   int           // 0 means 3
-	Duration time.Duration // of TCP in each run; 0 means 3 s
-	Streams  int           // side by side; 0 means 1
-	MTU      int           // of every link in bytes; 0 means 1500
-	Progress func(Sample)  // told of every run as it ends; may be nil
+	Rounds   int                         // 0 means 3
+	Duration time.Duration               // of each measure; 0 means its own, some 2 s
+	MTU      int                         // of every link in bytes; 0 means 1500
+	Measures []Measure                   // nil means Measures()
+	Began    func(round int, who string) // told of every run as it begins; may be nil
+	Progress func(Sample)                // told of every run as it ends; may be nil
 }
 
 func (o Options) withDefaults() Options {
 	if o.Rounds <= 0 {
 		o.Rounds = 3
 	}
-	if o.Duration <= 0 {
-		o.Duration = 3 * time.Second
+	if o.Measures == nil {
+		o.Measures = Measures()
+	}
+	if o.Began == nil {
+		o.Began = func(int, string) {}
+	}
+	if o.Progress == nil {
+		o.Progress = func(Sample) {}
 	}
 	return o
 }
 
 // Sample is one run.
 type Sample struct {
-	Round         int     `json:"round"` // from 1
-	System        string  `json:"system"`
-	BitsPerSecond float64 `json:"bits_per_second"` // of TCP payload, LAN A to LAN B
+	Round   int                `json:"round"` // from 1
+	System  string             `json:"system"`
+	Figures map[string]float64 `json:"figures"` // by Figure.Name, in its unit
 }
 
 // Samples are the runs of a comparison, in the order in which they were.
 type Samples []Sample
 
-// Median is the median throughput of a system in bits a second, 0 without runs.
-func (s Samples) Median(system string) float64 {
+// Median is the median of a figure of a system, 0 without runs of it.
+func (s Samples) Median(system, figure string) float64 {
 	var v []float64
 	for _, x := range s {
-		if x.System == system {
-			v = append(v, x.BitsPerSecond)
+		if f, ok := x.Figures[figure]; ok && x.System == system {
+			v = append(v, f)
 		}
 	}
 	if len(v) == 0 {
@@ -74,7 +83,19 @@ func (s Samples) Median(system string) float64 {
 }
 
 // Ratio is the median of one system over that of another.
-func (s Samples) Ratio(system, to string) float64 { return s.Median(system) / s.Median(to) }
+func (s Samples) Ratio(figure, system, to string) float64 {
+	return s.Median(system, figure) / s.Median(to, figure)
+}
+
+// Systems are those that there are runs of, the first first.
+func (s Samples) Systems() (names []string) {
+	for _, x := range s {
+		if !slices.Contains(names, x.System) {
+			names = append(names, x.System)
+		}
+	}
+	return names
+}
 
 // Compare runs the systems in turns, in the opposite order every other round. A
 // run that fails is an error, with the log of what failed in it.
@@ -82,37 +103,45 @@ func Compare(ctx context.Context, systems []System, o Options) (Samples, error) 
 	o = o.withDefaults()
 	systems = slices.Clone(systems)
 	var all Samples
-	for round := range o.Rounds {
+	for round := 1; round <= o.Rounds; round++ {
 		for _, system := range systems {
-			got, err := run(ctx, system, o)
+			o.Began(round, system.Name)
+			figures, err := run(ctx, system, o)
 			if err != nil {
-				return all, fmt.Errorf("round %d of %s: %w", round+1, system.Name, err)
+				return all, fmt.Errorf("round %d of %s: %w", round, system.Name, err)
 			}
-			all = append(all, Sample{Round: round + 1, System: system.Name, BitsPerSecond: got.BitsPerSecond()})
-			if o.Progress != nil {
-				o.Progress(all[len(all)-1])
-			}
+			all = append(all, Sample{round, system.Name, figures})
+			o.Progress(all[len(all)-1])
 		}
 		slices.Reverse(systems)
 	}
 	return all, nil
 }
 
-// run measures one system in a network of its own.
-func run(ctx context.Context, system System, o Options) (got lab.Throughput, err error) {
+// run takes all measures of one system in a network of its own.
+func run(ctx context.Context, system System, o Options) (figures map[string]float64, err error) {
 	s, err := lab.Situation(labPrefix, o.MTU)
 	if err != nil {
-		return got, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	log, err := system.Start(ctx, s)
 	if err != nil {
-		return got, err
+		return nil, err
 	}
-	if err := awaitTunnel(ctx, s); err != nil {
-		return got, fmt.Errorf("%w\n%s", err, log())
+	figures = map[string]float64{}
+	for _, m := range o.Measures {
+		err := awaitTunnel(ctx, s)
+		var got map[string]float64
+		if err == nil {
+			got, err = m.take(ctx, s, o.Duration)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w\n%s", m.Name, err, log())
+		}
+		maps.Copy(figures, got)
 	}
-	return lab.TCP(ctx, s.HostA, s.HostB, lab.HostBAddr, lab.TCPOptions{Duration: o.Duration, Streams: o.Streams})
+	return figures, nil
 }
 
 // labPrefix starts the names of the namespaces.

@@ -25,13 +25,20 @@ func Available() error {
 	return nil
 }
 
-// BuildCulvert builds the command into dir and returns its path. The working
-// directory must be within the module.
-func BuildCulvert(ctx context.Context, dir string) (string, error) {
-	binary := filepath.Join(dir, "culvert")
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "culvert/cmd/culvert").CombinedOutput()
+// The programs that Build builds for Culvert, Relay and WireGuard.
+const (
+	CulvertProgram   = "culvert/cmd/culvert"
+	RelayProgram     = "culvert/bench/cmd/relay"
+	WireGuardProgram = wireGuardModule
+)
+
+// Build builds a program into dir and returns its path. The working directory
+// must be within the module.
+func Build(ctx context.Context, dir, program string) (string, error) {
+	binary := filepath.Join(dir, filepath.Base(program))
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, program).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("building culvert: %w\n%s", err, out)
+		return "", fmt.Errorf("building %s: %w\n%s", program, err, out)
 	}
 	return binary, nil
 }
@@ -62,6 +69,28 @@ func startCulvert(ctx context.Context, h *lab.Host, binary, dir, file string, lo
 	p := h.Command(ctx, binary, "up", path, "--socket", filepath.Join(dir, h.Namespace()+".sock"))
 	p.Stderr = log
 	return p.Start()
+}
+
+// Relay runs the built bench/cmd/relay on both gateways: what is left of a
+// gateway when encryption, authentication and IKE are taken out of it.
+func Relay(binary string) System {
+	return System{Name: "relay", Start: func(ctx context.Context, s *lab.SiteToSite) (func() string, error) {
+		log := new(lab.Log)
+		for _, end := range []struct {
+			host *lab.Host
+			args []string
+		}{
+			{s.GatewayA, []string{lab.LANB.String()}},
+			{s.GatewayB, []string{"-peer", lab.GatewayAAddr.String(), lab.LANA.String()}},
+		} {
+			p := end.host.Command(ctx, binary, end.args...)
+			p.Stderr = log
+			if err := p.Start(); err != nil {
+				return nil, err
+			}
+		}
+		return log.String, nil
+	}}
 }
 
 // StrongSwan runs strongSwan with its ESP in user space (kernel-libipsec) on

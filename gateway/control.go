@@ -27,10 +27,10 @@ type control struct {
 	notices   chan notice // from the data path
 	reserved  []*sad.Outbound
 	loops     loops
-	dialing   map[string]*search           // for peers' addresses
-	said      map[string]bool              // peers that the operator has told to connect, or not to
-	ctx       context.Context              // ends when the gateway is to
-	strangers map[ikev2.EventKind]*limiter // of log records
+	dialing   map[string]*search             // for peers' addresses
+	said      map[string]bool                // peers that the operator has told to connect, or not to
+	ctx       context.Context                // ends when the gateway is to
+	strangers map[ikev2.EventKind]*strangers // of log records
 	// assigned is what peers assign to us, ownAddrs the device's addresses by the
 	// peer that assigned them last, routes the prefixes that lead into it.
 	assigned      map[string]ikev2.AssignAddresses
@@ -42,6 +42,7 @@ type control struct {
 	deadline      <-chan time.Time // when stopping: the end of waiting for peers
 	scratch       []byte
 	roaming       roaming
+	history       history
 	watch         watch
 	host          config.Host // its interfaces, when last looked at
 	wake          broadcast   // of those who wait for a way to a peer
@@ -63,7 +64,7 @@ func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
 	c := &control{
 		g: g, engine: e, keylog: k, children: map[uint32]*child{}, assigned: map[string]ikev2.AssignAddresses{}, ownAddrs: map[string][]netip.Addr{}, peers: map[string]*peerStatus{},
 		notices: make(chan notice, noticesLen), loops: loops{ended: make(chan error, 1)},
-		dialing: map[string]*search{}, said: map[string]bool{}, strangers: map[ikev2.EventKind]*limiter{}, timer: time.NewTimer(time.Hour), roaming: newRoaming(), watch: newWatch(),
+		dialing: map[string]*search{}, said: map[string]bool{}, strangers: map[ikev2.EventKind]*strangers{}, history: history{peers: map[string]*past{}}, timer: time.NewTimer(time.Hour), roaming: newRoaming(), watch: newWatch(),
 	}
 	for i := range g.cfg.Peers {
 		c.peers[g.cfg.Peers[i].Name] = newPeerStatus(&g.cfg.Peers[i])
@@ -88,6 +89,8 @@ func (c *control) run(ctx context.Context) (broken error) {
 	c.compareClocks()
 	clock := time.NewTicker(clockInterval)
 	defer clock.Stop()
+	past := time.NewTicker(historyInterval)
+	defer past.Stop()
 	stop, changed := ctx.Done(), c.g.doors.changed()
 	for c.deadline == nil || !c.engine.Idle() {
 		c.arm()
@@ -102,7 +105,10 @@ func (c *control) run(ctx context.Context) (broken error) {
 		case <-traffic.C:
 			c.reportTraffic()
 			c.lookForTrouble()
+			c.tellLeftOut()
 			c.saveLeases()
+		case now := <-past.C:
+			c.remember(now)
 		case <-clock.C:
 			c.compareClocks()
 		case <-changed:

@@ -20,6 +20,8 @@ type Finding struct {
 	Tunnel string `json:"tunnel,omitempty"`
 	// Code names the case for scripts, as `diagnosis` does in the log.
 	Code string `json:"code"`
+	// Why says in a line what the Text begins with.
+	Why string `json:"why"`
 	// Text is a paragraph: what happened, why, and what to change.
 	Text string `json:"text"`
 	// Wrong: something is down or dropped that should not be. Else it is only
@@ -171,21 +173,21 @@ func (c *control) findings() []Finding {
 // peerFindings are those of its IKE SA, and of tunnels that should be up.
 func (c *control) peerFindings(p *config.Peer, up map[[2]string]bool) (all []Finding) {
 	s := c.peers[p.Name]
-	add := func(wrong bool, code, text string) {
-		all = append(all, Finding{Peer: p.Name, Code: code, Text: text, Wrong: wrong})
+	add := func(wrong bool, code, why, text string) {
+		all = append(all, Finding{Peer: p.Name, Code: code, Why: why, Text: text, Wrong: wrong})
 	}
 	said, told := c.said[p.Name]
 	switch {
 	case s.State != "up" && told && !said:
-		add(false, "disconnected", fmt.Sprintf("Peer %s was taken down by the operator. `culvert connect %s` brings it up.", p.Name, p.Name))
+		add(false, "disconnected", "taken down by the operator", fmt.Sprintf("Peer %s was taken down by the operator. `culvert connect %s` brings it up.", p.Name, p.Name))
 	case s.Problem != "":
-		add(true, cmp.Or(s.code, s.State), s.Problem)
+		add(true, cmp.Or(s.code, s.State), s.Why, s.Problem)
 	case s.State == "connecting":
-		add(true, "connecting", fmt.Sprintf("Peer %s at %v is being connected to, attempt %d. When it does not answer, this says why.", p.Name, s.RemoteAddress, s.Attempt))
+		add(true, "connecting", fmt.Sprintf("is being connected to, attempt %d", s.Attempt), fmt.Sprintf("Peer %s at %v is being connected to, attempt %d. When it does not answer, this says why.", p.Name, s.RemoteAddress, s.Attempt))
 	case s.State != "up" && c.initiates(p):
-		add(true, "down", fmt.Sprintf("Peer %s is down and is about to be connected to.", p.Name))
+		add(true, "down", "is about to be connected to", fmt.Sprintf("Peer %s is down and is about to be connected to.", p.Name))
 	case s.State != "up":
-		add(false, "waiting", fmt.Sprintf("Peer %s is not connected: it connects to us, or the first packet for one of its tunnels brings it up. It has to identify itself as %s, as %s to us. Nothing of it has come so far, unless a refusal is named below.", p.Name, s.RemoteID, s.LocalID))
+		add(false, "waiting", "waits for the peer, or for traffic", fmt.Sprintf("Peer %s is not connected: it connects to us, or the first packet for one of its tunnels brings it up. It has to identify itself as %s, as %s to us. Nothing of it has come so far, unless a refusal is named below.", p.Name, s.RemoteID, s.LocalID))
 	}
 	if s.State == "up" {
 		all = append(all, c.missing(p, up)...)
@@ -214,7 +216,7 @@ func (c *control) missing(p *config.Peer, up map[[2]string]bool) (all []Finding)
 		if c.peers[p.Name].Problem == "" {
 			text += " It is asked for again from time to time; the log says why it ended, or was refused."
 		}
-		all = append(all, Finding{Peer: p.Name, Tunnel: t.Name, Code: "tunnel_down", Text: text, Wrong: true})
+		all = append(all, Finding{Peer: p.Name, Tunnel: t.Name, Code: "tunnel_down", Why: "the tunnel is not up", Text: text, Wrong: true})
 	}
 	return all
 }
@@ -226,7 +228,7 @@ func (c *control) restless(p *config.Peer) (all []Finding) {
 		return nil
 	}
 	f := facts{c.g.cfg, ikev2.Event{Peer: p.Name}}
-	found := func(r diagnose.Report) { all = append(all, Finding{p.Name, "", r.Code, r.Detail, true}) }
+	found := func(r diagnose.Report) { all = append(all, Finding{p.Name, "", r.Code, r.Summary, r.Detail, true}) }
 	if made := since(l.made, flapWindow); len(made) >= flapTimes {
 		var from []string
 		for _, m := range made {
@@ -266,7 +268,7 @@ func (c *control) flows(rose map[string]uint64) map[string][]Finding {
 			r.Peer.NAT = p.nat
 		}
 		report := r.Report()
-		by[ch.Peer] = append(by[ch.Peer], Finding{ch.Peer, ch.Name, report.Code, report.Detail, true})
+		by[ch.Peer] = append(by[ch.Peer], Finding{ch.Peer, ch.Name, report.Code, report.Summary, report.Detail, true})
 	}
 	return by
 }
@@ -335,7 +337,7 @@ func (c *control) callers() (all []Finding) {
 	missed := c.down() != nil
 	for _, r := range c.watch.refused {
 		if time.Since(r.at) < flapWindow {
-			all = append(all, Finding{Code: r.report.Code, Text: fmt.Sprintf("%s (%v ago)", r.report.Detail, time.Since(r.at).Round(time.Second)), Wrong: missed})
+			all = append(all, Finding{Code: r.report.Code, Why: r.report.Summary, Text: fmt.Sprintf("%s (%v ago)", r.report.Detail, time.Since(r.at).Round(time.Second)), Wrong: missed})
 		}
 	}
 	return all
@@ -359,7 +361,7 @@ func (c *control) losses(rose map[string]uint64, during time.Duration) (all []Fi
 			f.Down = c.down()
 		}
 		if r := f.Report(); f.Trouble() {
-			all = append(all, Finding{Code: r.Code, Text: r.Detail, Wrong: true})
+			all = append(all, Finding{Code: r.Code, Why: r.Summary, Text: r.Detail, Wrong: true})
 		}
 	}
 	return all

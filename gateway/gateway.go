@@ -34,7 +34,8 @@ import (
 
 // Options are what a caller may put in place of the machine's own.
 type Options struct {
-	// Log takes one record for each event; nil discards them.
+	// Log takes one record for each event; nil discards them. The journal has
+	// them anyway.
 	Log *slog.Logger
 	// KeyLog is a directory that gets Wireshark's tables of IKE and ESP keys.
 	// Whoever reads it reads the traffic.
@@ -78,6 +79,7 @@ type Gateway struct {
 	cfg      *config.Config // control's, once Run has begun: Reload takes another
 	opts     Options
 	log      *slog.Logger
+	journal  *Journal
 	doors    *Doors
 	table    sad.Table
 	counters Counters
@@ -100,13 +102,16 @@ const shutdownTime = 2 * time.Second
 // a free port, /dev/net/tun.
 func New(cfg *config.Config, opts Options) (*Gateway, error) {
 	g := &Gateway{
-		cfg: cfg, opts: opts, log: opts.Log, doors: opts.Doors, started: time.Now(),
+		cfg: cfg, opts: opts, doors: opts.Doors, started: time.Now(),
 		inbox: make(chan ikev2.Datagram, inboxLen), asks: make(chan func(*control)),
 		running: make(chan struct{}), done: make(chan struct{}),
 	}
-	if g.log == nil {
-		g.log = slog.New(slog.DiscardHandler)
+	next := slog.Handler(slog.DiscardHandler)
+	if opts.Log != nil {
+		next = opts.Log.Handler()
 	}
+	g.journal = NewJournal(next)
+	g.log = slog.New(g.journal)
 	if g.doors == nil {
 		doors, err := openDoors(cfg)
 		if err != nil {
@@ -116,6 +121,12 @@ func New(cfg *config.Config, opts Options) (*Gateway, error) {
 	}
 	return g, nil
 }
+
+// Journal has the gateway's own records, and those of Log.
+func (g *Gateway) Journal() *Journal { return g.journal }
+
+// Log is for records that belong to the gateway's, of who runs it.
+func (g *Gateway) Log() *slog.Logger { return g.log }
 
 // Run carries traffic until ctx ends; then it tells the peers, takes down
 // routes and device, and returns nil. Any other return is a failure that no

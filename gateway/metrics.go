@@ -65,6 +65,13 @@ var metrics = []metric{
 	perPeer("culvert_peer_receive_bytes_total", "counter", "Their bytes, inside ESP.", func(p *PeerStatus) any { return p.Totals.BytesIn }),
 	perPeer("culvert_peer_transmit_packets_total", "counter", "Inner packets to the peer.", func(p *PeerStatus) any { return p.Totals.PacketsOut }),
 	perPeer("culvert_peer_transmit_bytes_total", "counter", "Their bytes, inside ESP.", func(p *PeerStatus) any { return p.Totals.BytesOut }),
+	{"culvert_peer_round_trip_seconds", "gauge", "How long the peer took to answer the last request of ours that tells, such as a liveness check; absent before there was one, and while it is not up.", func(s *Status, add func(any, ...string)) {
+		for i := range s.Peers {
+			if p := &s.Peers[i]; p.RoundTrip > 0 {
+				add(p.RoundTrip, "peer", p.Name)
+			}
+		}
+	}},
 	{"culvert_counter_total", "counter", "What was dropped, or did not go the usual way, by its name in culvert status.", func(s *Status, add func(any, ...string)) {
 		for _, name := range slices.Sorted(maps.Keys(s.Drops)) {
 			add(s.Drops[name], "counter", name)

@@ -18,7 +18,7 @@ func TestMetricsFormat(t *testing.T) {
 		Peers: []PeerStatus{
 			{Name: "a \"b\"\\c\nd", State: "up", Since: start.Add(time.Second), Children: []ChildStatus{{LastIn: start.Add(3 * time.Second)}, {LastIn: start.Add(2 * time.Second)}},
 				Totals: Totals{Established: 1, Failed: 2, IKERekeys: 3, ChildRekeys: 4, PacketsIn: 5, BytesIn: 6, PacketsOut: 7, BytesOut: 1 << 63}},
-			{Name: "büro", State: "connecting"},
+			{Name: "büro", State: "connecting", RoundTrip: 0.0125},
 		}}
 	var b strings.Builder
 	noError(t, s.WriteMetrics(&b))
@@ -27,13 +27,13 @@ func TestMetricsFormat(t *testing.T) {
 		"culvert_start_time_seconds 1700000000\n", "culvert_device_mtu_bytes 1438\n", "culvert_leases_in_use 1\n",
 		`culvert_peer_last_receive_seconds{peer="a \"b\"\\c\nd"} 1700000003`, `culvert_peer_last_receive_seconds{peer="büro"} 0`,
 		`culvert_peer_transmit_bytes_total{peer="a \"b\"\\c\nd"} 9223372036854775808`,
-		`culvert_counter_total{counter="replayed"} 0` + "\n" + `culvert_counter_total{counter="runt"} 3` + "\n",
+		`culvert_peer_round_trip_seconds{peer="büro"} 0.0125` + "\n", `culvert_counter_total{counter="replayed"} 0` + "\n" + `culvert_counter_total{counter="runt"} 3` + "\n",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}
 	}
-	line := regexp.MustCompile(`^(# (HELP|TYPE) culvert_\w+ .+|culvert_\w+(\{\w+="([^"\\\n]|\\["\\n])*"\})? \d+)$`)
+	line := regexp.MustCompile(`^(# (HELP|TYPE) culvert_\w+ .+|culvert_\w+(\{\w+="([^"\\\n]|\\["\\n])*"\})? \d+(\.\d+)?)$`)
 	for l := range strings.Lines(b.String()) {
 		if !line.MatchString(strings.TrimSuffix(l, "\n")) {
 			t.Errorf("line %q", l)

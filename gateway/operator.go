@@ -86,7 +86,7 @@ func (g *Gateway) Disconnect(peer string) (string, error) {
 		if s.State != "down" {
 			s.State, s.Since, s.Attempt = "down", time.Now(), 0
 		}
-		s.Problem = "taken down by the operator"
+		s.Problem, s.Why = "taken down by the operator", "taken down by the operator"
 		if was == "down" {
 			return fmt.Sprintf("peer %s is down already, and stays down", peer), nil
 		}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,7 +40,7 @@ func (c *control) happened(ctx context.Context, e ikev2.Event) {
 		p.note(e, text)
 		p.Totals.note(e)
 		if p.Problem == text {
-			p.code = report.Code
+			p.code, p.Why = report.Code, cmp.Or(report.Summary, sentence(e))
 		}
 	}
 	if ch := c.children[e.InboundSPI]; ch != nil && e.Kind == ikev2.EventChildUp {
@@ -52,7 +54,6 @@ func (c *control) happened(ctx context.Context, e ikev2.Event) {
 		c.lookAgain(ctx, e.Peer)
 	}
 	if unproven(e) && !c.allowStranger(e.Kind) {
-		c.g.counters.count(recordsLeftOut)
 		return
 	}
 	level := slog.LevelInfo
@@ -75,12 +76,14 @@ func ranOut(e ikev2.Event) bool {
 // noPath says that a peer cannot even be called, and why.
 func (c *control) noPath(p *config.Peer, err error) {
 	text, code := fmt.Sprintf("peer %s: %v", p.Name, err), ""
+	why := text
 	var u unresolved
 	if errors.As(err, &u) {
 		r := facts{cfg: c.g.cfg}.noAddress(p, u)
-		text, code = r.Detail, r.Code
+		text, why, code = r.Detail, r.Summary, r.Code
 	}
-	c.peers[p.Name].Problem, c.peers[p.Name].code = text, cmp.Or(code, "no_path")
+	s := c.peers[p.Name]
+	s.Problem, s.Why, s.code = text, why, cmp.Or(code, "no_path")
 	c.g.log.Warn(text, "event", "no_path", "peer", p.Name, "wait", dialRetry, "diagnosis", code)
 }
 
@@ -103,11 +106,34 @@ func unproven(e ikev2.Event) bool {
 // that a flood of refusals does not become a flood of log.
 const strangersPerSecond = 5
 
+// strangers are the records of one kind that strangers cause.
+type strangers struct {
+	limiter
+	leftOut int // and not told of
+}
+
 func (c *control) allowStranger(k ikev2.EventKind) bool {
-	if c.strangers[k] == nil {
-		c.strangers[k] = &limiter{every: time.Second / strangersPerSecond, burst: strangersPerSecond}
+	s := c.strangers[k]
+	if s == nil {
+		s = &strangers{limiter: limiter{every: time.Second / strangersPerSecond, burst: strangersPerSecond}}
+		c.strangers[k] = s
 	}
-	return c.strangers[k].allow(time.Now().UnixNano())
+	if s.allow(time.Now().UnixNano()) {
+		return true
+	}
+	s.leftOut++
+	c.g.counters.count(recordsLeftOut)
+	return false
+}
+
+// tellLeftOut says how many records are missing, once in a trafficInterval.
+func (c *control) tellLeftOut() {
+	for _, k := range slices.Sorted(maps.Keys(c.strangers)) {
+		if s := c.strangers[k]; s.leftOut > 0 {
+			c.g.log.Warn(fmt.Sprintf("%d more like the last %q, of anybody, are left out here", s.leftOut, k), "event", "left_out", "kind", k.String(), "count", s.leftOut)
+			s.leftOut = 0
+		}
+	}
 }
 
 // note takes an event, and the text that says what it is. While an IKE SA is
@@ -120,7 +146,7 @@ func (p *peerStatus) note(e ikev2.Event, text string) {
 	case ikev2.EventConnecting:
 		p.State, p.Attempt, p.Since = "connecting", e.Attempt, time.Now()
 	case ikev2.EventEstablished:
-		p.State, p.Since, p.Attempt, p.Problem = "up", time.Now(), 0, ""
+		p.State, p.Since, p.Attempt, p.Problem, p.Why = "up", time.Now(), 0, "", ""
 		p.InitiatorSPI, p.ResponderSPI = hex8(e.IKE.Initiator), hex8(e.IKE.Responder)
 		p.Initiator, p.NAT, p.Suite, p.PostQuantum, p.Resumed = e.Initiator, e.NAT.String(), suiteText(e), postQuantum(e), e.Resumed
 	case ikev2.EventRekeyed:
@@ -133,7 +159,7 @@ func (p *peerStatus) note(e ikev2.Event, text string) {
 	case ikev2.EventRetrying:
 		p.State = "connecting"
 	case ikev2.EventChildUp:
-		p.Problem = ""
+		p.Problem, p.Why = "", ""
 	case ikev2.EventDown:
 		p.State, p.Since = "down", time.Now()
 		p.InitiatorSPI, p.ResponderSPI, p.Suite, p.PostQuantum = "", "", "", false

@@ -52,6 +52,13 @@ type PeerStatus struct {
 	PostQuantum   bool           `json:"post_quantum"`
 	Attempt       int            `json:"attempt,omitempty"`
 	Problem       string         `json:"problem,omitempty"`
+	Why           string         `json:"why,omitempty"` // Problem in a line
+	// BitsIn and BitsOut are inside ESP, a second, over the last ones. RoundTrip
+	// is how many seconds the peer took to answer the last request that tells;
+	// absent before there was one.
+	BitsIn    float64 `json:"bits_in"`
+	BitsOut   float64 `json:"bits_out"`
+	RoundTrip float64 `json:"round_trip,omitempty"`
 	// Assigned is what the peer assigned to us, and says of its network.
 	Assigned *AssignedStatus `json:"assigned,omitempty"`
 	Children []ChildStatus   `json:"children"`
@@ -101,6 +108,8 @@ func (g *Gateway) Status() (Status, bool) {
 			peer.Assigned = c.assignedStatus(p.Name)
 			peer.Children = append([]ChildStatus{}, children[p.Name]...) // a list in JSON, empty or not
 			peer.Totals = totals[p.Name]
+			last := c.history.last(p.Name)
+			peer.BitsIn, peer.BitsOut, peer.RoundTrip = float64(last.in), float64(last.out), c.roundTrip(p.Name).Seconds()
 			s.Peers = append(s.Peers, peer)
 		}
 		s.Findings = slices.DeleteFunc(c.findings(), func(f Finding) bool {

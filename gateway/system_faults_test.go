@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -326,6 +327,20 @@ func TestStrangersLog(t *testing.T) {
 		}
 		if n := a.status().Drops["log_records_left_out"] - left; int(n)+logged != flood+1 {
 			w.Errorf("%d logged, %d left out, of %d", logged, n, flood+1)
+		}
+		time.Sleep(2 * trafficInterval)
+		var told int
+		lines := a.log.of("left_out")
+		for _, r := range lines {
+			n, err := strconv.Atoi(r.attrs["count"])
+			noError(w, err)
+			told += n
+		}
+		if total := a.status().Drops["log_records_left_out"]; uint64(told) != total || len(lines) > 2*seconds {
+			w.Errorf("%d lines tell of %v left out, want all %d", len(lines), told, total)
+		}
+		if kept := len(a.Journal().Recent(time.Time{})); kept > journalLen {
+			w.Errorf("%d records kept", kept)
 		}
 	})
 }

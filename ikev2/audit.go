@@ -87,7 +87,7 @@ func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int 
 	check(len(sa.gone) == 0 || sa.pending != nil && len(sa.gone) <= maxGone, "IKE SA %v remembers %d Deletes", sa.id(), len(sa.gone))
 	check(sa.making == nil || sa.state == stateUp, "IKE SA %v in state %d waits for key exchanges", sa.id(), sa.state)
 	check(len(sa.children) == 0 || sa.state == stateUp, "children of IKE SA %v in state %d", sa.id(), sa.state)
-	check(len(sa.wishes) <= (maxParts+1)*max(1, len(sa.peerChildren())), "IKE SA %v has %d wishes", sa.id(), len(sa.wishes))
+	check(len(sa.wishes) <= 2*(maxParts+1)*max(1, len(sa.peerChildren())), "IKE SA %v has %d wishes", sa.id(), len(sa.wishes))
 	for _, c := range sa.children {
 		for _, p := range c.remotePrefixes() {
 			check(slices.Contains(e.claims[p], c), "child %08x does not claim %v", c.in, p)
@@ -96,6 +96,7 @@ func (sa *ikeSA) auditChildren(e *Engine, check func(bool, string, ...any)) int 
 		check(rival == nil || !c.live(), "child %08x carries what is another peer's", c.in)
 	}
 	for _, c := range all {
+		check(c.lane == Lane(c.in, e.lanes()), "child %08x is not its lane's, %d", c.in, c.lane)
 		check(c.sa == sa && e.spis.get(c.in) == c, "inbound SPI %08x belongs to another child", c.in)
 		check(c.from == nil || c.state == childUp, "child %08x in state %d waits for its successor", c.in, c.state)
 		check(c.sending == (c.state == childUp), "child %08x in state %d sends: %v", c.in, c.state, c.sending)

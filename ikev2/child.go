@@ -25,13 +25,18 @@ func (t *childTask) request(sa *ikeSA, req *draft) error {
 	if err := t.config.request(sa, req); err != nil {
 		return err
 	}
-	local, remote := t.wish.selectors(sa)
-	return t.ask(sa, req, local, remote)
+	t.child = sa.newChild(t.cfg)
+	t.child.local, t.child.remote = t.wish.selectors(sa)
+	t.child.lane = sa.freeLane(t.child)
+	if err := t.ask(sa, req); err != nil {
+		return err
+	}
+	sa.askForLane(t.wish, t.child, req)
+	return nil
 }
 
-func (t *childTask) ask(sa *ikeSA, req *draft, local, remote []wire.Selector) (err error) {
-	t.child = sa.newChild(t.cfg)
-	t.child.local, t.child.remote = local, remote
+// ask asks for t.child.
+func (t *childTask) ask(sa *ikeSA, req *draft) (err error) {
 	if t.child.in, err = sa.e.spis.alloc(sa.e, t.child); err != nil {
 		return err
 	}
@@ -44,14 +49,17 @@ func (t *childTask) ask(sa *ikeSA, req *draft, local, remote []wire.Selector) (e
 	}
 	req.add(&wire.SA{Proposals: offer(t.offered(), wire.ProtocolESP, spiBytes(t.child.in))})
 	req.add(keys.payloads...)
-	req.add(&wire.TS{Selectors: local}, &wire.TS{Responder: true, Selectors: remote})
+	req.add(&wire.TS{Selectors: t.child.local}, &wire.TS{Responder: true, Selectors: t.child.remote})
 	return nil
 }
 
 // offered: no key exchange can be made in IKE_AUTH.
 func (t *childTask) offered() []Proposal {
-	if t.fresh.nonce == nil {
+	switch {
+	case t.fresh.nonce == nil:
 		return withoutKE(t.cfg.ESP)
+	case t.wish.additional():
+		return t.wish.suite.within(t.cfg.ESP)
 	}
 	return t.cfg.ESP
 }
@@ -94,6 +102,8 @@ func (t *childTask) finish(sa *ikeSA, m *message, s secrets, reason Reason) {
 		sa.start(wire.ExchangeCreateChildSA, &childTask{cfg: t.cfg, wish: t.wish, fresh: t.fresh})
 	case reason == ReasonRekeyed, reason == ReasonDeleted: // the peer makes the same one, or has let go of this one
 		sa.putOff(t.wish, reason)
+	case t.wish.additional():
+		t.refusedLane(sa, m)
 	case reason == ReasonSinglePair && sa.divide(t.wish, t.wish.pairs(sa)):
 	default:
 		sa.putOff(t.wish, reason)
@@ -106,6 +116,7 @@ func (t *childTask) finish(sa *ikeSA, m *message, s secrets, reason Reason) {
 func (t *childTask) granted(sa *ikeSA, m *message) {
 	sa.fulfil(t.wish, t.child, wire.FindNotify(m.payloads, wire.NotifyAdditionalTSPossible) != nil)
 	t.child.activate()
+	sa.wantLanes(t.wish, t.child)
 }
 
 // asksFor finds a request for a child SA like this one.
@@ -174,6 +185,9 @@ func (t *childTask) take(sa *ikeSA, m *message) (s secrets, reason Reason) {
 		return s, ReasonChildProposal
 	case !within(tsi, t.child.local) || !within(tsr, t.child.remote):
 		return s, ReasonSelectors
+	}
+	if reason = t.takeLane(sa, m, tsi, tsr); reason != ReasonNone {
+		return s, reason
 	}
 	t.child.local, t.child.remote, t.choice = tsi, tsr, c
 	t.choice.spi = bytes.Clone(c.spi)

@@ -48,7 +48,7 @@ func answerCreateChildSA(sa *ikeSA, req *message, resp *draft) error {
 	case sa.busyWith(rekeysIKE):
 		resp.notify(wire.NotifyTemporaryFailure, nil)
 		return nil
-	case len(sa.children) >= max(maxChildren, 8*len(sa.peer.Children)):
+	case len(sa.children) >= max(maxChildren, 8*len(sa.peer.Children)*sa.e.lanes()):
 		resp.notify(wire.NotifyNoAdditionalSAs, nil)
 		return nil
 	case rekey != nil:
@@ -104,11 +104,18 @@ func (a *childAnswer) build(n narrowing, ours func([]Proposal) []Proposal) error
 		a.resp.notify(wire.NotifyTemporaryFailure, nil)
 		return nil
 	}
+	if !a.lane(child) {
+		a.resp.notify(wire.NotifyTSMaxQueue, nil)
+		return nil
+	}
 	mine, err := a.make(child, c)
 	if err != nil {
 		return a.notNow(child, err)
 	}
 	a.resp.add(mine.payloads...)
+	if child.resource && a.old == nil {
+		a.resp.notify(wire.NotifySAResourceInfo, nil)
+	}
 	if n.more {
 		a.resp.notify(wire.NotifyAdditionalTSPossible, nil)
 	}

@@ -37,11 +37,15 @@ var childTransitions = map[childState][]childState{
 
 // childSA is one child SA: an ESP SA in each direction.
 type childSA struct {
-	sa            *ikeSA
-	cfg           *Child
-	state         childState
-	suite         ESPSuite
-	in, out       uint32 // SPIs: in is ours, out the peer's
+	sa      *ikeSA
+	cfg     *Child
+	state   childState
+	suite   ESPSuite
+	in, out uint32 // SPIs: in is ours, out the peer's
+	// lane has the child's packets: anyLane until the inbound SPI is chosen.
+	// resource says that it may be one of several for the same traffic (lanes.go).
+	lane          int
+	resource      bool
 	local, remote []wire.Selector
 	// askedLocal and askedRemote are what the peer asked for, where that is not
 	// what it got.
@@ -69,7 +73,7 @@ type childSA struct {
 }
 
 func (sa *ikeSA) newChild(cfg *Child) *childSA {
-	c := &childSA{sa: sa, cfg: cfg, volume: sa.e.volume(cfg)}
+	c := &childSA{sa: sa, cfg: cfg, lane: anyLane, volume: sa.e.volume(cfg)}
 	c.timers = timers{owner: c, pos: -1}
 	return c
 }
@@ -88,10 +92,10 @@ func (c *childSA) live() bool { return c.state == childHeld || c.state == childU
 // settle leaves one child SA where both sides have asked for the same: the one
 // with the lowest nonce is deleted by its initiator, as where both replace a
 // child (RFC 7296 section 2.8.1). Who replaces one meanwhile changes nothing of
-// that.
+// that. Several that both sides want (lanes.go) stay.
 func (c *childSA) settle() {
-	for _, x := range c.sa.children {
-		if x.ours == c.ours || !x.replaceable() || !x.like(c) {
+	for _, x := range slices.Clone(c.sa.children) {
+		if x.ours == c.ours || !x.replaceable() || !x.like(c) || x.resource && c.resource {
 			continue
 		}
 		loser := c
@@ -100,6 +104,8 @@ func (c *childSA) settle() {
 		}
 		if loser.ours {
 			loser.close(ReasonRekeyed)
+		}
+		if loser == c {
 			return
 		}
 	}
@@ -107,7 +113,7 @@ func (c *childSA) settle() {
 
 // succeed takes the place of old.
 func (c *childSA) succeed(old *childSA) {
-	c.replaces, c.first, c.ours = true, old.first, old.ours
+	c.replaces, c.first, c.ours, c.resource = true, old.first, old.ours, old.resource
 	c.askedLocal, c.askedRemote = old.askedLocal, old.askedRemote
 }
 
@@ -170,7 +176,7 @@ func (c *childSA) activate() {
 
 func (c *childSA) facts() ChildSA {
 	return ChildSA{Peer: c.sa.peer.Name, Child: c.cfg.Name, IKE: c.sa.id(), Suite: c.suite, Local: c.local, Remote: c.remote,
-		Path: c.sa.espPath(), InboundSPI: c.in, OutboundSPI: c.out}
+		Path: c.sa.espPath(), InboundSPI: c.in, OutboundSPI: c.out, Lane: c.lane}
 }
 
 // childKeys cuts KEYMAT (RFC 7296 section 2.17): the initiator's direction

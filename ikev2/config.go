@@ -19,6 +19,9 @@ type Config struct {
 	// Leases are those of an earlier run, as Engine.Leases gave them.
 	Leases []Lease
 	Resume ResumePolicy
+	// Lanes is how many child SAs a gateway has use for where one would do, one
+	// for each of its cores (RFC 9611): 1 to 64, 0 means 1. It cannot change.
+	Lanes int
 }
 
 // Peer is one configured connection. A peer is found by the pair of its

@@ -59,6 +59,7 @@
 //	address.go    configuration payload             RFC 7296 2.19, 3.15, RFC 8598
 //	lease.go      who has which address of a pool
 //	wish.go       which child SAs to ask for        RFC 7296 2.9, single pairs, additional selectors
+//	lanes.go      a child SA for each core          RFC 9611
 //	trap.go       child SAs wanted by traffic       RFC 7296 2.9, RFC 4301 4.4.1, RFC 6023
 //	conflict.go   one peer to one traffic           RFC 4301 4.4.1
 //	selector.go   narrowing of selectors            RFC 7296 2.9
@@ -71,7 +72,7 @@
 //	rekeyike.go   replacing the IKE SA              RFC 7296 1.3.2, 2.18, 2.25.2
 //	lifetimes.go  when SAs are replaced, and end    RFC 7296 2.8
 //	delete.go     Delete, failures after the fact   RFC 7296 1.4.1, 2.21
-//	liveness.go   dead peers, NAT keepalives        RFC 7296 2.4, RFC 3948 4
+//	liveness.go   dead peers, round trips, keepalives  RFC 7296 2.4, RFC 3948 4
 //	exchange.go   windows, retransmission           RFC 7296 2.1-2.3
 //	fragment.go   fragments, smaller packets        RFC 7383
 //	cookie.go     stateless cookies                 RFC 7296 2.6

@@ -203,6 +203,14 @@ func (e *Engine) Command(now time.Time, c Command) error {
 		if child := e.spis.get(c.SPI); child != nil {
 			child.rekey()
 		}
+	case Measure:
+		return e.withPeer(c.Peer, func(p *peer) {
+			if p.up != nil {
+				p.up.ask()
+			}
+		})
+	case Reveal:
+		e.reveal(c.On)
 	case RekeyIKE:
 		return e.withPeer(c.Peer, func(p *peer) {
 			if p.up != nil {

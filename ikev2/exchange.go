@@ -1,8 +1,10 @@
 package ikev2
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -73,7 +75,8 @@ type exchange struct {
 	then     []func()
 	tries    int
 	started  time.Time
-	detoured bool // the path has changed since it was first sent
+	sent     time.Time // last
+	detoured bool      // the path has changed since it was first sent
 }
 
 // refusal is a local decision against the peer: the answer carries Notify
@@ -197,6 +200,7 @@ func (sa *ikeSA) send(p Path, b []byte) {
 // resend transmits the active request and sets the time for the next try.
 func (sa *ikeSA) resend(x *exchange) {
 	x.tries++
+	x.sent = sa.e.now
 	sa.post(sa.path, x.parcel)
 	t := sa.timing()
 	sa.e.setTimer(&sa.timers, timerRetransmit, sa.e.now.Add(backoff(t.Retransmit, t.RetransmitMax, x.tries)))
@@ -366,6 +370,7 @@ func (sa *ikeSA) handleResponse(h wire.Header, d Datagram) {
 		return
 	}
 	sa.hear(d.Path)
+	sa.measure(x)
 	sa.completed()
 	sa.answered()
 	if err != nil {
@@ -476,7 +481,22 @@ func (sa *ikeSA) useKeys(keys keymat.IKEKeys) (err error) {
 		sa.in, sa.out = toInitiator, toResponder
 	}
 	if sa.e.cfg.KeyLog {
-		sa.e.emit(IKEKeys{sa.id(), sa.suite, sa.keys})
+		sa.reveal()
 	}
 	return nil
+}
+
+func (sa *ikeSA) reveal() { sa.e.emit(IKEKeys{sa.id(), sa.suite, sa.keys}) }
+
+// reveal emits the keys that there are, in the order of the SAs' first messages.
+func (e *Engine) reveal(on bool) {
+	e.cfg.KeyLog = on
+	if !on {
+		return
+	}
+	for _, sa := range slices.SortedFunc(maps.Values(e.sas), func(a, b *ikeSA) int { return cmp.Compare(a.born, b.born) }) {
+		if sa.in != nil {
+			sa.reveal()
+		}
+	}
 }

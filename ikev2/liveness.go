@@ -52,6 +52,24 @@ func (sa *ikeSA) ask() {
 	}
 }
 
+// measure takes the time that the answer to a request took. It counts where the
+// peer had little to compute, and where it is known which of our datagrams it
+// answered.
+func (sa *ikeSA) measure(x *exchange) {
+	if x.kind == wire.ExchangeInformational && x.tries == 1 && !x.detoured && sa.peer != nil {
+		sa.peer.roundTrip = sa.e.now.Sub(x.sent)
+	}
+}
+
+// RoundTrip is how long a peer took to answer the last INFORMATIONAL request of
+// ours that was sent once; 0 when there was none.
+func (e *Engine) RoundTrip(peer string) time.Duration {
+	if p := e.byName[peer]; p != nil {
+		return p.roundTrip
+	}
+	return 0
+}
+
 // keepaliveByte is a NAT keepalive's only content (RFC 3948 section 2.3).
 const keepaliveByte = 0xFF
 

@@ -71,6 +71,16 @@ type Rekey struct{ SPI uint32 }
 // RekeyIKE replaces a peer's IKE SA before its time.
 type RekeyIKE struct{ Peer string }
 
+// Measure asks a peer that is up for an answer, unless something else is being
+// asked; RoundTrip has what comes of it.
+type Measure struct{ Peer string }
+
+// Reveal has the engine emit the IKEKeys of what there is, and of what comes, or
+// no more of them. Config.KeyLog is what it begins with.
+type Reveal struct{ On bool }
+
+func (Measure) command()    {}
+func (Reveal) command()     {}
 func (Rekey) command()      {}
 func (RekeyIKE) command()   {}
 func (Moved) command()      {}
@@ -102,15 +112,17 @@ type ESPSuite struct {
 }
 
 // String names the suite in the field's words: AES_GCM_16_128/ESN.
-func (s ESPSuite) String() string {
+func (s ESPSuite) String() string { return s.proposal().String() }
+
+func (s ESPSuite) proposal() Proposal {
 	p := Proposal{encr(s.Encr, s.KeyBits)}
 	if s.Integ != 0 {
 		p = append(p, integ(s.Integ))
 	}
 	if s.ESN {
-		return append(p, esn(wire.ESNYes)).String()
+		return append(p, esn(wire.ESNYes))
 	}
-	return append(p, esn(wire.ESNNo)).String()
+	return append(p, esn(wire.ESNNo))
 }
 
 // ChildSA is what both halves of a child SA share. Local and Remote are the
@@ -123,6 +135,9 @@ type ChildSA struct {
 	Path          Path
 	// InboundSPI names the child on this side for as long as it lives.
 	InboundSPI, OutboundSPI uint32
+	// Lane of Config.Lanes is the one that receives on it: Lane(InboundSPI). Where
+	// there are several for the same traffic, each is the lane's own.
+	Lane int
 }
 
 // SAID names an IKE SA by its two SPIs.
@@ -183,7 +198,7 @@ type AssignAddresses struct {
 // used it are gone.
 type RemoveAddresses struct{ Peer string }
 
-// IKEKeys are the secrets of an IKE SA, emitted only with Config.KeyLog.
+// IKEKeys are the secrets of an IKE SA, emitted only with Config.KeyLog or after Reveal.
 type IKEKeys struct {
 	ID    SAID
 	Suite keymat.IKESuite

@@ -31,6 +31,8 @@ type peer struct {
 	awaited   bool        // Redial was said, Redirected was not
 	detour    Path        // where it sent us, until that fails
 	sentBy    netip.Addr
+
+	roundTrip time.Duration
 }
 
 // withDefaults fills in what is left to the engine.

@@ -37,13 +37,13 @@ func (c Change) String() string { return changeNames[c] }
 // Reconfigure has the engine work by another configuration from now on, and
 // says by name what that means for the peers of both. Peers and children are
 // matched by their names. SAs that are not authenticated yet go on and are
-// judged by the new peers. Ports, KeyLog and the key of tickets stay as they are.
+// judged by the new peers. Ports, KeyLog, Lanes and the key of tickets stay as they are.
 // After Shutdown it does nothing.
 func (e *Engine) Reconfigure(now time.Time, cfg Config) map[string]Change {
 	if e.now = now; e.shut {
 		return nil
 	}
-	cfg.IKEPort, cfg.NATTPort, cfg.KeyLog, cfg.Resume.Key = e.cfg.IKEPort, e.cfg.NATTPort, e.cfg.KeyLog, e.cfg.Resume.Key
+	cfg.IKEPort, cfg.NATTPort, cfg.KeyLog, cfg.Resume.Key, cfg.Lanes = e.cfg.IKEPort, e.cfg.NATTPort, e.cfg.KeyLog, e.cfg.Resume.Key, e.cfg.Lanes
 	pools := changedPools(e.cfg.Pools, cfg.Pools)
 	e.cfg, e.limits = cfg, cfg.Limits.withDefaults()
 
@@ -228,12 +228,12 @@ func (sa *ikeSA) conformWishes(kept map[*Child]*Child) {
 	sa.wishes = nil
 	for _, w := range before {
 		w.cfg, w.refused, w.asleep = adopted(w.cfg, kept), 0, false
-		if sa.peer.has(w.cfg) && (w.once || w.cfg.Start == StartNow) {
+		if sa.peer.has(w.cfg) && (w.once || w.lanes > 0 || w.cfg.Start == StartNow) {
 			sa.wishes = append(sa.wishes, w)
 		}
 	}
 	for _, w := range standing {
-		if !slices.ContainsFunc(before, func(v *wish) bool { return v.cfg == w.cfg && !v.once }) {
+		if !slices.ContainsFunc(before, func(v *wish) bool { return v.cfg == w.cfg && !v.once && v.lanes == 0 }) {
 			sa.wishes = append(sa.wishes, w)
 		}
 	}

@@ -51,9 +51,10 @@ func (t *rekeyChildTask) obsolete(*ikeSA) bool { return !t.old.replaceable() }
 // 1.3.3).
 func (t *rekeyChildTask) request(sa *ikeSA, req *draft) error {
 	req.add(&wire.Notify{Protocol: wire.ProtocolESP, SPI: spiBytes(t.old.in), NotifyType: wire.NotifyRekeySA})
-	err := t.ask(sa, req, t.old.local, t.old.remote)
+	t.child = sa.newChild(t.cfg)
+	t.child.local, t.child.remote, t.child.lane = t.old.local, t.old.remote, t.old.lane
 	t.child.succeed(t.old)
-	return err
+	return t.ask(sa, req)
 }
 
 func (t *rekeyChildTask) response(sa *ikeSA, m *message) error {
@@ -123,7 +124,7 @@ func (t *rekeyChildTask) failed(sa *ikeSA, m *message, reason Reason) {
 // startOver: what the peer does not have any more is no use to us, and is asked
 // for anew (RFC 7296 section 2.25).
 func (t *rekeyChildTask) startOver(sa *ikeSA) {
-	standing := slices.ContainsFunc(sa.wishes, func(w *wish) bool { return w.fulfilledBy(t.old) })
+	standing := slices.ContainsFunc(sa.wishes, func(w *wish) bool { return w.fulfilledBy(t.old) && !w.additional() })
 	if !standing && t.cfg.Start != StartPeer {
 		sa.want(&wish{cfg: t.cfg, local: t.old.local, remote: t.old.remote, once: true})
 	}

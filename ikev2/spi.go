@@ -8,7 +8,8 @@ import (
 // spiTable hands out inbound ESP SPIs: an index in the low 20 bits, so that a
 // receiver finds the SA with one array load, and a random generation that is
 // never zero in the high 12, so that a late packet does not find the index's
-// next owner and no SPI is one of the reserved 1-255 (RFC 4303 section 2.1).
+// next owner and no SPI is one of the reserved 1-255 (RFC 4303 section 2.1). Of
+// several lanes the generation names the one that is to receive: Lane.
 type spiTable struct {
 	slots []*childSA
 	free  []uint32
@@ -26,7 +27,8 @@ func (t *spiTable) alloc(e *Engine, c *childSA) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	generation := uint32(binary.BigEndian.Uint16(b))%(1<<(32-spiIndexBits)-1) + 1
+	generation := e.generation(uint32(binary.BigEndian.Uint16(b))%(1<<(32-spiIndexBits)-1)+1, c.lane)
+	c.lane = int(generation) % e.lanes()
 	index := uint32(len(t.slots))
 	full := index > spiIndexMask
 	switch {
@@ -39,6 +41,25 @@ func (t *spiTable) alloc(e *Engine, c *childSA) (uint32, error) {
 		t.slots = append(t.slots, c)
 	}
 	return generation<<spiIndexBits | index, nil
+}
+
+// Lane is which of so many lanes is to receive what has one of our inbound SPIs.
+func Lane(spi uint32, lanes int) int { return int(spi>>spiIndexBits) % lanes }
+
+// generation is the next one to g that names the lane.
+func (e *Engine) generation(g uint32, lane int) uint32 {
+	n := uint32(e.lanes())
+	if lane == anyLane || n == 1 {
+		return g
+	}
+	g += uint32(lane) - g%n
+	switch {
+	case g == 0:
+		g += n
+	case g >= 1<<(32-spiIndexBits):
+		g -= n
+	}
+	return g
 }
 
 func (t *spiTable) get(spi uint32) *childSA {

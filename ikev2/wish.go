@@ -22,6 +22,10 @@ type wish struct {
 	packet *packet
 	once   bool
 	extra  bool // ADDITIONAL_TS_POSSIBLE said that there may be one
+	// lanes is how many child SAs there are to be with just these selectors and
+	// this suite, if there is one at all; 0 but in additional wishes (lanes.go).
+	lanes int
+	suite ESPSuite
 	// refused is how often in a row it came to nothing. A wish of a packet is
 	// asleep then: it waits for another packet, which counts from again on.
 	refused int
@@ -60,13 +64,21 @@ func (w *wish) fulfilledBy(c *childSA) bool {
 	switch {
 	case c.cfg != w.cfg || !c.live() || c.from != nil:
 		return false
+	case w.additional():
+		return c.resource && c.replacedBy == nil && c.carries(w.local, w.remote)
 	case w.packet != nil:
 		return w.packet.carriedBy(c)
 	}
 	return w.local == nil || within(c.local, w.local) && within(c.remote, w.remote)
 }
 
-func (sa *ikeSA) fulfilled(w *wish) bool { return slices.ContainsFunc(sa.children, w.fulfilledBy) }
+func (sa *ikeSA) fulfilled(w *wish) bool {
+	if w.additional() {
+		n := sa.count(w)
+		return n == 0 || n >= w.lanes
+	}
+	return slices.ContainsFunc(sa.children, w.fulfilledBy)
+}
 
 // standingWishes are for the children that start with the IKE SA. Only the side
 // that began the connection asks for them, so that they do not come twice.
@@ -151,7 +163,7 @@ func (sa *ikeSA) missing() (least *wish) {
 	if sa.state != stateUp || sa.asksForChild() {
 		return nil
 	}
-	sa.wishes = slices.DeleteFunc(sa.wishes, func(w *wish) bool { return w.once && sa.fulfilled(w) })
+	sa.wishes = slices.DeleteFunc(sa.wishes, func(w *wish) bool { return w.once && sa.fulfilled(w) || w.additional() && sa.count(w) == 0 })
 	for _, w := range sa.wishes {
 		if !w.asleep && !sa.fulfilled(w) && w.possible(sa) && (least == nil || w.waits() < least.waits()) {
 			least = w
@@ -197,9 +209,10 @@ func (sa *ikeSA) putOff(w *wish, r Reason) {
 // others.
 func (sa *ikeSA) fulfil(w *wish, c *childSA, more bool) {
 	w.refused = 0
-	if w.once {
+	switch {
+	case w.once:
 		sa.forgetWish(w)
-	} else if more {
+	case more && !w.additional():
 		sa.divide(w, w.remainder(c))
 	}
 }
@@ -212,7 +225,7 @@ func (sa *ikeSA) forgetWish(w *wish) {
 func (sa *ikeSA) divide(w *wish, parts []*wish) bool {
 	i, count := slices.Index(sa.wishes, w), len(parts)
 	for _, v := range sa.wishes {
-		if v.cfg == w.cfg {
+		if v.cfg == w.cfg && !v.additional() {
 			count++
 		}
 	}

@@ -155,6 +155,38 @@ func (h *Host) Route(dst netip.Prefix, via netip.Addr) error {
 	})
 }
 
+// Attach brings up a device that a program made on the host, once it is there,
+// with an MTU in bytes, and sends these networks into it.
+func (h *Host) Attach(iface string, mtu int, networks ...netip.Prefix) error {
+	return h.Do(func() error {
+		link, err := awaitLink(iface)
+		if err == nil {
+			err = netlink.LinkSetMTU(link, mtu)
+		}
+		if err == nil {
+			err = netlink.LinkSetUp(link)
+		}
+		for _, n := range networks {
+			if err == nil {
+				err = netlink.RouteAdd(&netlink.Route{Dst: ipNet(n), LinkIndex: link.Attrs().Index})
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("lab: attach %s to %s: %w", iface, h.Name, err)
+		}
+		return nil
+	})
+}
+
+func awaitLink(iface string) (link netlink.Link, err error) {
+	for deadline := time.Now().Add(linkUp); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if link, err = netlink.LinkByName(iface); err == nil {
+			return link, nil
+		}
+	}
+	return nil, err
+}
+
 // SetMTU changes the MTU, in bytes, of one interface of the host.
 func (h *Host) SetMTU(iface string, mtu int) error {
 	return h.Do(func() error {

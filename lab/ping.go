@@ -44,6 +44,8 @@ type PingStats struct {
 	Sent, Received int
 	TooBig         int           // of those not received, how many the sender's kernel refused as larger than the path MTU
 	Min, Avg, Max  time.Duration // round trip; 0 when nothing was received
+
+	RoundTrips []time.Duration // of those received, in the order of the answers
 }
 
 // Lost is the number of echoes without an answer.
@@ -56,6 +58,7 @@ func (s *PingStats) add(rtt time.Duration) {
 	s.Max = max(s.Max, rtt)
 	s.Avg = (s.Avg*time.Duration(s.Received) + rtt) / time.Duration(s.Received+1)
 	s.Received++
+	s.RoundTrips = append(s.RoundTrips, rtt)
 }
 
 // echoKind is how an address family does echoes.

@@ -97,7 +97,7 @@ func (t *transfer) connect(ctx context.Context, from, to *Host, addr netip.Addr)
 	defer ln.Close()
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	for range t.Streams {
-		sender, err := from.dial(ctx, ln.Addr().String())
+		sender, err := from.dial(ctx, "tcp", ln.Addr().String())
 		if err != nil {
 			return err
 		}
@@ -121,9 +121,9 @@ func (h *Host) listen(ctx context.Context, addr netip.Addr) (ln net.Listener, er
 	return ln, err
 }
 
-func (h *Host) dial(ctx context.Context, address string) (conn net.Conn, err error) {
+func (h *Host) dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	err = h.Do(func() error {
-		conn, err = new(net.Dialer).DialContext(ctx, "tcp", address)
+		conn, err = new(net.Dialer).DialContext(ctx, network, address)
 		return err
 	})
 	return conn, err

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 )
 
 // Where there are no network namespaces New fails, so that nothing below has a
@@ -48,6 +49,7 @@ func (*namespace) enter() string              { return "" }
 
 func processGroup() *syscall.SysProcAttr         { return nil }
 func awaitExit(int)                              {}
+func forceReceiveBuffer(*net.UDPConn, int)       {}
 func privateMounts([]Mount) error                { return ErrUnsupported }
 func dontFragment(*net.IPConn, netip.Addr) error { return ErrUnsupported }
 
@@ -62,6 +64,15 @@ func (*Host) SetMTU(iface string, mtu int) error { return ErrUnsupported }
 
 // Sysctl fails.
 func (*Host) Sysctl(key, value string) error { return ErrUnsupported }
+
+// Attach fails.
+func (*Host) Attach(iface string, mtu int, networks ...netip.Prefix) error { return ErrUnsupported }
+
+// ProcessorTime fails.
+func (*Host) ProcessorTime() (time.Duration, error) { return 0, ErrUnsupported }
+
+// BusyTime fails.
+func BusyTime() (time.Duration, error) { return 0, ErrUnsupported }
 
 // NAT1to1 fails.
 func (*Host) NAT1to1(public, private netip.Addr) error { return ErrUnsupported }

@@ -34,18 +34,19 @@ func benchCommand() *cobra.Command {
 		Short: "measure what this machine can do",
 		Long: `Measures on this machine, one core at a time: encryption by itself; the data
 path in memory, super-packets to ESP and back, with no kernel at either end; and,
-as root, TCP from host to host through two gateways in a network out of
-namespaces. Each line appears when it is known. "out" is from the protected hosts
+as root, TCP, UDP and ping from host to host through two gateways in a network
+out of namespaces. Each line appears when it is known. "out" is from the protected hosts
 to the tunnel, "in" the other way; GB/s is of inner packets.
 
 In memory the figure is the fastest of many short turns, because other work on
 the machine slows a turn down and nothing makes one too fast. Through the tunnel
-it is the median of the rounds, and the hosts' TCP shares the processors with the
-gateways; --peers puts strongSwan beside it, in turns.
+it is the median of the rounds, and the hosts share the processors with the
+gateways; --peers puts strongSwan (its ESP in user space) and wireguard-go beside
+it, those that are installed, in turns.
 
 It touches nothing outside the network it makes, and takes that down.`,
 		Example: `  culvert bench --memory          # no root needed, 10 seconds
-  sudo culvert bench --peers      # and beside strongSwan, where that is installed
+  sudo culvert bench --peers      # and beside strongSwan and wireguard-go
   culvert bench --json | jq 'select(.part == "pipeline")'`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -56,10 +57,10 @@ It touches nothing outside the network it makes, and takes that down.`,
 	}
 	cmd.Flags().BoolVar(&opts.json, "json", false, "print one JSON object a line")
 	cmd.Flags().BoolVar(&opts.memory, "memory", false, "leave out what needs root")
-	cmd.Flags().BoolVar(&opts.peers, "peers", false, "measure strongSwan beside it, with its ESP in user space")
+	cmd.Flags().BoolVar(&opts.peers, "peers", false, "measure strongSwan and wireguard-go beside it")
 	cmd.Flags().IntVar(&opts.turns, "turns", 51, "how many turns of 2 ms each has in memory")
-	cmd.Flags().IntVar(&opts.rounds, "rounds", 3, "how often each carries TCP")
-	cmd.Flags().DurationVar(&opts.duration, "duration", 3*time.Second, "how long it does so")
+	cmd.Flags().IntVar(&opts.rounds, "rounds", 3, "how often each carries traffic")
+	cmd.Flags().DurationVar(&opts.duration, "duration", 0, "how long it does each thing (default 1s to 3s)")
 	return cmd
 }
 
@@ -67,13 +68,18 @@ func runBench(ctx context.Context, out io.Writer, opts benchOptions) error {
 	switch {
 	case opts.turns < 1 || opts.rounds < 1:
 		return usageError(errors.New("--turns and --rounds are at least 1"))
-	case opts.duration < 100*time.Millisecond:
+	case opts.duration != 0 && opts.duration < 100*time.Millisecond:
 		return usageError(errors.New("--duration is at least 100ms"))
 	case opts.memory && opts.peers:
 		return usageError(errors.New("--peers needs the tunnel that --memory leaves out"))
 	}
 	if opts.peers {
-		if err := errors.Join(bench.Available(), lab.StrongSwanAvailable()); err != nil {
+		_, wireGuard := bench.WireGuardInstalled()
+		strongSwan := lab.StrongSwanAvailable()
+		if wireGuard != nil && strongSwan != nil {
+			return failure(errors.Join(strongSwan, wireGuard))
+		}
+		if err := bench.Available(); err != nil {
 			return failure(err)
 		}
 	}
@@ -189,7 +195,7 @@ func (b *benchReport) throughTunnel(ctx context.Context, opts benchOptions) erro
 	}
 	if err := bench.Available(); err != nil {
 		if !b.record("left_out", map[string]string{"what": "tunnel", "why": err.Error()}) {
-			b.printf("\nTCP through the tunnel is left out: %v\n", err)
+			b.printf("\nwhat needs a network is left out: %v\n", err)
 		}
 		return b.err
 	}
@@ -204,24 +210,53 @@ func (b *benchReport) throughTunnel(ctx context.Context, opts benchOptions) erro
 	defer func() { _ = os.RemoveAll(dir) }()
 	systems := []bench.System{bench.Culvert(self, dir)}
 	if opts.peers {
-		systems = append(systems, bench.StrongSwan())
+		systems = append(systems, b.installedPeers()...)
 	}
 	if !b.json {
-		b.printf("\nTCP through the tunnel\n")
+		b.printf("\nthrough the tunnel, %d rounds of some 15 s for each system\n", opts.rounds)
 	}
 	samples, err := bench.Compare(ctx, systems, bench.Options{Rounds: opts.rounds, Duration: opts.duration, Progress: func(s bench.Sample) {
 		if !b.record("tunnel", s) {
-			b.printf("round %d   %-12s %6.2f Gbit/s\n", s.Round, s.System, s.BitsPerSecond/1e9)
+			b.printf("round %d   %-14s %6.2f Gbit/s TCP, %6.2f with four streams\n", s.Round, s.System, s.Figures["tcp1"], s.Figures["tcp4"])
 		}
 	}})
 	if err != nil {
 		return err
 	}
-	for _, s := range systems {
-		median := samples.Median(s.Name)
-		if !b.record("tunnel_median", map[string]any{"system": s.Name, "bits_per_second": median}) {
-			b.printf("median    %-12s %6.2f Gbit/s\n", s.Name, median/1e9)
+	return errors.Join(b.medians(bench.NewReport(systems, samples)), b.err)
+}
+
+// installedPeers are those that can run here; what cannot is told.
+func (b *benchReport) installedPeers() (systems []bench.System) {
+	binary, wireGuardMissing := bench.WireGuardInstalled()
+	for _, peer := range []struct {
+		missing error
+		system  bench.System
+	}{{wireGuardMissing, bench.WireGuard(binary)}, {lab.StrongSwanAvailable(), bench.StrongSwan()}} {
+		switch {
+		case peer.missing == nil:
+			systems = append(systems, peer.system)
+		case !b.record("left_out", map[string]string{"what": peer.system.Name, "why": peer.missing.Error()}):
+			b.printf("\n%s is left out: %v\n", peer.system.Name, peer.missing)
 		}
 	}
-	return b.err
+	return systems
+}
+
+// medians prints what everything before comes to.
+func (b *benchReport) medians(report bench.Report) error {
+	samples := report.Samples
+	figures := bench.Figures(bench.Measures())
+	if !b.json {
+		b.printf("\n%s\n", report.Headline())
+		return bench.WriteTable(b.out, samples, figures)
+	}
+	for _, system := range samples.Systems() {
+		medians := map[string]float64{}
+		for _, f := range figures {
+			medians[f.Name] = samples.Median(system, f.Name)
+		}
+		b.record("tunnel_median", map[string]any{"system": system, "figures": medians})
+	}
+	return nil
 }

@@ -45,6 +45,12 @@ func (d *daemon) answer(s *api.Server) {
 		}
 		return nil, crossing(gateway.ErrNotRunning)
 	})
+	s.Handle("GET /v1/history", func(*http.Request) (any, error) {
+		if history, ok := d.History(); ok {
+			return history, nil
+		}
+		return nil, crossing(gateway.ErrNotRunning)
+	})
 	explain := func(r *http.Request) (any, error) {
 		x, err := d.Explain(r.PathValue("peer"))
 		if err != nil {

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// lineHandler writes a record as a person reads it: the time and the sentence,
-// which has all that the attributes have. Those are for --log json.
+// lineHandler writes a record as a person reads it, in a line: the time and the
+// sentence, which has all that the attributes have. Those are for --log json.
 type lineHandler struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -24,7 +24,7 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, err := fmt.Fprintf(h.w, "%s %s%s\n", r.Time.Format("15:04:05.000"), mark, r.Message)
+	_, err := fmt.Fprintf(h.w, "%s %s%s\n", r.Time.Format("15:04:05.000"), mark, printable(r.Message))
 	return err
 }
 

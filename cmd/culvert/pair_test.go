@@ -153,7 +153,7 @@ func (p *culvertProcess) wantNoDrops(names ...string) {
 func (p *culvertProcess) wantCommandAgrees() {
 	p.t.Helper()
 	out := map[string]string{}
-	for _, form := range []string{"--json=true", "--json=false"} {
+	for _, form := range []string{"--json", "--details"} {
 		cmd := exec.Command(os.Args[0], "status", "--socket", p.socket, form)
 		cmd.Env = append(os.Environ(), asCulvert+"=1")
 		text, err := cmd.Output()
@@ -164,14 +164,14 @@ func (p *culvertProcess) wantCommandAgrees() {
 		wantNoSecret(p.t, "the status", string(text))
 	}
 	var s gateway.Status
-	if err := json.Unmarshal([]byte(out["--json=true"]), &s); err != nil {
+	if err := json.Unmarshal([]byte(out["--json"]), &s); err != nil {
 		p.t.Fatal(err)
 	}
 	peer := s.Peers[0]
 	child := peer.Children[0]
 	for _, want := range []string{"peer " + peer.Name + ": up", peer.InitiatorSPI, child.InboundSPI, child.OutboundSPI, child.Local[0], child.Remote[0], peer.NAT} {
-		if !strings.Contains(out["--json=false"], want) {
-			p.t.Errorf("no %q in:\n%s", want, out["--json=false"])
+		if !strings.Contains(out["--details"], want) {
+			p.t.Errorf("no %q in:\n%s", want, out["--details"])
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -16,34 +17,73 @@ import (
 )
 
 func statusCommand() *cobra.Command {
-	var socket string
-	var asJSON bool
-	cmd := &cobra.Command{
+	var d door
+	var details, watch bool
+	w := watching{interval: 2 * time.Second}
+	cmd := d.flags(&cobra.Command{
 		Use:   "status",
 		Short: "show what a running gateway is doing",
-		Long: `Asks a running gateway, through its control socket, for its peers, SAs,
-traffic and drop counters. Only the user who runs the gateway may ask.`,
+		Long: `Asks a running gateway, through its control socket, what its peers and tunnels
+do: since when, through which NAT, how much a second, and in a line why what is
+down is down. --details has identities, SPIs, suites, totals, virtual addresses
+and drop counters; --json everything.
+
+--watch shows it again and again, with the last half minute of rates as
+sparklines; on a terminal in place, until q or Ctrl-C. Round trips are taken
+while it watches, by one small message to each peer in ten seconds.
+
+Only the user who runs the gateway may ask.`,
 		Example: `  sudo culvert status
-  sudo culvert status --json | jq '.peers[] | {name, state}'`,
+  sudo culvert status --watch
+  sudo culvert status --details
+  sudo culvert status --json | jq '.peers[] | {name, state, why}'`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var s gateway.Status
-			if err := api.Get(cmd.Context(), socket, "/v1/status", &s); err != nil {
-				return failure(err)
+			if err := w.check(); err != nil {
+				return err
 			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), s)
+			out := cmd.OutOrStdout()
+			show := func(ctx context.Context, to io.Writer) error {
+				return d.showStatus(ctx, to, details, watch, onTerminal(out))
 			}
-			printStatus(cmd.OutOrStdout(), s, time.Now())
-			return nil
+			if !watch {
+				return show(cmd.Context(), out)
+			}
+			return w.run(cmd.Context(), out, show)
 		},
-	}
-	cmd.Flags().StringVar(&socket, "socket", api.DefaultSocket(), "control socket of the gateway")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	})
+	f := cmd.Flags()
+	f.BoolVar(&details, "details", false, "all there is to know, a paragraph a peer")
+	f.BoolVarP(&watch, "watch", "w", false, "show it again and again")
+	f.DurationVar(&w.interval, "interval", w.interval, "with --watch, the `time` between two looks")
+	f.IntVar(&w.count, "count", 0, "with --watch, end after so many looks; 0 is never")
+	cmd.MarkFlagsMutuallyExclusive("json", "details")
 	return cmd
 }
 
-// printStatus is the status for people. now is when it was asked.
+// showStatus asks and prints once.
+func (d *door) showStatus(ctx context.Context, w io.Writer, details, past, colour bool) error {
+	var s gateway.Status
+	if err := api.Get(ctx, d.socket, "/v1/status", &s); err != nil {
+		return failure(err)
+	}
+	t := table{now: time.Now(), colour: colour}
+	switch {
+	case d.json:
+		return printJSON(w, s)
+	case details:
+		printStatus(w, s, t.now)
+		return nil
+	case past:
+		if err := api.Get(ctx, d.socket, "/v1/history", &t.past); err != nil {
+			return failure(err)
+		}
+	}
+	t.print(w, s)
+	return nil
+}
+
+// printStatus is the status with all details. now is when it was asked.
 func printStatus(w io.Writer, s gateway.Status, now time.Time) {
 	fmt.Fprintf(w, "culvert, up %s, %s\n", ago(now, s.Started), s.Config)
 	fmt.Fprintf(w, "device %s, MTU %d, offload: TUN %s, UDP %s, AES-GCM: %s\n", s.Device.Name, s.Device.MTU, s.Device.Offload, s.Device.UDPOffload, s.AESGCM)
