@@ -38,7 +38,7 @@ func (c *control) narrowed() map[string][]Finding {
 			r.Connection, r.GotLocal, r.GotRemote = f.connection(), selectors(local), selectors(remote)
 			r.LocalAt, r.RemoteAt = f.at(t.Where, "local"), f.at(t.Where, "remote")
 			report := r.Report()
-			by[p.Name] = append(by[p.Name], Finding{p.Name, t.Name, report.Code, report.Detail, false})
+			by[p.Name] = append(by[p.Name], Finding{p.Name, t.Name, report.Code, report.Summary, report.Detail, false})
 		}
 	}
 	return by
@@ -73,7 +73,7 @@ func (c *control) shared() (all []Finding) {
 		f := facts{c.g.cfg, ikev2.Event{Peer: s.Peer.Name}}
 		r := diagnose.SharedNetwork{Connection: f.connection(), Tunnel: s.Tunnel.Name, Remote: selectors([]wire.Selector{s.Remote})[0],
 			Network: s.Address.Masked().String(), Interface: s.Interface.Name, RemoteAt: f.at(s.Tunnel.Where, "remote")}.Report()
-		all = append(all, Finding{s.Peer.Name, s.Tunnel.Name, r.Code, r.Detail, true})
+		all = append(all, Finding{s.Peer.Name, s.Tunnel.Name, r.Code, r.Summary, r.Detail, true})
 	}
 	return all
 }
