@@ -238,7 +238,7 @@ func (c *control) restless(p *config.Peer) (all []Finding) {
 		}
 		found(diagnose.Flapping{Connection: f.connection(), Times: len(made), During: time.Since(made[0].at), Addresses: from}.Report())
 	}
-	if rekeyed := since(l.rekeyed, stormWindow); len(rekeyed) >= stormRekeys*max(1, len(p.Tunnels)) {
+	if rekeyed := since(l.rekeyed, stormWindow); len(rekeyed) >= stormRekeys*max(1, len(p.Tunnels))*len(c.g.doors.lanes()) {
 		r := diagnose.RekeyStorm{Connection: f.connection(), Rekeys: len(rekeyed), During: time.Since(rekeyed[0].at)}
 		if len(p.Tunnels) > 0 {
 			r.LifetimeAt = f.at(p.Tunnels[0].Where, "lifetime")
@@ -255,7 +255,7 @@ func (c *control) flows(rose map[string]uint64) map[string][]Finding {
 	for _, spi := range slices.Sorted(maps.Keys(c.children)) {
 		ch := c.children[spi]
 		r, ok := ch.oneWay()
-		if !ok {
+		if !ok || c.spokenFor(ch, r.Out) {
 			continue
 		}
 		if r.Out {
@@ -271,6 +271,20 @@ func (c *control) flows(rose map[string]uint64) map[string][]Finding {
 		by[ch.Peer] = append(by[ch.Peer], Finding{ch.Peer, ch.Name, report.Code, report.Summary, report.Detail, true})
 	}
 	return by
+}
+
+// spokenFor: what is silent in the child goes by another one of the same traffic.
+// Which of several lanes has the answers is the peer's to choose.
+func (c *control) spokenFor(ch *child, out bool) bool {
+	for _, x := range c.children {
+		if x == ch || x.Peer != ch.Peer || x.Name != ch.Name || !slices.Equal(x.Local, ch.Local) || !slices.Equal(x.Remote, ch.Remote) {
+			continue
+		}
+		if out && x.in != nil && time.Since(x.in.Last()) < silenceTime || !out && x.out != nil && time.Since(x.out.Last()) < silenceTime {
+			return true
+		}
+	}
+	return false
 }
 
 // arrivals are the counters of what came in and went no further.

@@ -137,7 +137,7 @@ func (c *control) move(o ikev2.MovePeer) {
 func sadChild(o ikev2.ChildSA) *sad.Child {
 	return &sad.Child{
 		Peer: o.Peer, Name: o.Child, InboundSPI: o.InboundSPI, OutboundSPI: o.OutboundSPI, Suite: espcrypto.Suite(o.Suite),
-		Local: sadSelectors(o.Local), Remote: sadSelectors(o.Remote),
+		Local: sadSelectors(o.Local), Remote: sadSelectors(o.Remote), Lane: o.Lane,
 	}
 }
 

@@ -722,7 +722,7 @@ func TestRebind(t *testing.T) {
 // liveness check is what A hears from the new one.
 func TestRebindUnnoticed(t *testing.T) {
 	inWorld(t, nattest.Config{NAT: nattest.Symmetric}, func(w *world) {
-		a, b := w.pair(textA, textB)
+		a, b := w.pair(with(textA, either...), with(textB, either...))
 		w.crosses(a, b, fromA(0, 100))
 		noError(w, w.net.Rebind(nattest.PublicB2))
 		if w.arrives(a, b, fromA(1, 100)) {

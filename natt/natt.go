@@ -102,6 +102,8 @@ type Options struct {
 	// Spin is how long Receive polls before it sleeps, once the socket is empty: waking a sleeping core can cost more than the work it
 	// wakes for. 0 sleeps at once. Linux only.
 	Spin time.Duration
+
+	join bool // the sockets that have the port already
 }
 
 // Listen opens a UDP socket at addr. An invalid or unspecified address takes any: IPv6 and IPv4 in one socket, IPv4 alone where the
