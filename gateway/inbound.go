@@ -50,6 +50,8 @@ type inboundOptions struct {
 	IKE func(natt.Path, []byte)
 	// Notices tell control what it may act on; nil drops them.
 	Notices chan<- notice
+	// Shared: other lanes may have packets of the same SAs.
+	Shared bool
 }
 
 // inbound is the loop from the UDP socket to the TUN device. One goroutine
@@ -182,6 +184,10 @@ func (in *inbound) open() {
 		return
 	}
 	in.mtu = childMTU(sa.Child, sa.Path(), in.opts.InnerMTU)
+	if in.opts.Shared {
+		sa.Lock()
+		defer sa.Unlock()
+	}
 	sa.SA.Open(packets, opened)
 	if !in.judge(sa, opened) {
 		return
