@@ -2,6 +2,9 @@
 // only its owner may open.
 //
 //	GET  /v1/status                                 what the gateway is doing, as gateway.Status
+//	GET  /v1/history                                its last minutes, as gateway.History
+//	GET  /v1/events                                 what has happened and happens, a line of JSON each
+//	GET  /v1/openapi.yaml                           all of this, for machines
 //	GET  /v1/explain                                what is wrong, as gateway.Explanation
 //	GET  /v1/peers/{peer}/explain                   the same of one peer, and of the gateway itself
 //	GET  /v1/metrics                                the same in numbers, in the text format of Prometheus
@@ -23,6 +26,7 @@ package api
 import (
 	"bytes"
 	"context"
+	_ "embed" // for OpenAPI
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,6 +60,8 @@ type Server struct {
 	listener net.Listener
 	mux      *http.ServeMux
 	http     *http.Server
+	patterns []string
+	streams  chan struct{} // has a place for each that may run
 }
 
 // A slow or hostile client holds one connection for no longer than this, or
@@ -63,7 +69,10 @@ type Server struct {
 const (
 	clientTime   = 5 * time.Second
 	changeTime   = 30 * time.Second
+	streamTime   = time.Minute // of one write to a stream
 	maxRequest   = 4 << 10
+	maxOwners    = 64 // connections of a socket that is its owner's
+	maxStreams   = 8
 	maxSocketLen = 107 // of sun_path, on Linux; a byte less elsewhere
 )
 
@@ -102,7 +111,7 @@ func Listen(path string) (*Server, error) {
 		_ = l.Close()
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	s := newServer(l, ownersOnly)
+	s := newServer(atMost(maxOwners, l), ownersOnly)
 	s.http.ConnContext = withUser
 	return s, nil
 }
@@ -114,12 +123,12 @@ func ListenTCP(addr netip.AddrPort) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newServer(&limited{Listener: l, free: make(chan struct{}, maxStrangers)}, func(h http.Handler) http.Handler { return h }), nil
+	return newServer(atMost(maxStrangers, l), func(h http.Handler) http.Handler { return h }), nil
 }
 
 func newServer(l net.Listener, guard func(http.Handler) http.Handler) *Server {
 	mux := http.NewServeMux()
-	return &Server{listener: l, mux: mux, http: &http.Server{
+	return &Server{listener: l, mux: mux, streams: make(chan struct{}, maxStreams), http: &http.Server{
 		Handler: guard(mux), ReadTimeout: clientTime, WriteTimeout: clientTime, IdleTimeout: clientTime, MaxHeaderBytes: maxRequest,
 	}}
 }
@@ -131,6 +140,10 @@ const maxStrangers = 16
 type limited struct {
 	net.Listener
 	free chan struct{}
+}
+
+func atMost(n int, l net.Listener) net.Listener {
+	return &limited{Listener: l, free: make(chan struct{}, n)}
 }
 
 func (l *limited) Accept() (net.Conn, error) {
@@ -157,7 +170,7 @@ func (h *held) Close() error {
 type user struct{}
 
 func withUser(ctx context.Context, c net.Conn) context.Context {
-	uid, err := peerUID(c)
+	uid, err := peerUID(c.(*held).Conn)
 	return context.WithValue(ctx, user{}, err == nil && (uid == 0 || uid == os.Geteuid()))
 }
 
@@ -202,10 +215,7 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // as JSON unless it is a Text. An error that is not an *Error has status 500. f is called from several
 // goroutines at once. All is to be handled before Serve.
 func (s *Server) Handle(pattern string, f func(*http.Request) (any, error)) {
-	if s == nil {
-		return
-	}
-	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+	s.handle(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(changeTime))
 		}
@@ -218,13 +228,75 @@ func (s *Server) Handle(pattern string, f func(*http.Request) (any, error)) {
 	})
 }
 
-// Text is an answer that is no JSON: the text format of Prometheus.
-type Text []byte
+func (s *Server) handle(pattern string, h http.HandlerFunc) {
+	if s == nil {
+		return
+	}
+	s.patterns = append(s.patterns, pattern)
+	s.mux.HandleFunc(pattern, h)
+}
+
+// Patterns are what is handled.
+func (s *Server) Patterns() []string { return s.patterns }
+
+// Stream answers requests that match a pattern with what f writes, as it is
+// written, until f returns or the client goes or does not read for streamTime;
+// then writes fail and the request's context ends. An error before the first
+// write is an answer as Handle's.
+func (s *Server) Stream(pattern, contentType string, f func(*http.Request, io.Writer) error) {
+	s.handle(pattern, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case s.streams <- struct{}{}:
+			defer func() { <-s.streams }()
+		default:
+			refuse(w, &Error{Status: http.StatusServiceUnavailable, Message: fmt.Sprintf("%d readers follow the gateway already, and more would hold it up", maxStreams)})
+			return
+		}
+		out := &stream{w: w, to: http.NewResponseController(w), contentType: contentType}
+		_ = out.to.SetReadDeadline(time.Time{}) // the request is here, the client's end is heard of
+		if err := f(r, out); err != nil && !out.begun {
+			refuse(w, err)
+		}
+	})
+}
+
+// stream sends on what it gets at once.
+type stream struct {
+	w           http.ResponseWriter
+	to          *http.ResponseController
+	contentType string
+	begun       bool
+}
+
+func (s *stream) Write(b []byte) (n int, err error) {
+	if !s.begun {
+		s.begun = true
+		s.w.Header().Set("Content-Type", s.contentType)
+	}
+	if err := s.to.SetWriteDeadline(time.Now().Add(streamTime)); err != nil {
+		return 0, err
+	}
+	if n, err = s.w.Write(b); err == nil {
+		err = s.to.Flush()
+	}
+	return n, err
+}
+
+// Text is an answer that is no JSON.
+type Text struct {
+	Type string // as in Content-Type
+	Body []byte
+}
+
+// OpenAPI is the description of what the control socket answers, as Text.
+//
+//go:embed openapi.yaml
+var OpenAPI []byte
 
 func writeAnswer(w http.ResponseWriter, v any) {
 	if text, ok := v.(Text); ok {
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		_, _ = w.Write(text)
+		w.Header().Set("Content-Type", text.Type)
+		_, _ = w.Write(text.Body)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -285,37 +357,73 @@ func Post(ctx context.Context, socket, path string, body, v any) error {
 	return ask(ctx, socket, http.MethodPost, path, changeTime, body, v)
 }
 
-func ask(ctx context.Context, socket, method, path string, limit time.Duration, body, v any) error {
-	client := http.Client{Timeout: limit, Transport: &http.Transport{
+// Open begins to read a stream of the gateway at a socket. It ends with ctx, and
+// is to be closed; errors are those of Get.
+func Open(ctx context.Context, socket, path string) (io.ReadCloser, error) {
+	client := newClient(socket, 0)
+	resp, err := send(ctx, client, socket, http.MethodGet, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &reading{resp.Body, client}, nil
+}
+
+// reading takes its connection with it when it is closed.
+type reading struct {
+	io.ReadCloser
+	client *http.Client
+}
+
+func (r *reading) Close() error {
+	defer r.client.CloseIdleConnections()
+	return r.ReadCloser.Close()
+}
+
+func newClient(socket string, limit time.Duration) *http.Client {
+	return &http.Client{Timeout: limit, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
 	}}
+}
+
+func ask(ctx context.Context, socket, method, path string, limit time.Duration, body, v any) error {
+	client := newClient(socket, limit)
 	defer client.CloseIdleConnections()
+	resp, err := send(ctx, client, socket, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
+		return fmt.Errorf("the gateway at %s gave an answer that makes no sense: %w", socket, err)
+	}
+	return nil
+}
+
+// send gives the answer of a success.
+func send(ctx context.Context, client *http.Client, socket, method, path string, body any) (*http.Response, error) {
 	var sent io.Reader = http.NoBody
 	if body != nil {
 		text, err := json.Marshal(body)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		sent = bytes.NewReader(text)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://culvert"+path, sent)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return askError(socket, limit, err)
+		return nil, askError(socket, client.Timeout, err)
 	}
-	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the gateway at %s: %w", socket, errorOf(resp))
+		defer func() { _ = resp.Body.Close() }()
+		return nil, fmt.Errorf("the gateway at %s: %w", socket, errorOf(resp))
 	}
-	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
-		return fmt.Errorf("the gateway at %s gave an answer that makes no sense: %w", socket, err)
-	}
-	return nil
+	return resp, nil
 }
 
 // maxError bounds what a gateway says of a failure: a hundred diagnostics with

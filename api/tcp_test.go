@@ -16,7 +16,9 @@ func TestTCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Handle("GET /metrics", func(*http.Request) (any, error) { return Text("culvert_x 1\n"), nil })
+	s.Handle("GET /metrics", func(*http.Request) (any, error) {
+		return Text{"text/plain; version=0.0.4; charset=utf-8", []byte("culvert_x 1\n")}, nil
+	})
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve() }()
 	get := func(path string) (int, string, string) {

@@ -53,6 +53,9 @@ type Gateway struct {
 	// DevicePrepared: the device is there, and somebody else sees to its MTU,
 	// addresses and routes, so that culvert needs no rights.
 	DevicePrepared bool
+	// Lanes is how many cores carry packets, 1 to MaxLanes. More than one need
+	// Linux.
+	Lanes int
 	// MTU is that of the inner packets in bytes; 0 derives it from the path.
 	MTU int
 	// CookieThreshold is the half-open IKE SA, counted with the one that is asked
@@ -212,13 +215,14 @@ const (
 	DefaultInitialTries      = 9               // 31 s in all
 	DefaultReconnect         = time.Second
 	DefaultReconnectMax      = time.Minute
+	MaxLanes                 = 64
 	DefaultFragmentSize      = 1280 // the least MTU of IPv6 (RFC 8200 section 5)
 )
 
 func newGateway() Gateway {
 	return Gateway{
 		IKEPort: DefaultIKEPort, NATTPort: DefaultNATTPort, Device: DefaultDevice,
-		CookieThreshold: DefaultCookieThreshold, HalfOpenLimit: DefaultHalfOpenLimit, HalfOpenPerSource: DefaultHalfOpenPerSource,
+		Lanes: 1, CookieThreshold: DefaultCookieThreshold, HalfOpenLimit: DefaultHalfOpenLimit, HalfOpenPerSource: DefaultHalfOpenPerSource,
 		HalfOpenLifetime: DefaultHalfOpenLifetime, Where: Places{},
 	}
 }

@@ -27,6 +27,7 @@
 //	ike_port  = 500
 //	natt_port = 4500
 //	device    = "culvert0"
+//	lanes     = 1             # processors that carry packets
 //	device_prepared = false   # true: it is there, with MTU, addresses and routes
 //	mtu       = 1400          # of inner packets; left out: from the path
 //	cookie_threshold     = 30 # half-open IKE SA from which on cookies are asked for; "always", "off"

@@ -68,6 +68,7 @@ func (n native) gatewaySettings(g *Gateway) settings {
 		"natt_port":            number(n, &g.NATTPort, parsePort),
 		"device":               text(n, &g.Device, parseDevice),
 		"device_prepared":      n.flag(&g.DevicePrepared),
+		"lanes":                number(n, &g.Lanes, parseLanes),
 		"mtu":                  number(n, &g.MTU, parseMTU),
 		"cookie_threshold":     numberOr(n, &g.CookieThreshold, parseLimit, cookieWords),
 		"half_open_limit":      numberOr(n, &g.HalfOpenLimit, parseLimit, limitWords),

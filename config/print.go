@@ -56,6 +56,7 @@ func (w *printer) gateway(g Gateway) {
 	setUnless(w, "natt_port", g.NATTPort, standard.NATTPort, portText)
 	setUnless(w, "device", g.Device, standard.Device, quoteTOML)
 	setUnless(w, "device_prepared", g.DevicePrepared, false, strconv.FormatBool)
+	setUnless(w, "lanes", g.Lanes, standard.Lanes, strconv.Itoa)
 	setUnless(w, "mtu", g.MTU, standard.MTU, strconv.Itoa)
 	setUnless(w, "cookie_threshold", g.CookieThreshold, standard.CookieThreshold, numberText(cookieWords))
 	setUnless(w, "half_open_limit", g.HalfOpenLimit, standard.HalfOpenLimit, numberText(limitWords))

@@ -138,6 +138,13 @@ func parseMTU(n int64) (int, *fault) {
 	return int(n), nil
 }
 
+func parseLanes(n int64) (int, *fault) {
+	if n < 1 || n > MaxLanes {
+		return 0, faultf(fmt.Sprintf("leave lanes out for 1, or write as many as there are processors to spare, up to %d", MaxLanes), "%d is no number of lanes", n)
+	}
+	return int(n), nil
+}
+
 // parseDevice reads the name of a network device (at most 15 bytes on Linux).
 func parseDevice(s string) (string, *fault) {
 	if s == "" || len(s) > 15 || s == "." || s == ".." || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' || r == ':' || r == '%' }) {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -23,22 +24,28 @@ func openDoors(cfg *config.Config) (*Doors, error) {
 }
 
 func (d *Doors) open(cfg *config.Config) (err error) {
-	local := cfg.Gateway.Local
-	if d.IKE, err = natt.Listen(netip.AddrPortFrom(local, cfg.Gateway.IKEPort), natt.Options{}); err != nil {
-		return err
+	g := &cfg.Gateway
+	if d.IKE, err = natt.Listen(netip.AddrPortFrom(g.Local, g.IKEPort), natt.Options{}); err != nil {
+		return noPort(cfg, g.IKEPort, "ike_port", err)
 	}
-	if d.NATT, err = natt.Listen(netip.AddrPortFrom(local, cfg.Gateway.NATTPort), natt.Options{NATT: true}); err != nil {
-		return err
+	conns, err := natt.ListenLanes(netip.AddrPortFrom(g.Local, g.NATTPort), g.Lanes, natt.Options{NATT: true})
+	if err != nil {
+		return noPort(cfg, g.NATTPort, "natt_port", err)
 	}
+	d.NATT, d.Lanes = conns[0], make([]Lane, len(conns)-1)
+	for i, c := range conns[1:] {
+		d.Lanes[i].NATT = c
+	}
+	d.Host = ThisHost
 	if network, err := watchNetwork(); err == nil { // without it, a change is found by its silence
 		d.Network = network
 	}
 	if cfg.Gateway.DevicePrepared {
-		return d.usePrepared(cfg.Gateway.Device)
+		return d.usePrepared(cfg)
 	}
 	mtu := deviceMTU(cfg)
-	if d.Device, err = tun.Open(cfg.Gateway.Device, mtu); err != nil {
-		return err
+	if err = d.take(tun.OpenQueues(g.Device, mtu, g.Lanes)); err != nil {
+		return noDevice(cfg, err)
 	}
 	name := d.Device.Name()
 	d.AddRoute = func(p netip.Prefix, opts tun.RouteOptions) error { return tun.AddRoute(name, p, opts) }
@@ -51,8 +58,9 @@ func (d *Doors) open(cfg *config.Config) (err error) {
 
 // usePrepared opens a device that is there already, and changes nothing about it:
 // that may need rights that we have not. It has no routes of ours.
-func (d *Doors) usePrepared(name string) (err error) {
-	d.Device, err = tun.OpenPrepared(name)
+func (d *Doors) usePrepared(cfg *config.Config) error {
+	name := cfg.Gateway.Device
+	err := d.take(tun.OpenPreparedQueues(name, cfg.Gateway.Lanes))
 	d.AddAddr = func(a netip.Addr) error {
 		return fmt.Errorf("%s is not ours to change (device_prepared): give it the address %v that the peer assigned", name, a)
 	}
@@ -62,18 +70,47 @@ func (d *Doors) usePrepared(name string) (err error) {
 	return err
 }
 
+// ThisHost is what the machine's interfaces say.
+func ThisHost() (h config.Host, err error) {
+	interfaces, err := net.Interfaces()
+	for _, i := range interfaces {
+		addrs, failed := i.Addrs()
+		err = errors.Join(err, failed)
+		for _, a := range addrs {
+			if p, parse := netip.ParsePrefix(a.String()); parse == nil {
+				h.Networks = append(h.Networks, config.Interface{Name: i.Name, Address: p})
+			}
+		}
+	}
+	return h, err
+}
+
+// take gives each lane its queue.
+func (d *Doors) take(queues []tun.Device, err error) error {
+	if err != nil {
+		return err
+	}
+	d.Device = queues[0]
+	for i := range d.Lanes {
+		d.Lanes[i].Device = queues[1+i]
+	}
+	return nil
+}
+
 func (d *Doors) closeOpened() {
 	if d.IKE != nil {
 		_ = d.IKE.Close()
 	}
-	if d.NATT != nil {
-		_ = d.NATT.Close()
-	}
 	if d.Network != nil {
 		_ = d.Network.Close()
 	}
-	if d.Device != nil {
-		_ = d.Device.Close()
+	for _, l := range d.lanes() {
+		if l.NATT != nil {
+			_ = l.NATT.Close()
+		}
+		if l.Device != nil {
+			_ = l.Device.Close()
+		}
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 func engineConfig(cfg *config.Config, keyLog bool) ikev2.Config {
 	g := &cfg.Gateway
 	out := ikev2.Config{
-		IKEPort: g.IKEPort, NATTPort: g.NATTPort, KeyLog: keyLog,
+		IKEPort: g.IKEPort, NATTPort: g.NATTPort, KeyLog: keyLog, Lanes: g.Lanes,
 		Limits: ikev2.Limits{
 			CookieThreshold: offWhenZero(g.CookieThreshold), HalfOpen: offWhenZero(g.HalfOpenLimit),
 			HalfOpenPerSource: offWhenZero(g.HalfOpenPerSource), HalfOpenLifetime: g.HalfOpenLifetime,

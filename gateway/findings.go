@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -11,7 +12,6 @@ import (
 	"culvert/diagnose"
 	"culvert/espcrypto/sad"
 	"culvert/ikev2"
-	"culvert/ikev2/wire"
 )
 
 // Finding is one thing that is wrong, or worth knowing, in plain words.
@@ -158,12 +158,14 @@ func (g *Gateway) Explain(peer string) (x Explanation, err error) {
 func (c *control) findings() []Finding {
 	all := []Finding{} // a list in JSON, empty or not
 	rose, during := c.watch.lost(c.drops())
-	flows, up := c.flows(rose), c.tunnelsUp()
+	flows, up, narrow := c.flows(rose), c.tunnelsUp(), c.narrowed()
 	for i := range c.g.cfg.Peers {
 		p := &c.g.cfg.Peers[i]
 		all = append(all, c.peerFindings(p, up)...)
+		all = append(all, narrow[p.Name]...)
 		all = append(all, flows[p.Name]...)
 	}
+	all = append(all, c.shared()...)
 	all = append(all, c.callers()...)
 	return append(all, c.losses(rose, during)...)
 }
@@ -236,7 +238,7 @@ func (c *control) restless(p *config.Peer) (all []Finding) {
 		}
 		found(diagnose.Flapping{Connection: f.connection(), Times: len(made), During: time.Since(made[0].at), Addresses: from}.Report())
 	}
-	if rekeyed := since(l.rekeyed, stormWindow); len(rekeyed) >= stormRekeys*max(1, len(p.Tunnels)) {
+	if rekeyed := since(l.rekeyed, stormWindow); len(rekeyed) >= stormRekeys*max(1, len(p.Tunnels))*len(c.g.doors.lanes()) {
 		r := diagnose.RekeyStorm{Connection: f.connection(), Rekeys: len(rekeyed), During: time.Since(rekeyed[0].at)}
 		if len(p.Tunnels) > 0 {
 			r.LifetimeAt = f.at(p.Tunnels[0].Where, "lifetime")
@@ -253,7 +255,7 @@ func (c *control) flows(rose map[string]uint64) map[string][]Finding {
 	for _, spi := range slices.Sorted(maps.Keys(c.children)) {
 		ch := c.children[spi]
 		r, ok := ch.oneWay()
-		if !ok {
+		if !ok || c.spokenFor(ch, r.Out) {
 			continue
 		}
 		if r.Out {
@@ -269,6 +271,20 @@ func (c *control) flows(rose map[string]uint64) map[string][]Finding {
 		by[ch.Peer] = append(by[ch.Peer], Finding{ch.Peer, ch.Name, report.Code, report.Summary, report.Detail, true})
 	}
 	return by
+}
+
+// spokenFor: what is silent in the child goes by another one of the same traffic.
+// Which of several lanes has the answers is the peer's to choose.
+func (c *control) spokenFor(ch *child, out bool) bool {
+	for _, x := range c.children {
+		if x == ch || x.Peer != ch.Peer || x.Name != ch.Name || !slices.Equal(x.Local, ch.Local) || !slices.Equal(x.Remote, ch.Remote) {
+			continue
+		}
+		if out && x.in != nil && time.Since(x.in.Last()) < silenceTime || !out && x.out != nil && time.Since(x.out.Last()) < silenceTime {
+			return true
+		}
+	}
+	return false
 }
 
 // arrivals are the counters of what came in and went no further.
@@ -375,17 +391,21 @@ func (c *control) lookForTrouble() {
 	report := func(f Finding) {
 		t := trouble{f.Peer, f.Tunnel, f.Code}
 		if now[t] = true; !c.watch.reported[t] {
-			c.g.log.Warn(f.Text, "event", "trouble", "peer", f.Peer, "tunnel", f.Tunnel, "diagnosis", f.Code)
+			level := slog.LevelInfo
+			if f.Wrong {
+				level = slog.LevelWarn
+			}
+			c.g.log.Log(c.ctx, level, f.Text, "event", "trouble", "peer", f.Peer, "tunnel", f.Tunnel, "diagnosis", f.Code)
 		}
 	}
-	flows := c.flows(rose)
+	flows, narrow := c.flows(rose), c.narrowed()
 	for i := range c.g.cfg.Peers {
 		p := &c.g.cfg.Peers[i]
-		for _, f := range append(flows[p.Name], c.restless(p)...) {
+		for _, f := range slices.Concat(narrow[p.Name], flows[p.Name], c.restless(p)) {
 			report(f)
 		}
 	}
-	for _, f := range c.losses(rose, during) {
+	for _, f := range append(c.shared(), c.losses(rose, during)...) {
 		report(f)
 	}
 	c.watch.reported = now
@@ -394,10 +414,4 @@ func (c *control) lookForTrouble() {
 // trouble is what makes two findings the same.
 type trouble struct{ peer, tunnel, code string }
 
-func shown(ss []sad.Selector) []diagnose.Selector {
-	all := make([]wire.Selector, len(ss))
-	for i, s := range ss {
-		all[i] = wire.Selector(s)
-	}
-	return selectors(all)
-}
+func shown(ss []sad.Selector) []diagnose.Selector { return selectors(wireSelectors(ss)) }

@@ -50,6 +50,9 @@ type Options struct {
 type Doors struct {
 	Device    tun.Device
 	IKE, NATT natt.Conn
+	// Lanes are further queues of the device and further sockets on NATT's port,
+	// a pair for each core that is to carry packets beside the first.
+	Lanes []Lane
 	// LocalAddr is the address from which this host reaches remote.
 	LocalAddr func(remote netip.Addr) (netip.Addr, error)
 	// PathMTU is the largest packet in bytes that a path is known to take; nil
@@ -63,6 +66,8 @@ type Doors struct {
 	Wall func() time.Time
 	// Resolve turns a host name into addresses.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Host is what the machine's interfaces say; nil knows nothing.
+	Host func() (config.Host, error)
 	// AddRoute and DelRoute lead a prefix into the device.
 	// ChangeRoute gives a route of AddRoute other options.
 	AddRoute    func(prefix netip.Prefix, opts tun.RouteOptions) error
@@ -71,6 +76,15 @@ type Doors struct {
 	// AddAddr and DelAddr are for addresses of the device itself.
 	AddAddr, DelAddr func(netip.Addr) error
 }
+
+// Lane is what one core carries packets between.
+type Lane struct {
+	Device tun.Device
+	NATT   natt.Conn
+}
+
+// lanes are all of them; IKE is the first one's.
+func (d *Doors) lanes() []Lane { return append([]Lane{{d.Device, d.NATT}}, d.Lanes...) }
 
 // Gateway is one running configuration.
 type Gateway struct {
@@ -191,13 +205,16 @@ func (l *loops) start(name string, run func() error) {
 
 // startDataPath starts the goroutines that carry packets.
 func (g *Gateway) startDataPath(c *control) {
-	in := newInbound(g.doors.Device, g.doors.NATT, &g.table, &g.counters,
-		inboundOptions{InnerMTU: g.cfg.Gateway.MTU, IKE: g.deliver, Notices: c.notices})
-	out := newOutbound(g.doors.Device, g.doors.NATT, &g.table, &g.counters,
-		outboundOptions{InnerMTU: g.cfg.Gateway.MTU, Notices: c.notices})
 	c.loops.start(fmt.Sprintf("UDP port %d", g.cfg.Gateway.IKEPort), g.receiveIKE)
-	c.loops.start(fmt.Sprintf("UDP port %d", g.cfg.Gateway.NATTPort), in.run)
-	c.loops.start("device "+g.doors.Device.Name(), out.run)
+	lanes := g.doors.lanes()
+	for i, l := range lanes {
+		in := newInbound(l.Device, l.NATT, &g.table, &g.counters,
+			inboundOptions{InnerMTU: g.cfg.Gateway.MTU, IKE: g.deliver, Notices: c.notices, Shared: len(lanes) > 1})
+		out := newOutbound(l.Device, l.NATT, &g.table, &g.counters,
+			outboundOptions{InnerMTU: g.cfg.Gateway.MTU, Notices: c.notices, Lane: i, Shared: len(lanes) > 1})
+		c.loops.start(fmt.Sprintf("UDP port %d", g.cfg.Gateway.NATTPort), in.run)
+		c.loops.start("device "+l.Device.Name(), out.run)
+	}
 }
 
 // receiveIKE carries port 500 to control.
@@ -227,7 +244,10 @@ func (g *Gateway) deliver(p natt.Path, b []byte) {
 }
 
 func (g *Gateway) closeDoors() {
-	closers := []io.Closer{g.doors.Device, g.doors.IKE, g.doors.NATT}
+	closers := []io.Closer{g.doors.IKE}
+	for _, l := range g.doors.lanes() {
+		closers = append(closers, l.Device, l.NATT)
+	}
 	if g.doors.Network != nil {
 		closers = append(closers, g.doors.Network)
 	}

@@ -20,6 +20,9 @@ type child struct {
 	seenIn, seenOut time.Time
 	// quietIn and quietOut tell whether one direction is silent; findings.go.
 	quietIn, quietOut direction
+	// askedLocal and askedRemote are what the peer asked for, where it asked;
+	// narrowed.go.
+	askedLocal, askedRemote []wire.Selector
 }
 
 // traffic says what the child carried since the last call, and so far.
@@ -134,7 +137,7 @@ func (c *control) move(o ikev2.MovePeer) {
 func sadChild(o ikev2.ChildSA) *sad.Child {
 	return &sad.Child{
 		Peer: o.Peer, Name: o.Child, InboundSPI: o.InboundSPI, OutboundSPI: o.OutboundSPI, Suite: espcrypto.Suite(o.Suite),
-		Local: sadSelectors(o.Local), Remote: sadSelectors(o.Remote),
+		Local: sadSelectors(o.Local), Remote: sadSelectors(o.Remote), Lane: o.Lane,
 	}
 }
 

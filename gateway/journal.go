@@ -107,7 +107,9 @@ func (j *journalRing) since(since time.Time) (all []Record) {
 type Follower struct {
 	// Records is closed by Close only.
 	Records chan Record
-	ring    *journalRing
+	// Begin is the number of the last record before the first of Records.
+	Begin uint64
+	ring  *journalRing
 }
 
 // Follow gives the records since then, and a Follower for those after them,
@@ -115,7 +117,7 @@ type Follower struct {
 func (j *journalRing) Follow(since time.Time) ([]Record, *Follower) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	f := &Follower{make(chan Record, followLen), j}
+	f := &Follower{make(chan Record, followLen), j.last, j}
 	j.followers[f] = true
 	return j.since(since), f
 }
@@ -127,6 +129,17 @@ func (f *Follower) offer(x Record) {
 	case f.Records <- x:
 	default:
 	}
+}
+
+// Missed is how many records after that one are lost to a follower that has read
+// all there is for it.
+func (f *Follower) Missed(last uint64) uint64 {
+	f.ring.mu.Lock()
+	defer f.ring.mu.Unlock()
+	if len(f.Records) > 0 {
+		return 0
+	}
+	return f.ring.last - last
 }
 
 // Close ends it.

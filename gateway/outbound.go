@@ -2,7 +2,7 @@ package gateway
 
 // The life of a packet from the TUN device to the UDP socket:
 //
-//	 1. tun.Device.Read, TryRead   a super-packet into the slab: the first one waits, the rest must be there
+//	 1. tun.Device.Read, TryRead   a super-packet into the slab: the first one is waited for, the rest must be there
 //	 2. tun.Splitter.Load          checks what the kernel says, finds the segments
 //	 3. tun.Header.Flow            addresses, protocol and ports
 //	 4. sad.Snapshot.Match         the outbound SA, once a super-packet
@@ -26,12 +26,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
+	"slices"
 	"time"
 
 	"culvert/espcrypto"
 	"culvert/espcrypto/sad"
 	"culvert/natt"
+	"culvert/patience"
 	"culvert/tun"
 )
 
@@ -56,11 +57,11 @@ type outboundOptions struct {
 	// InnerMTU bounds the inner packet beside what each SA's path allows; 0
 	// does not.
 	InnerMTU int
-	// Spin is how long to poll the device for more before going to sleep,
-	// which costs less than waking up. 0 sleeps at once.
-	Spin time.Duration
 	// Notices tell control what it may act on; nil drops them.
 	Notices chan<- notice
+	// Lane is the one of several, if Shared, that the loop is.
+	Lane   int
+	Shared bool
 }
 
 // notice is something that the data path saw and control may act on. They come
@@ -113,6 +114,7 @@ type outbound struct {
 	dead  error // what ended the socket
 	now   int64 // nanoseconds, read once a drain
 
+	patience patience.Patience
 	slab     []byte
 	slabUsed int
 	split    tun.Splitter
@@ -132,6 +134,9 @@ type outbound struct {
 	batchAt   int // where in the arena it starts
 	batchRuns int // how many runs there were before it
 
+	// The SAs that this lane has for itself until the runs are sent.
+	owned []*sad.Outbound
+
 	// The last flow looked up, where, and what was found.
 	flow   tun.Key
 	flowIn *sad.Snapshot
@@ -147,7 +152,7 @@ func newOutbound(dev tun.Device, conn natt.Conn, table *sad.Table, c *Counters, 
 		dev: dev, conn: conn, table: table, count: c.newLane(), opts: opts,
 		slab: make([]byte, outboundSlabLen), arena: make([]byte, arenaLen),
 		batch: make([]espcrypto.Segment, 0, maxBatch), runs: make([]natt.Run, 0, maxBatch),
-		icmp:       make([]byte, 0, 1280),
+		owned: make([]*sad.Outbound, 0, maxBatch), icmp: make([]byte, 0, 1280),
 		icmpRate:   limiter{every: 10 * time.Millisecond, burst: 20},
 		noticeRate: limiter{every: 100 * time.Millisecond, burst: 5},
 	}
@@ -181,16 +186,16 @@ func (o *outbound) run() error {
 	}
 }
 
-// first waits for a packet: for the time of Spin awake, then asleep.
+// first waits for a packet: for a while awake, then asleep.
 func (o *outbound) first() (tun.Super, error) {
-	if o.opts.Spin > 0 {
-		for start := time.Now(); time.Since(start) < o.opts.Spin; runtime.Gosched() {
-			if s, err := o.dev.TryRead(o.room()); !errors.Is(err, tun.ErrWouldBlock) {
-				return s, err
-			}
+	for o.patience.Begin(); o.patience.Look(); {
+		if s, err := o.dev.TryRead(o.room()); !errors.Is(err, tun.ErrWouldBlock) {
+			return s, err
 		}
 	}
-	return o.dev.Read(o.room())
+	s, err := o.dev.Read(o.room())
+	o.patience.Slept()
+	return s, err
 }
 
 // room is the free part of the slab. If that is too little for a read, the
@@ -232,7 +237,7 @@ func (o *outbound) match(packet []byte) *sad.Outbound {
 	if snapshot != o.flowIn || !o.flow.Matches(h, packet) {
 		f := sad.Flow(h.Flow(packet))
 		o.flow.Set(h, packet)
-		o.flowIn, o.flowSA = snapshot, snapshot.Match(&f)
+		o.flowIn, o.flowSA = snapshot, snapshot.MatchLane(&f, o.opts.Lane)
 	}
 	return o.flowSA
 }
@@ -323,6 +328,9 @@ func (o *outbound) seal() {
 	if n == 0 {
 		return
 	}
+	if o.opts.Shared {
+		o.own(o.sa)
+	}
 	err := o.sa.SA.Seal(o.batch)
 	o.batch = o.batch[:0]
 	if err == nil {
@@ -345,10 +353,35 @@ func (o *outbound) seal() {
 func (o *outbound) flush() {
 	o.now = time.Now().UnixNano()
 	o.seal()
-	if len(o.runs) > 0 {
-		_, o.dead = o.conn.Send(o.runs)
+	o.send(len(o.runs))
+	o.arenaUsed, o.open = 0, false
+}
+
+// send sends the first n runs, which are sealed, and gives up their SAs.
+func (o *outbound) send(n int) {
+	if n > 0 {
+		_, o.dead = o.conn.Send(o.runs[:n])
+		o.runs = o.runs[:copy(o.runs, o.runs[n:])]
+		o.batchRuns = 0
 	}
-	o.runs, o.arenaUsed, o.open = o.runs[:0], 0, false
+	for _, sa := range o.owned {
+		sa.Unlock()
+	}
+	o.owned = o.owned[:0]
+}
+
+// own waits until no other lane uses the SA: two of them that share one would put
+// its packets on the wire in another order than that of their numbers, and a peer
+// with a short replay window drop them. Nobody waits who keeps others waiting.
+func (o *outbound) own(sa *sad.Outbound) {
+	if slices.Contains(o.owned, sa) {
+		return
+	}
+	if !sa.TryLock() {
+		o.send(o.batchRuns)
+		sa.Lock()
+	}
+	o.owned = append(o.owned, sa)
 }
 
 // oversize answers a super-packet whose segments do not fit the path with ICMP

@@ -79,6 +79,7 @@ var restarts = []struct {
 	{"natt_port", func(g *config.Gateway) any { return g.NATTPort }},
 	{"device", func(g *config.Gateway) any { return g.Device }},
 	{"device_prepared", func(g *config.Gateway) any { return g.DevicePrepared }},
+	{"lanes", func(g *config.Gateway) any { return g.Lanes }},
 	{"mtu", func(g *config.Gateway) any { return g.MTU }},
 	{"metrics", func(g *config.Gateway) any { return g.Metrics }},
 	{"resumption_key_file", func(g *config.Gateway) any { return g.ResumptionKeyFile }},

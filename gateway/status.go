@@ -8,6 +8,7 @@ import (
 
 	"culvert/espcrypto/aesgcm"
 	"culvert/ikev2"
+	"culvert/natt"
 )
 
 // Status is a gateway at one moment, as `culvert status` shows it.
@@ -28,6 +29,7 @@ type Status struct {
 type DeviceStatus struct {
 	Name       string `json:"name"`
 	MTU        int    `json:"mtu"`
+	Lanes      int    `json:"lanes"`
 	Offload    string `json:"offload"`
 	UDPOffload string `json:"udp_offload"`
 }
@@ -82,14 +84,16 @@ type ChildStatus struct {
 	InboundSPI  string    `json:"inbound_spi"`
 	OutboundSPI string    `json:"outbound_spi"`
 	Suite       string    `json:"suite"`
-	Local       []string  `json:"local"`
-	Remote      []string  `json:"remote"`
-	PacketsIn   uint64    `json:"packets_in"`
-	BytesIn     uint64    `json:"bytes_in"`
-	PacketsOut  uint64    `json:"packets_out"`
-	BytesOut    uint64    `json:"bytes_out"`
-	LastIn      time.Time `json:"last_in,omitzero"`
-	LastOut     time.Time `json:"last_out,omitzero"`
+	// Lane is the one that the child is for, from 0.
+	Lane       int       `json:"lane"`
+	Local      []string  `json:"local"`
+	Remote     []string  `json:"remote"`
+	PacketsIn  uint64    `json:"packets_in"`
+	BytesIn    uint64    `json:"bytes_in"`
+	PacketsOut uint64    `json:"packets_out"`
+	BytesOut   uint64    `json:"bytes_out"`
+	LastIn     time.Time `json:"last_in,omitzero"`
+	LastOut    time.Time `json:"last_out,omitzero"`
 }
 
 // Status asks the running gateway. False when it is not running: before Run,
@@ -97,7 +101,7 @@ type ChildStatus struct {
 func (g *Gateway) Status() (Status, bool) {
 	path, _ := aesgcm.Path() // whoever starts a gateway has looked at the error
 	s := Status{Started: g.started, AESGCM: path, Device: DeviceStatus{
-		Name: g.doors.Device.Name(), MTU: g.doors.Device.MTU(),
+		Name: g.doors.Device.Name(), MTU: g.doors.Device.MTU(), Lanes: len(g.doors.lanes()),
 		Offload: g.doors.Device.Offload().String(), UDPOffload: g.doors.NATT.Offload(),
 	}}
 	ok := g.ask(func(c *control) {
@@ -123,10 +127,14 @@ func (g *Gateway) Status() (Status, bool) {
 func (c *control) drops() map[string]uint64 {
 	all := c.g.counters.Snapshot()
 	maps.Copy(all, c.engine.Drops())
-	for name, conn := range map[string]interface{ Counters() map[string]uint64 }{"udp500_": c.g.doors.IKE, "udp4500_": c.g.doors.NATT} {
+	add := func(of string, conn natt.Conn) {
 		for k, n := range conn.Counters() {
-			all[name+k] = n
+			all[of+k] += n
 		}
+	}
+	add("udp500_", c.g.doors.IKE)
+	for _, l := range c.g.doors.lanes() {
+		add("udp4500_", l.NATT)
 	}
 	return all
 }
@@ -146,7 +154,7 @@ func (c *control) childrenByPeer() map[string][]ChildStatus {
 func (ch *child) status() ChildStatus {
 	s := ChildStatus{
 		Name: ch.Name, Since: ch.since, InboundSPI: spiText(ch.InboundSPI), OutboundSPI: spiText(ch.OutboundSPI),
-		Suite: ikev2.ESPSuite(ch.Suite).String(),
+		Suite: ikev2.ESPSuite(ch.Suite).String(), Lane: ch.Lane,
 	}
 	for _, x := range ch.Local {
 		s.Local = append(s.Local, x.String())

@@ -6,7 +6,6 @@ import (
 	"os"
 	"strconv"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -46,7 +45,6 @@ type conn struct {
 	local  netip.AddrPort
 	six    bool // an AF_INET6 socket, where IPv4 addresses travel IPv4-mapped
 	natt   bool
-	spin   time.Duration
 	gro    bool
 
 	receiver receiver
@@ -62,7 +60,7 @@ func listen(addr netip.AddrPort, opts Options) (Conn, error) {
 }
 
 func listenBatch(addr netip.AddrPort, opts Options) (*conn, error) {
-	fd, six, err := bind(addr)
+	fd, six, err := bind(addr, opts.join)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +68,7 @@ func listenBatch(addr netip.AddrPort, opts Options) (*conn, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	c := &conn{system: system{recvmmsg, sendmmsg}, six: six, natt: opts.NATT, spin: opts.Spin}
+	c := &conn{system: system{recvmmsg, sendmmsg}, six: six, natt: opts.NATT}
 	segments := c.tune(fd)
 	if err := c.adopt(fd); err != nil {
 		return nil, err
@@ -82,20 +80,20 @@ func listenBatch(addr netip.AddrPort, opts Options) (*conn, error) {
 
 // bind opens the socket. The net package is passed by because it decides once, by trying the loopback interface, whether a process may
 // have sockets for both families, and in a network namespace the loopback interface may be down.
-func bind(addr netip.AddrPort) (fd int, six bool, err error) {
+func bind(addr netip.AddrPort, join bool) (fd int, six bool, err error) {
 	a := addr.Addr().Unmap()
 	if !a.IsValid() || a.IsUnspecified() {
-		fd, err = open(netip.AddrPortFrom(netip.IPv6Unspecified(), addr.Port()))
+		fd, err = open(netip.AddrPortFrom(netip.IPv6Unspecified(), addr.Port()), join)
 		if err != unix.EAFNOSUPPORT && err != unix.EADDRNOTAVAIL { // the two ways of having no IPv6
 			return fd, true, err
 		}
 		a = netip.IPv4Unspecified()
 	}
-	fd, err = open(netip.AddrPortFrom(a, addr.Port()))
+	fd, err = open(netip.AddrPortFrom(a, addr.Port()), join)
 	return fd, a.Is6(), err
 }
 
-func open(a netip.AddrPort) (int, error) {
+func open(a netip.AddrPort, join bool) (int, error) {
 	family := unix.AF_INET
 	if a.Addr().Is6() {
 		family = unix.AF_INET6
@@ -106,6 +104,9 @@ func open(a netip.AddrPort) (int, error) {
 	}
 	if family == unix.AF_INET6 {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
+	}
+	if err == nil && join {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 	}
 	if err == nil {
 		err = unix.Bind(fd, sockaddr(a))

@@ -33,7 +33,6 @@ package natt
 
 import (
 	"net/netip"
-	"time"
 )
 
 // Path is where a datagram came from or goes to.
@@ -94,18 +93,22 @@ type Conn interface {
 	Close() error
 }
 
+// Poller is a Conn that can be asked without waiting: on Linux, those of Listen.
+type Poller interface {
+	// TryReceive is Receive without waiting: 0 when there is nothing.
+	TryReceive(runs []Run) (int, error)
+}
+
 // Options are the choices of Listen.
 type Options struct {
 	// NATT makes this the NAT traversal socket: segmentation offload, buffers for bulk traffic, Path.Encap set.
 	NATT bool
 
-	// Spin is how long Receive polls before it sleeps, once the socket is empty: waking a sleeping core can cost more than the work it
-	// wakes for. 0 sleeps at once. Linux only.
-	Spin time.Duration
+	join bool // the sockets that have the port already
 }
 
 // Listen opens a UDP socket at addr. An invalid or unspecified address takes any: IPv6 and IPv4 in one socket, IPv4 alone where the
-// machine has no IPv6. The error names the port, and the likely reason when it is taken or forbidden.
+// machine has no IPv6. The error names the port, and wraps what the system said.
 func Listen(addr netip.AddrPort, opts Options) (Conn, error) {
 	c, err := listen(addr, opts)
 	if err != nil {

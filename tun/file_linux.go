@@ -3,7 +3,6 @@ package tun
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"unsafe"
@@ -37,40 +36,106 @@ func OpenPrepared(name string) (Device, error) {
 	if _, err := net.InterfaceByName(name); err != nil { // opening would make one
 		return nil, fmt.Errorf("open TUN device %s: %w: make it beforehand: ip tuntap add dev %s mode tun user UID vnet_hdr", name, err, name)
 	}
-	wg, err := openFile(name)
+	return openUnmonitored(name, 0)
+}
+
+// OpenQueues makes a TUN device as Open does, with so many queues, 1 or more: the
+// kernel keeps a flow in one of them, that in which its answers come if there is
+// one. The first stands for the device, the others say nothing of its changes.
+func OpenQueues(name string, mtu, queues int) ([]Device, error) {
+	if queues <= 1 {
+		return one(Open(name, mtu))
+	}
+	first, err := openMultiQueue(name, mtu)
+	if err != nil {
+		return nil, openError(name, err)
+	}
+	d, err := adopt(first)
+	if err != nil {
+		return nil, err
+	}
+	return moreQueues(d, queues)
+}
+
+// OpenPreparedQueues is OpenPrepared for a device that was made with several
+// queues (ip-tuntap(8): multi_queue).
+func OpenPreparedQueues(name string, queues int) ([]Device, error) {
+	if queues <= 1 {
+		return one(OpenPrepared(name))
+	}
+	if _, err := net.InterfaceByName(name); err != nil {
+		return one(OpenPrepared(name)) // which says what is wrong
+	}
+	d, err := openUnmonitored(name, unix.IFF_MULTI_QUEUE)
+	if errors.Is(err, unix.EINVAL) {
+		return nil, fmt.Errorf("%w; several lanes need one made with: ip tuntap add dev %s mode tun user UID vnet_hdr multi_queue", err, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return moreQueues(d, queues)
+}
+
+func moreQueues(first Device, queues int) ([]Device, error) {
+	all := []Device{first}
+	for len(all) < queues {
+		d, err := openUnmonitored(first.Name(), unix.IFF_MULTI_QUEUE)
+		if err != nil {
+			for _, d := range all {
+				_ = d.Close()
+			}
+			return nil, err
+		}
+		all = append(all, d)
+	}
+	return all, nil
+}
+
+func openUnmonitored(name string, flags uint16) (Device, error) {
+	fd, err := openFile(name, flags)
+	if err != nil {
+		return nil, openError(name, err)
+	}
+	wg, _, err := wgtun.CreateUnmonitoredTUNFromFD(fd)
 	if err != nil {
 		return nil, openError(name, err)
 	}
 	return adopt(wg)
 }
 
-func openFile(name string) (wgtun.Device, error) {
-	ifr, err := unix.NewIfreq(name)
+func openMultiQueue(name string, mtu int) (wgtun.Device, error) {
+	fd, err := openFile(name, unix.IFF_MULTI_QUEUE)
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.Open(devicePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
+	if err := unix.SetNonblock(fd, true); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
-	wg, _, err := wgtun.CreateUnmonitoredTUNFromFD(fd)
-	return wg, err
+	return wgtun.CreateTUNFromFile(os.NewFile(uintptr(fd), devicePath), mtu)
+}
+
+func openFile(name string, flags uint16) (int, error) {
+	ifr, err := unix.NewIfreq(name)
+	if err != nil {
+		return -1, err
+	}
+	fd, err := unix.Open(devicePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | flags)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // openError adds what to do about it.
 func openError(name string, err error) error {
 	hint := ""
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		hint = ": load the module (modprobe tun), or give the container the device (--device " + devicePath + ")"
-	case errors.Is(err, fs.ErrPermission):
-		hint = ": this needs CAP_NET_ADMIN and access to " + devicePath +
-			"; run it as root, give the container --cap-add NET_ADMIN, or the binary: setcap cap_net_admin+ep"
 	case errors.Is(err, unix.EBUSY):
 		hint = ": another process has a device of this name"
 	case errors.Is(err, unix.EINVAL):

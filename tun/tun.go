@@ -102,6 +102,14 @@ func (e Event) String() string {
 	return "unknown event"
 }
 
+// one is a device that has one queue.
+func one(d Device, err error) ([]Device, error) {
+	if err != nil {
+		return nil, err
+	}
+	return []Device{d}, nil
+}
+
 // Device is a network interface without a link layer.
 //
 // One goroutine at a time may use Read and TryRead; Write, Close and the rest

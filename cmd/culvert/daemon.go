@@ -37,8 +37,34 @@ type reloaded struct {
 	Warnings []config.Diagnostic `json:"warnings,omitempty"`
 }
 
-// answer is what the control socket does.
+// answer is what the control socket does; api/openapi.yaml describes it.
 func (d *daemon) answer(s *api.Server) {
+	d.show(s)
+	s.Stream("GET /v1/events", "application/jsonl", d.events)
+	s.Handle("GET /v1/metrics", d.metrics)
+	s.Handle("GET /v1/openapi.yaml", func(*http.Request) (any, error) {
+		return api.Text{Type: "application/yaml", Body: api.OpenAPI}, nil
+	})
+	s.Handle("POST /v1/reload", func(*http.Request) (any, error) { return d.reload() })
+	s.Handle("POST /v1/drain", func(r *http.Request) (any, error) {
+		var to struct{ To string }
+		if err := api.Body(r, &to); err != nil {
+			return nil, err
+		}
+		return begun(drained(to.To), d.Drain(to.To))
+	})
+	peer := func(verb string, f func(r *http.Request, peer string) (string, error)) {
+		s.Handle("POST /v1/peers/{peer}/"+verb, func(r *http.Request) (any, error) { return begun(f(r, r.PathValue("peer"))) })
+	}
+	peer("connect", func(_ *http.Request, peer string) (string, error) { return d.Connect(peer) })
+	peer("disconnect", func(_ *http.Request, peer string) (string, error) { return d.Disconnect(peer) })
+	peer("rekey", func(_ *http.Request, peer string) (string, error) { return d.RekeyIKE(peer) })
+	peer("tunnels/rekey", func(_ *http.Request, peer string) (string, error) { return d.Rekey(peer, "") })
+	peer("tunnels/{tunnel}/rekey", func(r *http.Request, peer string) (string, error) { return d.Rekey(peer, r.PathValue("tunnel")) })
+}
+
+// show is what only looks.
+func (d *daemon) show(s *api.Server) {
 	s.Handle("GET /v1/status", func(*http.Request) (any, error) {
 		if status, ok := d.Status(); ok {
 			return status, nil
@@ -60,23 +86,6 @@ func (d *daemon) answer(s *api.Server) {
 	}
 	s.Handle("GET /v1/explain", explain)
 	s.Handle("GET /v1/peers/{peer}/explain", explain)
-	s.Handle("GET /v1/metrics", d.metrics)
-	s.Handle("POST /v1/reload", func(*http.Request) (any, error) { return d.reload() })
-	s.Handle("POST /v1/drain", func(r *http.Request) (any, error) {
-		var to struct{ To string }
-		if err := api.Body(r, &to); err != nil {
-			return nil, err
-		}
-		return begun(drained(to.To), d.Drain(to.To))
-	})
-	peer := func(verb string, f func(r *http.Request, peer string) (string, error)) {
-		s.Handle("POST /v1/peers/{peer}/"+verb, func(r *http.Request) (any, error) { return begun(f(r, r.PathValue("peer"))) })
-	}
-	peer("connect", func(_ *http.Request, peer string) (string, error) { return d.Connect(peer) })
-	peer("disconnect", func(_ *http.Request, peer string) (string, error) { return d.Disconnect(peer) })
-	peer("rekey", func(_ *http.Request, peer string) (string, error) { return d.RekeyIKE(peer) })
-	peer("tunnels/rekey", func(_ *http.Request, peer string) (string, error) { return d.Rekey(peer, "") })
-	peer("tunnels/{tunnel}/rekey", func(r *http.Request, peer string) (string, error) { return d.Rekey(peer, r.PathValue("tunnel")) })
 }
 
 // metrics are the status as Prometheus reads it.
@@ -87,7 +96,7 @@ func (d *daemon) metrics(*http.Request) (any, error) {
 	}
 	var b bytes.Buffer
 	err := status.WriteMetrics(&b)
-	return api.Text(b.Bytes()), err
+	return api.Text{Type: "text/plain; version=0.0.4; charset=utf-8", Body: b.Bytes()}, err
 }
 
 func drained(to string) string {

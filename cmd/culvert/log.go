@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 )
 
 // lineHandler writes a record as a person reads it, in a line: the time and the
@@ -18,14 +19,18 @@ type lineHandler struct {
 func (h *lineHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
 
 func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
-	mark := ""
-	if r.Level >= slog.LevelWarn {
-		mark = "! "
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, err := fmt.Fprintf(h.w, "%s %s%s\n", r.Time.Format("15:04:05.000"), mark, printable(r.Message))
+	_, err := fmt.Fprintln(h.w, logLine(r.Time, r.Level >= slog.LevelWarn, r.Message))
 	return err
+}
+
+func logLine(at time.Time, warning bool, text string) string {
+	mark := ""
+	if warning {
+		mark = "! "
+	}
+	return at.Format("15:04:05.000") + " " + mark + printable(text)
 }
 
 func (h *lineHandler) WithAttrs([]slog.Attr) slog.Handler { return h }

@@ -103,6 +103,7 @@ func serve(ctx context.Context, log *slog.Logger, cfg *config.Config, opts upOpt
 	if err != nil {
 		return failure(err)
 	}
+	log = g.Log() // what is the command's own is among the events too
 	d := &daemon{Gateway: g, log: log, file: cfg.File, manager: serviceManager(os.Getenv)}
 	d.answer(control)
 	public.Handle("GET /metrics", d.metrics)

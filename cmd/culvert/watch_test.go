@@ -115,9 +115,9 @@ func TestWatchOnTerminal(t *testing.T) {
 
 func TestSparkline(t *testing.T) {
 	for want, samples := range map[string][]float32{
-		"":                 nil,
-		"▁▁▁":              {0, 0, 0},
-		"▁▃▅█":             {0, 2, 4, 7},
+		"":     nil,
+		"▁▁▁":  {0, 0, 0},
+		"▁▃▅█": {0, 2, 4, 7},
 		"▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁█": append(make([]float32, 100), 3),
 	} {
 		if got := sparkline(samples); got != want {

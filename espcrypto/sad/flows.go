@@ -60,13 +60,13 @@ func editFlows(t *flows, o *Outbound, change func([]*Outbound) []*Outbound) *flo
 
 // matchFlow walks from the longest remote prefix to shorter ones: a specific
 // cell whose SAs want another port must not hide a general one.
-func matchFlow(t *flows, f *Flow) *Outbound {
+func matchFlow(t *flows, f *Flow, lane int) *Outbound {
 	for bits := f.Dst.BitLen(); bits >= 0; {
 		at, s, ok := t.LookupPrefixLPM(netip.PrefixFrom(f.Dst, bits))
 		if !ok {
 			return nil
 		}
-		if o := matchSource(s, f); o != nil {
+		if o := matchSource(s, f, lane); o != nil {
 			return o
 		}
 		bits = at.Bits() - 1
@@ -74,18 +74,33 @@ func matchFlow(t *flows, f *Flow) *Outbound {
 	return nil
 }
 
-func matchSource(s *sources, f *Flow) *Outbound {
+func matchSource(s *sources, f *Flow, lane int) *Outbound {
 	for bits := f.Src.BitLen(); bits >= 0; {
 		at, list, ok := s.by.LookupPrefixLPM(netip.PrefixFrom(f.Src, bits))
 		if !ok {
 			return nil
 		}
-		for _, o := range list {
-			if o.Carries(f) {
-				return o
-			}
+		if o := matchLane(list, f, lane); o != nil {
+			return o
 		}
 		bits = at.Bits() - 1
 	}
 	return nil
+}
+
+// matchLane is the first SA that carries f, or the first of the lane's own if
+// there is one; a reservation, which stands behind all of them, if there is none.
+func matchLane(list []*Outbound, f *Flow, lane int) (first *Outbound) {
+	for _, o := range list {
+		switch {
+		case o.Reserved && first != nil:
+			return first
+		case !o.Carries(f):
+		case o.Lane == lane || o.Reserved:
+			return o
+		case first == nil:
+			first = o
+		}
+	}
+	return first
 }

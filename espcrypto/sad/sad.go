@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,6 +50,9 @@ type Child struct {
 	Suite                   espcrypto.Suite
 	// Local and Remote are the negotiated selectors, seen from here.
 	Local, Remote []Selector
+	// Lane of the gateway's is the one that the child is for, where there are
+	// several children with the same selectors (RFC 9611).
+	Lane int
 
 	path    atomic.Pointer[Path]
 	pathMTU atomic.Int64
@@ -94,10 +98,13 @@ type Inbound struct {
 	*Child
 	SA *espcrypto.Inbound
 	Usage
+	// Mutex is whose that opens, where there are several lanes: a packet may come
+	// by another than the child's.
+	sync.Mutex
 	// Violations counts authentic packets outside the selectors.
 	Violations atomic.Uint64
 	// Strayed is the path that control was last told of when it was not the
-	// child's own. Only the inbound loop writes it.
+	// child's own. Only the inbound loop writes it, under the lock.
 	Strayed Path
 }
 
@@ -109,6 +116,9 @@ type Outbound struct {
 	// such packets are to be told of.
 	Reserved, Trap bool
 	Usage
+	// Mutex is whose that seals, where there are several lanes, until the packets
+	// are sent: they are to leave in the order of their numbers.
+	sync.Mutex
 }
 
 // Table holds the current snapshot. One goroutine, the control path, may call
@@ -244,7 +254,11 @@ func (s *Snapshot) Outbound(inboundSPI uint32) *Outbound {
 // Match is what carries f, or nil: the entry with the most specific destination,
 // then source, then the newest SA, whose selectors f is within. It may be a
 // reservation, which carries nothing.
-func (s *Snapshot) Match(f *Flow) *Outbound { return matchFlow(s.flows, f) }
+func (s *Snapshot) Match(f *Flow) *Outbound { return s.MatchLane(f, 0) }
+
+// MatchLane is Match, but for SAs with the same selectors: there the lane's own
+// comes before newer ones.
+func (s *Snapshot) MatchLane(f *Flow, lane int) *Outbound { return matchFlow(s.flows, f, lane) }
 
 // Inbounds lists all inbound SAs by the index of their SPI.
 func (s *Snapshot) Inbounds() []*Inbound { return s.inbound.all() }
