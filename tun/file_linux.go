@@ -247,13 +247,13 @@ var errAgain error = unix.EAGAIN
 // gather is one writev: header, packet, and the pieces behind it.
 type gather struct {
 	virtio [virtioLen]byte
-	iov    [2 + maxRunPackets]unix.Iovec
+	iov    [1 + maxRunPackets]unix.Iovec // header, first packet, payloads of the others
 	n      int
 }
 
 func (g *gather) load(s Super, prefix int) error {
 	g.n = 0
-	if len(s.Packet) == 0 || len(s.Rest) > maxRunPackets {
+	if len(s.Packet) == 0 || len(s.Rest) >= maxRunPackets {
 		return ErrTruncated
 	}
 	if prefix > 0 {
