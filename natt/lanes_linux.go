@@ -18,7 +18,7 @@ func joinLanes(first Conn, addr netip.AddrPort, lanes int, opts Options) (all []
 	opts.join = true
 	addr = netip.AddrPortFrom(addr.Addr(), first.LocalAddr().Port())
 	for len(all) < lanes {
-		c, err := listenBatch(addr, opts)
+		c, err := listenBatch(addr, opts, machine())
 		if err != nil {
 			return all, err
 		}
