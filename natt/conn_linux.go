@@ -48,6 +48,7 @@ type conn struct {
 	natt   bool
 	spin   time.Duration
 	gro    bool
+	lanes  string // how many sockets share the port, and by what
 
 	receiver receiver
 	sender   sender
@@ -185,6 +186,9 @@ func (c *conn) Offload() string {
 	s := "recvmmsg, sendmmsg"
 	if c.gro {
 		s += ", UDP_GRO"
+	}
+	if c.lanes != "" {
+		s += ", " + c.lanes
 	}
 	c.sender.mu.Lock()
 	defer c.sender.mu.Unlock()
