@@ -6,7 +6,6 @@ import (
 	"os"
 	"strconv"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -46,7 +45,6 @@ type conn struct {
 	local  netip.AddrPort
 	six    bool // an AF_INET6 socket, where IPv4 addresses travel IPv4-mapped
 	natt   bool
-	spin   time.Duration
 	gro    bool
 	lanes  string // how many sockets share the port, and by what
 
@@ -71,7 +69,7 @@ func listenBatch(addr netip.AddrPort, opts Options) (*conn, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	c := &conn{system: system{recvmmsg, sendmmsg}, six: six, natt: opts.NATT, spin: opts.Spin}
+	c := &conn{system: system{recvmmsg, sendmmsg}, six: six, natt: opts.NATT}
 	segments := c.tune(fd)
 	if err := c.adopt(fd); err != nil {
 		return nil, err

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"runtime"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -295,32 +295,39 @@ func loopbackUp(t *testing.T, mtu uint32) {
 	}
 }
 
-// TestSpin: an empty socket is looked at again and again before the goroutine sleeps, here for longer than the test lasts.
-func TestSpin(t *testing.T) {
-	c := mustListenBatch(t, loopback4, Options{NATT: true, Spin: time.Hour})
-	looks := make(chan struct{}, 3)
+// TestTryReceive never waits, and takes what is there.
+func TestTryReceive(t *testing.T) {
+	c := mustListenBatch(t, loopback4, Options{NATT: true})
+	runs := make([]Run, 4)
+	if n, err := c.TryReceive(runs); n != 0 || err != nil {
+		t.Errorf("on an empty socket: %d, %v", n, err)
+	}
+	errors := []syscall.Errno{unix.EINTR, unix.ECONNREFUSED}
 	c.recvmmsg = func(fd uintptr, m []mmsghdr) (int, syscall.Errno) {
-		select {
-		case looks <- struct{}{}:
-		default:
+		if len(errors) == 0 {
+			return recvmmsg(fd, m)
 		}
-		return recvmmsg(fd, m)
+		errno := errors[0]
+		errors = errors[1:]
+		return -1, errno
 	}
-	done := make(chan []received, 1)
-	go func() { done <- receive(t, c, 1) }()
-	for range cap(looks) {
-		<-looks
+	if n, err := c.TryReceive(runs); n != 0 || err != nil {
+		t.Errorf("interrupted: %d, %v", n, err)
 	}
-	mustSend(t, c, Run{Bytes: []byte("wake"), Path: to(c, loopback4)})
-	if got := <-done; string(got[0].bytes) != "wake" {
-		t.Errorf("received %q", got[0].bytes)
+	mustSend(t, c, Run{Bytes: []byte("there"), Path: to(c, loopback4)})
+	if n, err := c.TryReceive(runs); n != 1 || err != nil || string(runs[0].Bytes) != "there" {
+		t.Errorf("behind an error that passes: %d, %v, %q", n, err, runs[0].Bytes)
+	}
+	c.Close()
+	if n, err := c.TryReceive(runs); n != 0 || err != net.ErrClosed {
+		t.Errorf("after Close: %d, %v", n, err)
 	}
 }
 
 func TestNoAllocation(t *testing.T) {
 	for _, loopback := range []netip.Addr{loopback4, loopback6} {
 		requireAddr(t, loopback)
-		a, b := mustListenBatch(t, loopback, Options{NATT: true}), mustListenBatch(t, wildcard, Options{NATT: true, Spin: time.Microsecond})
+		a, b := mustListenBatch(t, loopback, Options{NATT: true}), mustListenBatch(t, wildcard, Options{NATT: true})
 		run := espRun(rand.New(rand.NewPCG(3, 3)), 47, 1456, 99)
 		run.TOS, run.Path = 0xb8, to(b, loopback)
 		run.Path.Local = a.LocalAddr()
