@@ -54,6 +54,7 @@ type conn struct {
 	six    bool // an AF_INET6 socket, where IPv4 addresses travel IPv4-mapped
 	natt   bool
 	gro    bool
+	lanes  string // how many sockets share the port, and by what
 
 	receiver receiver
 	sender   sender
@@ -202,6 +203,9 @@ func (c *conn) Offload() string {
 	s := "recvmmsg, sendmmsg"
 	if c.gro {
 		s += ", UDP_GRO"
+	}
+	if c.lanes != "" {
+		s += ", " + c.lanes
 	}
 	c.sender.mu.Lock()
 	defer c.sender.mu.Unlock()
