@@ -91,28 +91,41 @@ type Interface struct {
 func (c *Config) LintHost(h Host) []Diagnostic {
 	var r reports
 	for i := range c.Peers {
-		p := &c.Peers[i]
-		for j := range p.Tunnels {
-			lintShadows(&r, c, h, &p.Tunnels[j])
-		}
-		lintOwnAddress(&r, h, p)
+		lintOwnAddress(&r, h, &c.Peers[i])
+	}
+	for _, s := range c.Shared(h) {
+		r.warn(s.Tunnel.Where.At("remote").Pos, "the two sides need networks of their own: renumber one, or name only the part that is not here",
+			"tunnel %q leads to %v, and %v is connected here, at %s: hosts that are here are looked for there, or the other way round", s.Tunnel.Name, s.Remote, s.Address.Masked(), s.Interface.Name)
 	}
 	return r.sorted()
 }
 
-// lintShadows: what is connected here does not go into a tunnel, or worse, the
-// tunnel's route takes it from the interface.
-func lintShadows(r *reports, c *Config, h Host, t *Tunnel) {
-	for _, s := range t.Remote {
-		for _, i := range h.Networks {
-			connected := wire.SelectorFromPrefix(i.Address.Masked())
-			if i.Name == c.Gateway.Device || i.Address.Addr().IsLoopback() || i.Address.Addr().IsLinkLocalUnicast() || everything(s) || !addrsOverlap(s, connected) {
-				continue
+// Shared is a network behind a peer that is connected to the machine as well: what
+// is connected here does not go into the tunnel, or worse, the tunnel's route takes
+// it from the interface.
+type Shared struct {
+	Peer   *Peer
+	Tunnel *Tunnel
+	Remote wire.Selector // of the tunnel
+	Interface
+}
+
+// Shared are those networks of the configuration on that machine.
+func (c *Config) Shared(h Host) (all []Shared) {
+	for i := range c.Peers {
+		for j := range c.Peers[i].Tunnels {
+			t := &c.Peers[i].Tunnels[j]
+			for _, s := range t.Remote {
+				for _, n := range h.Networks {
+					if n.Name != c.Gateway.Device && !n.Address.Addr().IsLoopback() && !n.Address.Addr().IsLinkLocalUnicast() && !everything(s) &&
+						addrsOverlap(s, wire.SelectorFromPrefix(n.Address.Masked())) {
+						all = append(all, Shared{&c.Peers[i], t, s, n})
+					}
+				}
 			}
-			r.warn(t.Where.At("remote").Pos, "the two sides need networks of their own: renumber one, or name only the part that is not here",
-				"tunnel %q leads to %v, and %v is connected here, at %s: hosts that are here are looked for there, or the other way round", t.Name, s, i.Address.Masked(), i.Name)
 		}
 	}
+	return all
 }
 
 // lintOwnAddress: an address as our identity that this machine does not have is

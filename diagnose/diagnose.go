@@ -24,8 +24,11 @@
 //	Ended             both        a lifetime was over, or the peer dead, and nothing took the place
 //	Flapping          both        made anew again and again
 //	RekeyStorm        both        new keys all the time
+//	Narrowed          both        a tunnel that is up carries less than is configured
+//	SharedNetwork     both        what is behind the peer is connected here too
 //	OneWay            both        a tunnel that is up carries packets in one direction only
 //	Dropped           both        a counter of what goes no further rises
+//	NoStart           both        the gateway does not come up: a device, a port or a right is missing
 //
 // The package imports nothing of this module: facts are plain strings and addresses. What comes off the wire is escaped and bounded here, whoever
 // did so before. No secret is among the facts, so none can be told.

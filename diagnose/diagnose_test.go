@@ -211,6 +211,14 @@ var cases = map[string]facts{
 	// What becomes of a tunnel that was up.
 	"pfs": NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"),
 		Ours: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "N ESN esn")}, Theirs: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "G ECP_384 ecp384", "N ESN esn")}},
+	"pfs-refused": NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"), Renewal: true, Ours: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "G ECP_384 ecp384", "N ESN esn")}},
+	"pfs-wanted":  NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"), Renewal: true, Ours: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "N ESN esn")}},
+	"narrowed": Narrowed{Peer: natted, Connection: foo, Tunnel: "lan", Local: selectors("10.103.0.0/24"), Remote: selectors("10.104.0.0/24", "10.105.0.0/24"),
+		GotLocal: selectors("10.103.0.0/24"), GotRemote: selectors("10.104.0.0/24"), LeftRemote: selectors("10.105.0.0/24"), LocalAt: at(20, "local"), RemoteAt: at(21, "remote")},
+	"narrowed-by-request": Narrowed{Peer: natted, Connection: foo, Tunnel: "lan", Local: selectors("10.103.0.0/24"), Remote: selectors("10.104.0.0/16"),
+		GotLocal: selectors("10.103.0.0/25"), GotRemote: selectors("10.104.1.0/24"), LeftLocal: selectors("10.103.0.128/25"), LeftRemote: selectors("10.104.0.0/24", "10.104.2.0/23"),
+		AskedLocal: selectors("10.103.0.0/25", "10.99.0.0/24"), AskedRemote: selectors("10.104.1.0/24"), LocalAt: at(20, "local"), RemoteAt: at(21, "remote")},
+	"shared-network":      SharedNetwork{Connection: foo, Tunnel: "lan", Remote: selectors("192.168.1.0/24")[0], Network: "192.168.1.0/24", Interface: "eth1", RemoteAt: at(21, "remote")},
 	"single-pair":         SinglePair{Peer: direct, Connection: bar, Tunnel: "vpc", SingleAt: at(33, "single_pair")},
 	"single-pair-theirs":  SinglePair{Peer: direct, Connection: bar, Tunnel: "vpc", Theirs: true, SingleAt: at(33, "single_pair")},
 	"expired":             Ended{Peer: natted, Connection: foo, Tunnel: "lan", LifetimeAt: at(15, "lifetime")},
@@ -222,6 +230,13 @@ var cases = map[string]facts{
 	"esp-one-way-stopped": flowing(func(f *OneWay) { f.Never = false }),
 	"esp-dropped":         flowing(func(f *OneWay) { f.Dropped = []string{"authentication_failed 40", "unknown_spi 2"} }),
 	"nothing-sent":        flowing(func(f *OneWay) { f.Out = false }),
+
+	// The gateway itself.
+	"no-tun":        NoStart{Why: NoDeviceFile, Device: "culvert0", Error: "no such file or directory"},
+	"no-capability": NoStart{Why: NoRight, Device: "culvert0", Error: "operation not permitted"},
+	"port-taken":    NoStart{Why: PortTaken, Port: 500, At: at(2, "ike_port"), Error: "address already in use"},
+	"port-denied":   NoStart{Why: PortDenied, Port: 500, Error: "permission denied"},
+	"no-such-local": NoStart{Why: NotOurs, Port: 500, Addr: "192.0.2.10", At: at(2, "local"), Error: "cannot assign requested address"},
 
 	// Counters.
 	"dropped-no-tunnel":      Dropped{Counter: "no_outbound_sa", Count: 12, During: time.Minute},
@@ -289,6 +304,7 @@ func FuzzTextFromTheWire(f *testing.F) {
 			NoAnswer{Connection: toA, ResolveError: text}, NoAnswer{Connection: toA, Error: text, Exchange: other},
 			Flapping{Connection: with(foo, func(c *Connection) { c.RemoteID = id }), Addresses: []string{text, other}},
 			OneWay{Connection: foo, Out: true, Local: ts, Remote: ts},
+			Narrowed{Connection: foo, Tunnel: text, Local: ts, Remote: ts, GotLocal: ts, GotRemote: ts, LeftLocal: ts, LeftRemote: ts, AskedLocal: ts, AskedRemote: ts},
 		} {
 			check(t, f.Report())
 		}
@@ -314,7 +330,7 @@ func TestReportsAreLines(t *testing.T) {
 		check(t, f.Report())
 	}
 	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoPostQuantum{}, NoPPK{}, NoSelectors{}, SameNetworks{}, Duplicate{}, NoAddressLeft{}, AddressNotAsked{}, NoAddress{}, AddressRequired{}, NoAnswer{},
-		SinglePair{}, Ended{}, RekeyStorm{}, Flapping{}, OneWay{}, Dropped{}} {
+		SinglePair{}, Ended{}, RekeyStorm{}, Flapping{}, OneWay{}, Dropped{}, Narrowed{}, SharedNetwork{}, NoStart{}} {
 		check(t, f.Report()) // facts that are missing make a poor report, and no panic
 	}
 }

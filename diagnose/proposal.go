@@ -24,6 +24,8 @@ type NoProposal struct {
 	Connection   Connection // the zero one where the peer is not known yet
 	For          string     // what was to be protected: "IKE" or "ESP"
 	Ours, Theirs []Proposal
+	// Renewal: the tunnel is up, and its keys were to be replaced.
+	Renewal bool
 	// At is where our proposals are configured.
 	At Setting
 }
@@ -34,20 +36,35 @@ func (f NoProposal) Report() Report {
 	if f.Connection.Name != "" {
 		summary += " for " + f.Connection.String()
 	}
-	if len(f.Theirs) == 0 {
+	switch {
+	case len(f.Theirs) == 0 && f.Renewal:
+		return compose("pfs", fmt.Sprintf("peer at %v refuses to renew the keys of a tunnel of %s that it has let come up", f.Peer, f.Connection),
+			fmt.Sprintf("This side offers %s. The peer took that when the tunnel came up, without the key exchange; so it is the key exchange that it wants otherwise.", proposals(f.Ours)),
+			forwardSecrecy, f.otherSecrecy())
+	case len(f.Theirs) == 0:
 		return compose("refused_proposal", summary, fmt.Sprintf("The peer accepts nothing of what this side offers: %s.", proposals(f.Ours)), f.refused())
 	}
-	return compose("no_proposal", summary,
-		fmt.Sprintf("The peer has %s. Here there is %s.", proposals(f.Theirs), proposals(f.Ours)),
-		f.change(), f.secrecy(), f.weakGroup())
+	lists := fmt.Sprintf("The peer has %s. Here there is %s.", proposals(f.Theirs), proposals(f.Ours))
+	if _, _, types, ok := f.nearest(); f.For == "ESP" && ok && slices.Equal(types, []string{"key exchange"}) {
+		return compose("pfs", summary, lists, f.change(), forwardSecrecy)
+	}
+	return compose("no_proposal", summary, lists, f.change(), f.weakGroup())
 }
 
-// secrecy explains why a tunnel that came up is refused later.
-func (f NoProposal) secrecy() string {
-	if _, _, types, ok := f.nearest(); f.For != "ESP" || !ok || !slices.Equal(types, []string{"key exchange"}) {
-		return ""
+// forwardSecrecy explains why a tunnel that came up is refused later.
+const forwardSecrecy = "This is perfect forward secrecy (VyOS: `pfs`), which the two sides have set differently. The first keys of a tunnel come with the connection and have no key exchange of their own, so that it shows only when they are replaced: until both sides are the same, the tunnel carries packets, and ends with each lifetime."
+
+// otherSecrecy is what an initiator can try without knowing the peer's list.
+func (f NoProposal) otherSecrecy() string {
+	makes := slices.ContainsFunc(f.Ours, func(p Proposal) bool { return len(p.of("key exchange")) > 0 })
+	s := "Either the peer makes none: then leave the group out of `esp`. Or it makes one with another group: then add that one."
+	if !makes {
+		s = "This side makes none, so the peer wants one: add the group that the peer has, as in `aes256gcm16-x25519`."
 	}
-	return "This is perfect forward secrecy (VyOS: `pfs`), which the two sides have set differently. The first keys of a tunnel come with the connection and have no key exchange of their own, so that it shows at the first rekey only: until both sides are the same, the tunnel ends with each lifetime."
+	if f.At.Key != "" {
+		s += fmt.Sprintf(" Here that is at %s.", f.At.place())
+	}
+	return s
 }
 
 func (f NoProposal) refused() string {

@@ -44,7 +44,8 @@ type control struct {
 	roaming       roaming
 	history       history
 	watch         watch
-	wake          broadcast // of those who wait for a way to a peer
+	host          config.Host // its interfaces, when last looked at
+	wake          broadcast   // of those who wait for a way to a peer
 }
 
 // noticesLen bounds what the data path has to say and control has not heard.
@@ -84,6 +85,7 @@ func (c *control) run(ctx context.Context) (broken error) {
 	traffic := time.NewTicker(trafficInterval)
 	defer traffic.Stop()
 	c.watch.sample(c.drops())
+	c.host = c.g.doors.host()
 	c.compareClocks()
 	clock := time.NewTicker(clockInterval)
 	defer clock.Stop()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -23,18 +24,19 @@ func openDoors(cfg *config.Config) (*Doors, error) {
 }
 
 func (d *Doors) open(cfg *config.Config) (err error) {
-	local := cfg.Gateway.Local
-	if d.IKE, err = natt.Listen(netip.AddrPortFrom(local, cfg.Gateway.IKEPort), natt.Options{}); err != nil {
-		return err
+	g := &cfg.Gateway
+	if d.IKE, err = natt.Listen(netip.AddrPortFrom(g.Local, g.IKEPort), natt.Options{}); err != nil {
+		return noPort(cfg, g.IKEPort, "ike_port", err)
 	}
-	conns, err := natt.ListenLanes(netip.AddrPortFrom(local, cfg.Gateway.NATTPort), cfg.Gateway.Lanes, natt.Options{NATT: true})
+	conns, err := natt.ListenLanes(netip.AddrPortFrom(g.Local, g.NATTPort), g.Lanes, natt.Options{NATT: true})
 	if err != nil {
-		return err
+		return noPort(cfg, g.NATTPort, "natt_port", err)
 	}
 	d.NATT, d.Lanes = conns[0], make([]Lane, len(conns)-1)
 	for i, c := range conns[1:] {
 		d.Lanes[i].NATT = c
 	}
+	d.Host = ThisHost
 	if network, err := watchNetwork(); err == nil { // without it, a change is found by its silence
 		d.Network = network
 	}
@@ -42,8 +44,8 @@ func (d *Doors) open(cfg *config.Config) (err error) {
 		return d.usePrepared(cfg)
 	}
 	mtu := deviceMTU(cfg)
-	if err = d.take(tun.OpenQueues(cfg.Gateway.Device, mtu, cfg.Gateway.Lanes)); err != nil {
-		return err
+	if err = d.take(tun.OpenQueues(g.Device, mtu, g.Lanes)); err != nil {
+		return noDevice(cfg, err)
 	}
 	name := d.Device.Name()
 	d.AddRoute = func(p netip.Prefix, opts tun.RouteOptions) error { return tun.AddRoute(name, p, opts) }
@@ -66,6 +68,21 @@ func (d *Doors) usePrepared(cfg *config.Config) error {
 	d.AddRoute = func(netip.Prefix, tun.RouteOptions) error { return nil }
 	d.ChangeRoute, d.DelRoute = d.AddRoute, func(netip.Prefix) error { return nil }
 	return err
+}
+
+// ThisHost is what the machine's interfaces say.
+func ThisHost() (h config.Host, err error) {
+	interfaces, err := net.Interfaces()
+	for _, i := range interfaces {
+		addrs, failed := i.Addrs()
+		err = errors.Join(err, failed)
+		for _, a := range addrs {
+			if p, parse := netip.ParsePrefix(a.String()); parse == nil {
+				h.Networks = append(h.Networks, config.Interface{Name: i.Name, Address: p})
+			}
+		}
+	}
+	return h, err
 }
 
 // take gives each lane its queue.

@@ -53,6 +53,7 @@ func TestEngineGetsEverything(t *testing.T) {
 	}
 	got := engineConfig(cfg, true)
 	got.Resume.Key, got.Resume.Lifetime = []byte{1}, 1 // which a file has
+	got.Peers[0].Timing.FirstRenewal = 1               // no key for it (ADR 016)
 	got.Leases = []ikev2.Lease{{Pool: "a", LocalID: got.Peers[0].LocalID, RemoteID: got.Peers[0].RemoteID, Addr: got.Pools[0].First, InUse: true}}
 	wantSet(t, "Config", reflect.ValueOf(got))
 }

@@ -164,7 +164,7 @@ func (f facts) tunnel() *config.Tunnel {
 }
 
 func (f facts) noProposal(what, key string) diagnose.Report {
-	r := diagnose.NoProposal{Peer: f.peer(), Connection: f.connection(), For: what, Ours: proposals(f.e.OwnProposals), Theirs: proposals(f.e.PeerProposals)}
+	r := diagnose.NoProposal{Peer: f.peer(), Connection: f.connection(), For: what, Ours: proposals(f.e.OwnProposals), Theirs: proposals(f.e.PeerProposals), Renewal: f.e.Renewal}
 	if p := f.configured(); p != nil {
 		r.At = f.at(p.Where, key)
 	} else if len(f.cfg.Peers) == 1 { // who else can be meant by one who has not said who it is?

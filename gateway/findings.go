@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -11,7 +12,6 @@ import (
 	"culvert/diagnose"
 	"culvert/espcrypto/sad"
 	"culvert/ikev2"
-	"culvert/ikev2/wire"
 )
 
 // Finding is one thing that is wrong, or worth knowing, in plain words.
@@ -158,12 +158,14 @@ func (g *Gateway) Explain(peer string) (x Explanation, err error) {
 func (c *control) findings() []Finding {
 	all := []Finding{} // a list in JSON, empty or not
 	rose, during := c.watch.lost(c.drops())
-	flows, up := c.flows(rose), c.tunnelsUp()
+	flows, up, narrow := c.flows(rose), c.tunnelsUp(), c.narrowed()
 	for i := range c.g.cfg.Peers {
 		p := &c.g.cfg.Peers[i]
 		all = append(all, c.peerFindings(p, up)...)
+		all = append(all, narrow[p.Name]...)
 		all = append(all, flows[p.Name]...)
 	}
+	all = append(all, c.shared()...)
 	all = append(all, c.callers()...)
 	return append(all, c.losses(rose, during)...)
 }
@@ -389,17 +391,21 @@ func (c *control) lookForTrouble() {
 	report := func(f Finding) {
 		t := trouble{f.Peer, f.Tunnel, f.Code}
 		if now[t] = true; !c.watch.reported[t] {
-			c.g.log.Warn(f.Text, "event", "trouble", "peer", f.Peer, "tunnel", f.Tunnel, "diagnosis", f.Code)
+			level := slog.LevelInfo
+			if f.Wrong {
+				level = slog.LevelWarn
+			}
+			c.g.log.Log(c.ctx, level, f.Text, "event", "trouble", "peer", f.Peer, "tunnel", f.Tunnel, "diagnosis", f.Code)
 		}
 	}
-	flows := c.flows(rose)
+	flows, narrow := c.flows(rose), c.narrowed()
 	for i := range c.g.cfg.Peers {
 		p := &c.g.cfg.Peers[i]
-		for _, f := range append(flows[p.Name], c.restless(p)...) {
+		for _, f := range slices.Concat(narrow[p.Name], flows[p.Name], c.restless(p)) {
 			report(f)
 		}
 	}
-	for _, f := range c.losses(rose, during) {
+	for _, f := range append(c.shared(), c.losses(rose, during)...) {
 		report(f)
 	}
 	c.watch.reported = now
@@ -408,10 +414,4 @@ func (c *control) lookForTrouble() {
 // trouble is what makes two findings the same.
 type trouble struct{ peer, tunnel, code string }
 
-func shown(ss []sad.Selector) []diagnose.Selector {
-	all := make([]wire.Selector, len(ss))
-	for i, s := range ss {
-		all[i] = wire.Selector(s)
-	}
-	return selectors(all)
-}
+func shown(ss []sad.Selector) []diagnose.Selector { return selectors(wireSelectors(ss)) }

@@ -4,9 +4,11 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"culvert/config"
 	"culvert/diagnose"
 	"culvert/natt"
 	"culvert/natt/nattest"
@@ -61,7 +63,7 @@ func onlyESP(from netip.Addr) nattest.Filter {
 // says it once in its log, and nothing when it has passed.
 func TestExplainOneWay(t *testing.T) {
 	inWorld(t, nattest.Config{NAT: nattest.OneToOne}, func(w *world) {
-		a, b := w.pair(textA, textB)
+		a, b := w.pair(with(textA, either...), with(textB, either...))
 		a.explains(false, nil)
 		w.bothWays(a, b)
 		w.treat(onlyESP(nattest.PrivateB))
@@ -102,7 +104,7 @@ func TestExplainNeverAnswered(t *testing.T) {
 // sentence.
 func TestExplainDropped(t *testing.T) {
 	inWorld(t, nattest.Config{NAT: nattest.FullCone}, func(w *world) {
-		a, b := w.pair(textA, textB)
+		a, b := w.pair(with(textA, either...), with(textB, either...))
 		w.crosses(b, a, fromB(1, 100))
 		esp := w.sent(func(d nattest.Datagram) bool {
 			return d.To.Port() == 4500 && d.From.Addr() == nattest.PrivateB && natt.Classify(d.Bytes) == natt.ESP
@@ -185,6 +187,87 @@ func TestExplainRestless(t *testing.T) {
 		}
 		a.explains(true, []string{"rekey_storm"})
 		b.explains(true, []string{"rekey_storm"}, "`lifetime`")
+	})
+}
+
+// TestExplainNarrowed: a tunnel that is up for less than one side has configured,
+// told by that side, whoever asked; the other side has what it wants.
+func TestExplainNarrowed(t *testing.T) {
+	inWorld(t, nattest.Config{NAT: nattest.OneToOne}, func(w *world) {
+		a, b := w.pair(textA, with(textB, "local", `["10.104.0.0/24", "10.105.0.0/24"]`))
+		a.explains(false, nil)
+		b.explains(false, []string{"narrowed"}, "It is up for 10.104.0.0/24 to 10.103.0.0/24", "Packets of 10.105.0.0/24 have no tunnel", "among its remote selectors")
+		w.crosses(b, a, fromB(1, 100))
+		time.Sleep(time.Minute)
+		if n := b.logged("narrowed"); n != 1 {
+			t.Errorf("logged %d times", n)
+		}
+	})
+	inWorld(t, nattest.Config{NAT: nattest.OneToOne}, func(w *world) {
+		a, b := w.pair(with(textA, "local", `"10.103.0.0/16"`, "esp", either[1]), with(strings.Replace(textB, `"10.103.0.0/24"`, `["10.103.0.0/24", "10.7.0.0/24"]`, 1), "esp", either[1]))
+		a.explains(false, []string{"narrowed"}, "the peer asked for its 10.104.0.0/24 to our 10.103.0.0/24, 10.7.0.0/24", "10.103.1.0-10.103.255.255")
+		b.explains(false, []string{"narrowed"}, "Packets for 10.7.0.0/24 have no tunnel")
+		for _, s := range []*site{a, b} {
+			_, err := s.Rekey("remote", "")
+			noError(t, err)
+			time.Sleep(10 * time.Second)
+		}
+		a.explains(false, []string{"narrowed"}, "10.103.1.0-10.103.255.255")
+	})
+}
+
+// TestExplainPFS: a difference that a tunnel does not have to fear before its
+// first rekey is told within two minutes, by both sides, and the tunnel carries
+// packets.
+func TestExplainPFS(t *testing.T) {
+	for _, c := range []struct{ name, esp, a, b string }{
+		{"B makes none", `"aes128gcm16"`, "The nearest two differ in key exchange (there nothing, here ECP_384)", "so the peer wants one: add the group"},
+		{"other groups", `"aes128gcm16-x25519"`, "(there CURVE_25519, here ECP_384)", "Or it makes one with another group"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inWorld(t, nattest.Config{NAT: nattest.OneToOne}, func(w *world) {
+				a, b := w.pair(with(textA, "esp", `"aes128gcm16-ecp384"`), with(textB, "esp", c.esp))
+				a.explains(false, nil)
+				b.explains(false, nil)
+				w.until("refusal of both", 3*time.Minute, func() bool { return len(a.log.of("refused_by_peer"))+len(b.log.of("refused_by_peer")) == 2 })
+				for s, says := range map[*site]string{a: c.a, b: c.b} {
+					s.w.Helper()
+					all := s.log.of("refused")
+					text := all[0].text + s.log.of("refused_by_peer")[0].text
+					if !strings.Contains(text, says) || !strings.Contains(text, "perfect forward secrecy") {
+						t.Errorf("%s says %s", s.name, text)
+					}
+					s.explains(true, []string{"pfs"}, "line 11 of "+s.name+".toml")
+				}
+				w.crosses(b, a, fromB(1, 100))
+				time.Sleep(30 * time.Minute)
+				if n := len(a.log.of("refused")) + len(b.log.of("refused")); n != 2 {
+					t.Errorf("refused %d times in half an hour", n)
+				}
+				w.crosses(a, b, fromA(2, 100))
+			})
+		})
+	}
+}
+
+// TestExplainSharedNetwork: an interface here has the network of the other side,
+// from the start or since it came up.
+func TestExplainSharedNetwork(t *testing.T) {
+	inWorld(t, nattest.Config{NAT: nattest.OneToOne}, func(w *world) {
+		net, watch := watched()
+		var address atomic.Value
+		address.Store("10.104.0.9/24")
+		a := w.start(w.net.A, "a", textA, func(s *starting) {
+			watch(s)
+			s.Doors.Host = func() (config.Host, error) {
+				return config.Host{Networks: []config.Interface{{Name: "eth1", Address: netip.MustParsePrefix(address.Load().(string))}}}, nil
+			}
+		})
+		a.explains(true, []string{"waiting", "shared_network"}, "10.104.0.0/24 is connected to this machine, at eth1", "line 10 of a.toml")
+		address.Store("192.168.7.9/24")
+		net.tell()
+		time.Sleep(2 * time.Second)
+		a.explains(false, []string{"waiting"})
 	})
 }
 

@@ -66,6 +66,8 @@ type Doors struct {
 	Wall func() time.Time
 	// Resolve turns a host name into addresses.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Host is what the machine's interfaces say; nil knows nothing.
+	Host func() (config.Host, error)
 	// AddRoute and DelRoute lead a prefix into the device.
 	// ChangeRoute gives a route of AddRoute other options.
 	AddRoute    func(prefix netip.Prefix, opts tun.RouteOptions) error

@@ -20,6 +20,9 @@ type child struct {
 	seenIn, seenOut time.Time
 	// quietIn and quietOut tell whether one direction is silent; findings.go.
 	quietIn, quietOut direction
+	// askedLocal and askedRemote are what the peer asked for, where it asked;
+	// narrowed.go.
+	askedLocal, askedRemote []wire.Selector
 }
 
 // traffic says what the child carried since the last call, and so far.

@@ -43,6 +43,9 @@ func (c *control) happened(ctx context.Context, e ikev2.Event) {
 			p.code, p.Why = report.Code, cmp.Or(report.Summary, sentence(e))
 		}
 	}
+	if ch := c.children[e.InboundSPI]; ch != nil && e.Kind == ikev2.EventChildUp {
+		ch.askedLocal, ch.askedRemote = e.PeerLocalTS, e.PeerRemoteTS
+	}
 	c.watch.saw(e, report)
 	if e.Kind == ikev2.EventLeased {
 		c.leasesChanged = true
@@ -96,7 +99,7 @@ func (c *control) lookAgain(ctx context.Context, name string) {
 // unproven: anybody on the internet can make this event happen, as often as it
 // likes, without being the peer that it may name.
 func unproven(e ikev2.Event) bool {
-	return e.Peer == "" || e.Kind == ikev2.EventRefused && !e.Initiator
+	return e.Peer == "" || e.Kind == ikev2.EventRefused && !e.Initiator && !e.Renewal
 }
 
 // strangersPerSecond bounds the records of each kind that strangers cause, so

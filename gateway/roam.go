@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"culvert/config"
 	"culvert/ikev2"
 )
 
@@ -81,6 +82,14 @@ func (d *Doors) changed() <-chan struct{} {
 	return d.Network.Changed()
 }
 
+// host is what the interfaces say, as far as they say it.
+func (d *Doors) host() (h config.Host) {
+	if d.Host != nil {
+		h, _ = d.Host()
+	}
+	return h
+}
+
 // now is the time on the wall, which goes on while the machine sleeps.
 func (d *Doors) now() time.Time {
 	if d.Wall != nil {
@@ -125,8 +134,9 @@ func (c *control) lookAround(ctx context.Context) {
 		for i := range looks {
 			looks[i].ask(c.g.doors.LocalAddr)
 		}
+		host := c.g.doors.host()
 		select {
-		case c.g.asks <- func(c *control) { c.looked(looks, slept) }:
+		case c.g.asks <- func(c *control) { c.host = host; c.looked(looks, slept) }:
 		case <-ctx.Done():
 		}
 	})

@@ -127,7 +127,7 @@ func asksFor(c *childSA) func(task) bool {
 func (t *childTask) refused(sa *ikeSA, m *message, reason Reason) {
 	_, chose := wire.Find[*wire.SA](m.payloads)
 	_, followed := wire.Find[*wire.KE](m.payloads)
-	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.offered(), LocalTS: sa.wantedTS(t.cfg), RemoteTS: sa.remoteTS(t.cfg)}
+	ev := Event{Kind: EventRefusedByPeer, Reason: reason, Child: t.cfg.Name, OwnProposals: t.offered(), LocalTS: sa.wantedTS(t.cfg), RemoteTS: sa.remoteTS(t.cfg), Renewal: t.wish == nil}
 	if reason == ReasonSelectorConflict {
 		ev = t.child.conflictWith(t.rival)
 	}
@@ -159,6 +159,7 @@ func (t *childTask) accept(sa *ikeSA, s secrets, reason Reason) Reason {
 	if reason == ReasonNone && t.child.install(t.choice, true, s) != nil {
 		reason = ReasonChildProposal
 	}
+	t.child.untried = t.fresh.nonce == nil
 	if reason != ReasonNone {
 		sa.e.spis.release(t.child.in)
 		t.child.setState(childGone)

@@ -97,7 +97,7 @@ func (a *childAnswer) build(n narrowing, ours func([]Proposal) []Proposal) error
 	c, ok := selectProposal(ours(child.cfg.ESP), a.theirs, wire.ProtocolESP, espTypes, groupOf(a.req.payloads))
 	if !ok || !validSPI(c.spi) {
 		a.sa.refuseChild(a.resp, wire.NotifyNoProposalChosen, Event{Reason: ReasonChildProposal, Child: child.cfg.Name,
-			OwnProposals: ours(child.cfg.ESP), PeerProposals: proposalsOf(a.theirs)})
+			OwnProposals: ours(child.cfg.ESP), PeerProposals: proposalsOf(a.theirs), Renewal: a.old != nil})
 		return nil
 	}
 	if a.old == nil && a.sa.followsUp(asksFor(child)) {
@@ -158,7 +158,7 @@ func (a *childAnswer) making(child *childSA, c choice) *making {
 		if a.old != nil && (!a.old.live() || a.old.replacedBy != nil) || a.sa.e.claims.rival(child) != nil {
 			return errOvertaken
 		}
-		if a.old != nil {
+		if child.untried = !a.fresh; a.old != nil {
 			child.succeed(a.old)
 		}
 		if err := child.install(c, false, s); err != nil {

@@ -47,8 +47,11 @@ type childSA struct {
 	lane          int
 	resource      bool
 	local, remote []wire.Selector
-	outKeys       ESPKeys // as long as the child is held
-	sending       bool    // the outbound half is installed
+	// askedLocal and askedRemote are what the peer asked for, where that is not
+	// what it got.
+	askedLocal, askedRemote []wire.Selector
+	outKeys                 ESPKeys // as long as the child is held
+	sending                 bool    // the outbound half is installed
 	// replaces says that this child took another's place, and replaced that one
 	// of ours has taken this one's; replacedBy is the one that the peer made for
 	// it.
@@ -64,6 +67,9 @@ type childSA struct {
 	ours   bool
 	volume volume
 	timers timers
+	// untried: the child is to be replaced before its time, so as to see whether
+	// the peer would take our proposals as they are, key exchange and all.
+	untried bool
 }
 
 func (sa *ikeSA) newChild(cfg *Child) *childSA {
@@ -108,6 +114,7 @@ func (c *childSA) settle() {
 // succeed takes the place of old.
 func (c *childSA) succeed(old *childSA) {
 	c.replaces, c.first, c.ours, c.resource = true, old.first, old.ours, old.resource
+	c.askedLocal, c.askedRemote = old.askedLocal, old.askedRemote
 }
 
 func (c *childSA) like(x *childSA) bool {
@@ -155,9 +162,11 @@ func (c *childSA) activate() {
 	c.setState(childUp)
 	c.sending = true
 	c.sa.e.lifetime(&c.timers, c.cfg.Lifetime)
+	c.tryEarly()
 	c.sa.e.emit(InstallOutbound{c.facts(), c.outKeys})
 	c.outKeys = ESPKeys{}
-	ev := Event{Kind: EventChildUp, Child: c.cfg.Name, ESP: c.suite, LocalTS: c.local, RemoteTS: c.remote, InboundSPI: c.in, OutboundSPI: c.out}
+	ev := Event{Kind: EventChildUp, Child: c.cfg.Name, ESP: c.suite, LocalTS: c.local, RemoteTS: c.remote,
+		PeerLocalTS: c.askedLocal, PeerRemoteTS: c.askedRemote, InboundSPI: c.in, OutboundSPI: c.out}
 	if c.replaces {
 		ev.Reason = ReasonRekeyed
 	}

@@ -112,6 +112,10 @@ type Timing struct {
 	// it doubles up to ReconnectMax. Default 1 s and 60 s. What is waited is any
 	// part of it, so that peers which failed together do not return together.
 	Reconnect, ReconnectMax time.Duration
+	// FirstRenewal is when a child SA that was made in IKE_AUTH is replaced for
+	// the first time where the peer may refuse that, with two thirds less at most.
+	// Default 1 min; negative: when its lifetime is over, as the others.
+	FirstRenewal time.Duration
 }
 
 // lingerTime is how long an SA that failed still answers retransmissions of the
@@ -126,6 +130,7 @@ func (t Timing) withDefaults() Timing {
 	}
 	def(&t.Keepalive, 20*time.Second)
 	def(&t.DPD, 30*time.Second)
+	def(&t.FirstRenewal, time.Minute)
 	def(&t.Retransmit, time.Second)
 	def(&t.RetransmitMax, 4*time.Second)
 	def(&t.Reconnect, time.Second)

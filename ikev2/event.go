@@ -153,11 +153,14 @@ type Event struct {
 	ESP                  ESPSuite
 	InboundSPI           uint32
 	OutboundSPI          uint32
+	// Renewal: what was refused is the successor of a child SA that is up.
+	Renewal bool
 	// OwnProposals and PeerProposals are both sides' lists where they have
 	// nothing in common.
 	OwnProposals, PeerProposals []Proposal
 	// LocalTS and RemoteTS are the selectors in use or configured;
-	// PeerLocalTS and PeerRemoteTS what the peer proposed for our side and its.
+	// PeerLocalTS and PeerRemoteTS what the peer proposed for our side and its,
+	// with EventChildUp where it got less than that.
 	LocalTS, RemoteTS         []wire.Selector
 	PeerLocalTS, PeerRemoteTS []wire.Selector
 	// Rival and RivalChild name the peer that has the traffic already, with

@@ -32,8 +32,33 @@ func (e *Engine) lifetime(t *timers, life time.Duration) {
 	if life <= 0 {
 		return
 	}
-	e.setTimer(t, timerRekey, e.now.Add(life-e.part(life/10)))
 	e.setTimer(t, timerLifetime, e.now.Add(life+max(life/10, hardMargin)))
+	e.renewInTime(t, life)
+}
+
+// renewInTime has an SA whose timerLifetime is set replaced when it is due.
+func (e *Engine) renewInTime(t *timers, life time.Duration) {
+	due := t.at[timerLifetime].Add(-max(life/10, hardMargin))
+	e.setTimer(t, timerRekey, due.Add(-e.part(life/10)))
+}
+
+// tryEarly has a child SA of IKE_AUTH replaced soon, where the peer may refuse to
+// replace it: no key exchange can be made in IKE_AUTH (RFC 7296 section 1.2), so
+// that a peer which wants one and a side which does not, or the other way round,
+// would find out when the lifetime of the child is nearly over. The turn of the
+// side that did not ask for the child comes after the other's.
+func (c *childSA) tryEarly() {
+	wait := c.sa.timing().FirstRenewal
+	if c.untried = c.untried && c.cfg.Lifetime > 0 && wait > 0 && !eitherWay(c.cfg.ESP); !c.untried {
+		return
+	}
+	early := c.sa.e.now.Add(wait - c.sa.e.part(wait*2/3))
+	if !c.ours {
+		early = early.Add(wait)
+	}
+	if c.untried = early.Before(c.timers.at[timerRekey]); c.untried {
+		c.sa.e.setTimer(&c.timers, timerRekey, early)
+	}
 }
 
 // part is a random part of d.

@@ -98,6 +98,12 @@ func firstGroup(ps []Proposal) uint16 {
 	return 0
 }
 
+// eitherWay: a key exchange may be made, and need not be.
+func eitherWay(ps []Proposal) bool {
+	without := func(p Proposal) bool { return len(p.of(wire.TransformKE)) == 0 }
+	return slices.ContainsFunc(ps, without) && slices.ContainsFunc(ps, func(p Proposal) bool { return !without(p) })
+}
+
 func proposesGroup(ps []Proposal, g uint16) bool {
 	return g != 0 && slices.ContainsFunc(ps, func(p Proposal) bool { return slices.Contains(p, group(g)) })
 }

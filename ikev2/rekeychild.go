@@ -112,6 +112,11 @@ func (t *rekeyChildTask) failed(sa *ikeSA, m *message, reason Reason) {
 		return
 	case n == nil || n.NotifyType != wire.NotifyTemporaryFailure:
 		t.refused(sa, m, reason)
+		if t.old.untried {
+			t.old.untried = false
+			sa.e.renewInTime(&t.old.timers, t.old.cfg.Lifetime)
+			return
+		}
 	}
 	sa.e.rekeyLater(&t.old.timers)
 }

@@ -38,6 +38,9 @@ func narrow(policy, request []wire.Selector) []wire.Selector {
 
 const maxSelectors = 255
 
+// Without is what of ss lies outside cut.
+func Without(ss, cut []wire.Selector) []wire.Selector { return without(ss, cut) }
+
 // without is what of ss lies outside cut. Selectors are cut by their addresses;
 // one of whose ports or protocols cut has some only stays as it is.
 func without(ss, cut []wire.Selector) []wire.Selector {
@@ -117,6 +120,10 @@ func earlier(a, b netip.Addr) netip.Addr {
 	return b
 }
 
+// maxAsked is how many of the peer's selectors are kept for those who want to know
+// why it got others.
+const maxAsked = 16
+
 // narrowing is what our policy leaves of the selectors of a request.
 type narrowing struct {
 	child *childSA // nil: nothing
@@ -183,5 +190,8 @@ func (sa *ikeSA) narrowTo(cfg *Child, local, remote []wire.Selector, req *messag
 	}
 	c := sa.newChild(cfg)
 	c.local, c.remote = l, r
+	if !within(tsr, l) || !within(tsi, r) {
+		c.askedLocal, c.askedRemote = slices.Clone(tsr[:min(len(tsr), maxAsked)]), slices.Clone(tsi[:min(len(tsi), maxAsked)])
+	}
 	return c
 }

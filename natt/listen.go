@@ -4,14 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"syscall"
-)
-
-// Hints for the two refusals that users meet. The commands are those of the usual daemons.
-const (
-	hintInUse  = "another IKE daemon is probably running here (charon of strongSwan, pluto of libreswan, iked): stop it, or choose other ports"
-	hintDenied = "ports below 1024 need root or CAP_NET_BIND_SERVICE"
 )
 
 func listenError(addr netip.AddrPort, err error) error {
@@ -22,11 +15,9 @@ func listenError(addr netip.AddrPort, err error) error {
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("%s is taken; %s: %w", where, hintInUse, err)
+		return fmt.Errorf("%s is taken: %w", where, err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("cannot open %s: no interface of this machine has that address: %w", where, err)
-	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("cannot open %s; %s: %w", where, hintDenied, err)
 	}
 	return fmt.Errorf("cannot open %s: %w", where, err)
 }

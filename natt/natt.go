@@ -107,7 +107,7 @@ type Options struct {
 }
 
 // Listen opens a UDP socket at addr. An invalid or unspecified address takes any: IPv6 and IPv4 in one socket, IPv4 alone where the
-// machine has no IPv6. The error names the port, and the likely reason when it is taken or forbidden.
+// machine has no IPv6. The error names the port, and wraps what the system said.
 func Listen(addr netip.AddrPort, opts Options) (Conn, error) {
 	c, err := listen(addr, opts)
 	if err != nil {

@@ -3,7 +3,6 @@ package tun
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"unsafe"
@@ -137,11 +136,6 @@ func openFile(name string, flags uint16) (int, error) {
 func openError(name string, err error) error {
 	hint := ""
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		hint = ": load the module (modprobe tun), or give the container the device (--device " + devicePath + ")"
-	case errors.Is(err, fs.ErrPermission):
-		hint = ": this needs CAP_NET_ADMIN and access to " + devicePath +
-			"; run it as root, give the container --cap-add NET_ADMIN, or the binary: setcap cap_net_admin+ep"
 	case errors.Is(err, unix.EBUSY):
 		hint = ": another process has a device of this name"
 	case errors.Is(err, unix.EINVAL):

@@ -14,7 +14,7 @@ import (
 // TestOpenErrorSaysWhatToDo: the two that a user meets first.
 func TestOpenErrorSaysWhatToDo(t *testing.T) {
 	err := openError("culvert0", os.NewSyscallError("ioctl", syscall.EPERM))
-	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "root") || !strings.Contains(err.Error(), "culvert0") {
+	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "culvert0") {
 		t.Errorf("without rights: %v", err)
 	}
 	err = openError("culvert0", syscall.EBUSY)

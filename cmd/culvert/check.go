@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/netip"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,7 +33,7 @@ when FILE cannot be used; warnings leave it at 0.`,
 				return err
 			}
 			if here {
-				host, err := thisHost()
+				host, err := gateway.ThisHost()
 				if err != nil {
 					return failure(err)
 				}
@@ -90,19 +88,4 @@ func describe(w io.Writer, cfg *config.Config) {
 		}
 	}
 	fmt.Fprintln(w, gateway.MTUText(cfg))
-}
-
-// thisHost is what the machine's interfaces say.
-func thisHost() (h config.Host, err error) {
-	interfaces, err := net.Interfaces()
-	for _, i := range interfaces {
-		addrs, failed := i.Addrs()
-		err = errors.Join(err, failed)
-		for _, a := range addrs {
-			if p, parse := netip.ParsePrefix(a.String()); parse == nil {
-				h.Networks = append(h.Networks, config.Interface{Name: i.Name, Address: p})
-			}
-		}
-	}
-	return h, err
 }

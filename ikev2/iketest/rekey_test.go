@@ -57,6 +57,7 @@ func joined(t *testing.T, seed uint64, espA, espB []ikev2.Proposal, change ...fu
 	t.Helper()
 	cfgA, cfgB := Configs()
 	cfgA.Peers[0].Children[0].ESP, cfgB.Peers[0].Children[0].ESP = espA, espB
+	cfgA.Peers[0].Timing.FirstRenewal, cfgB.Peers[0].Timing.FirstRenewal = -1, -1
 	for _, f := range change {
 		f(&cfgA, &cfgB)
 	}
@@ -243,5 +244,52 @@ func TestHardExpiry(t *testing.T) {
 	}
 	if refused, ok := b.Last(ikev2.EventRefusedByPeer); !ok || refused.Reason != ikev2.ReasonChildProposal {
 		t.Errorf("refused for %v", refused.Reason)
+	}
+}
+
+// Keys of IKE_AUTH have no key exchange of their own: that the two sides want
+// another one, or one of them none, is found within minutes, said once by each
+// side, and takes nothing down before the lifetime is over (RFC 7296 section
+// 1.2). Where they agree, keys are replaced early by one side, and then in time.
+func TestFirstRenewalIsEarly(t *testing.T) {
+	plain, x25519, p384 := withGroups(), withGroups(wire.GroupX25519), withGroups(wire.GroupECP384)
+	for _, c := range []struct {
+		name       string
+		espA, espB []ikev2.Proposal
+		refused    bool
+		renewals   int
+	}{
+		{"one side wants none", plain, x25519, true, 0},
+		{"the other wants none", x25519, plain, true, 0},
+		{"other groups", x25519, p384, true, 0},
+		{"none", plain, plain, false, 1},
+		{"the same", p384, p384, false, 1},
+		{"either way", nil, nil, false, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n, a, b := joined(t, 1, c.espA, c.espB, func(cfgA, cfgB *ikev2.Config) {
+				cfgA.Peers[0].Timing.FirstRenewal, cfgB.Peers[0].Timing.FirstRenewal = 0, 0
+			})
+			stream(n, 20*time.Minute, a, b)
+			faultless(t, n)
+			for _, h := range []*Host{a, b} {
+				said := h.Has(ikev2.EventRefused) + h.Has(ikev2.EventRefusedByPeer)
+				if want := map[bool]int{true: 2}[c.refused]; said != want || h.Has(ikev2.EventChildUp) != 1+c.renewals || len(h.Out) != 1 {
+					t.Errorf("%s: %d refusals, %d child SAs came up, %d send\n%s", h.Name, said, h.Has(ikev2.EventChildUp), len(h.Out), n.Transcript())
+				}
+			}
+			if e, ok := b.Last(ikev2.EventRefusedByPeer); ok != c.refused || ok && (!e.Renewal || e.Reason != ikev2.ReasonChildProposal) {
+				t.Errorf("B was told %v: %+v", ok, e)
+			}
+			if e, ok := b.Last(ikev2.EventRefused); ok != c.refused || ok && (!e.Renewal || len(e.PeerProposals) == 0) {
+				t.Errorf("B refused %v: %+v", ok, e)
+			}
+			if n.Run(50 * time.Minute); !c.refused {
+				settled(t, n, a, b)
+				if got := a.Has(ikev2.EventChildUp); got != 2+c.renewals {
+					t.Errorf("%d child SAs in 70 minutes", got)
+				}
+			}
+		})
 	}
 }
