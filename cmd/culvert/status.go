@@ -88,7 +88,7 @@ func printStatus(w io.Writer, s gateway.Status, now time.Time) {
 	fmt.Fprintf(w, "culvert, up %s, %s\n", ago(now, s.Started), s.Config)
 	fmt.Fprintf(w, "device %s, MTU %d, offload: TUN %s, UDP %s, AES-GCM: %s\n", s.Device.Name, s.Device.MTU, s.Device.Offload, s.Device.UDPOffload, s.AESGCM)
 	for _, p := range s.Peers {
-		printPeer(w, p, now)
+		printPeer(w, p, s.Device.Lanes, now)
 	}
 	printFindings(w, s.Findings)
 	printLeases(w, s.Leases)
@@ -120,7 +120,7 @@ func printLeases(w io.Writer, leases []gateway.LeaseStatus) {
 	_ = t.Flush()
 }
 
-func printPeer(w io.Writer, p gateway.PeerStatus, now time.Time) {
+func printPeer(w io.Writer, p gateway.PeerStatus, lanes int, now time.Time) {
 	fmt.Fprintf(w, "\npeer %s: %s", p.Name, p.State)
 	if !p.Since.IsZero() {
 		fmt.Fprintf(w, " for %s", ago(now, p.Since))
@@ -158,7 +158,11 @@ func printPeer(w io.Writer, p gateway.PeerStatus, now time.Time) {
 		field("problem", "%s", p.Problem)
 	}
 	for _, c := range p.Children {
-		field("tunnel "+c.Name, "%s <-> %s", strings.Join(c.Local, ", "), strings.Join(c.Remote, ", "))
+		name := "tunnel " + c.Name
+		if lanes > 1 {
+			name += fmt.Sprintf(", lane %d", c.Lane)
+		}
+		field(name, "%s <-> %s", strings.Join(c.Local, ", "), strings.Join(c.Remote, ", "))
 		field("", "%s, SPIs %s in, %s out, up %s", c.Suite, c.InboundSPI, c.OutboundSPI, ago(now, c.Since))
 		field("", "in  %d packets, %s, last %s", c.PacketsIn, bytesText(c.BytesIn), last(now, c.LastIn))
 		field("", "out %d packets, %s, last %s", c.PacketsOut, bytesText(c.BytesOut), last(now, c.LastOut))
