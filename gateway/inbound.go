@@ -115,6 +115,7 @@ func (in *inbound) run() error {
 		in.open()
 		lost, err := in.tun.Flush()
 		in.count.add(dropTUNWrite, lost)
+		in.count.add(runsRefused, in.tun.Refused())
 		if errors.Is(err, os.ErrClosed) {
 			return nil
 		}

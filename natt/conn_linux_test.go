@@ -2,11 +2,13 @@ package natt
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -73,6 +75,56 @@ func TestRunsAreSplitAtTheKernelsLimits(t *testing.T) {
 		if fmt.Sprint(got) != fmt.Sprint(c.want) {
 			t.Errorf("%d segments of %d, limit %d: sent as %v, want %v", c.n, c.size, c.segments, got, c.want)
 		}
+	}
+}
+
+// TestOldKernels: without UDP_GRO, UDP_SEGMENT or the right to big buffers a socket works, and says what it has.
+func TestOldKernels(t *testing.T) {
+	for _, c := range []struct {
+		version string
+		lacks   []int // socket options that the kernel does not know, or not for us
+		offload string
+	}{
+		{"6.18.0", nil, "recvmmsg, sendmmsg, UDP_GRO, UDP_SEGMENT (128)"},
+		{"5.15.0", nil, "recvmmsg, sendmmsg, UDP_GRO, UDP_SEGMENT (64)"},
+		{"5.11.0", nil, "recvmmsg, sendmmsg, UDP_SEGMENT (64)"}, // UDP_GRO is there, but is not to be trusted
+		{"4.18.0", []int{unix.UDP_GRO}, "recvmmsg, sendmmsg, UDP_SEGMENT (64)"},
+		{"4.15.0", []int{unix.UDP_GRO, unix.UDP_SEGMENT, unix.SO_RCVBUFFORCE, unix.SO_SNDBUFFORCE}, "recvmmsg, sendmmsg"},
+	} {
+		on, asked := machine(), map[int]int{}
+		lacks := func(option int) error {
+			if slices.Contains(c.lacks, option) {
+				return unix.ENOPROTOOPT
+			}
+			return nil
+		}
+		on.version = parseVersion(c.version)
+		on.setInt = func(fd, level, option, value int) error {
+			asked[option] = value
+			return cmp.Or(lacks(option), unix.SetsockoptInt(fd, level, option, value))
+		}
+		on.getInt = func(fd, level, option int) (int, error) {
+			if err := lacks(option); err != nil {
+				return 0, err
+			}
+			return unix.GetsockoptInt(fd, level, option)
+		}
+		conn, err := listenBatch(netip.AddrPortFrom(loopback4, 0), Options{NATT: true}, on)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		if got := conn.Offload(); got != c.offload {
+			t.Errorf("%s: Offload() = %q, want %q", c.version, got, c.offload)
+		}
+		plain := slices.Contains(c.lacks, unix.SO_RCVBUFFORCE)
+		if asked[unix.SO_RCVBUFFORCE] != socketBuffer || plain && (asked[unix.SO_RCVBUF] != socketBuffer || asked[unix.SO_SNDBUF] != socketBuffer) {
+			t.Errorf("%s: asked for buffers of %v", c.version, asked)
+		}
+		run := espRun(rand.New(rand.NewPCG(4, 4)), 100, 1200, 77)
+		run.Path = to(conn, loopback4)
+		mustSend(t, conn, run)
+		expectRuns(t, conn, run)
 	}
 }
 
