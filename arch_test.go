@@ -21,7 +21,7 @@ import (
 // is below it always.
 var mayImport = map[string][]string{
 	"cmd":              {"api", "bench", "config", "examples", "gateway", "lab"},
-	"gateway":          {"config", "diagnose", "espcrypto", "ikev2", "natt", "tun"},
+	"gateway":          {"config", "diagnose", "espcrypto", "ikev2", "natt", "patience", "tun"},
 	"config":           {"ikev2"},
 	"ikev2":            {},
 	"ikev2/wire":       {},
@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"espcrypto/sad":    {"espcrypto"},
 	"natt":             {},
 	"natt/nattest":     {"natt"},
+	"patience":         {},
 	"tun":              {},
 	"tun/netstack":     {"tun"},
 	"tun/tuntest":      {"tun"},
@@ -40,8 +41,9 @@ var mayImport = map[string][]string{
 	"api":              {},
 	"lab":              {},
 	"examples":         {},
+	"deploy/release":   {},
 	"bench":            {"examples", "lab"},
-	"bench/cmd/relay":  {"natt", "tun"},
+	"bench/cmd/relay":  {"natt", "patience", "tun"},
 	"bench/load":       {"config", "gateway", "ikev2", "natt", "tun"},
 	"bench/pipeline":   {"espcrypto", "espcrypto/aesgcm", "espcrypto/sad", "gateway", "natt", "tun"},
 	"bench/wireguard":  {"bench/pipeline"},

@@ -46,8 +46,8 @@ func (m Measure) take(ctx context.Context, s *lab.SiteToSite, d time.Duration) (
 // Measures are all, in the order in which they are taken.
 func Measures() []Measure {
 	return []Measure{
-		tcp("tcp1", "TCP, one stream", 1),
-		tcp("tcp4", "TCP, four streams", 4),
+		tcp("tcp1", "TCP, one stream", lab.TCPOptions{Duration: 3 * time.Second}),
+		tcp("tcp4", "TCP, four streams", lab.TCPOptions{Duration: 3 * time.Second, Streams: 4}),
 		udp("udp64", 64),
 		udp("udp1300", 1300),
 		{
@@ -61,13 +61,32 @@ func Measures() []Measure {
 	}
 }
 
-// Named picks measures by their names, separated by commas; all of them by "".
+// PacketSizes are what Sizes are measured with, in bytes: the least that TCP
+// takes, and the most that strongSwan's device does.
+var PacketSizes = []int{128, 256, 512, 1024, 1400}
+
+// SizeName is the measure of one of PacketSizes.
+func SizeName(bytes int) string { return fmt.Sprintf("packets%d", bytes) }
+
+// Sizes are TCP in packets of one size after the other, for a plot.
+func Sizes() (all []Measure) {
+	for _, n := range PacketSizes {
+		all = append(all, tcp(SizeName(n), fmt.Sprintf("TCP in packets of %d bytes", n), lab.TCPOptions{Duration: 1500 * time.Millisecond, Packet: n}))
+	}
+	return all
+}
+
+// Named picks measures by their names, separated by commas: "" for Measures,
+// "sizes" for Sizes.
 func Named(names string) ([]Measure, error) {
-	all := Measures()
-	if names == "" {
-		return all, nil
+	switch names {
+	case "":
+		return Measures(), nil
+	case "sizes":
+		return Sizes(), nil
 	}
 	var picked []Measure
+	all := slices.Concat(Measures(), Sizes())
 	for name := range strings.SplitSeq(names, ",") {
 		i := slices.IndexFunc(all, func(m Measure) bool { return m.Name == name })
 		if i < 0 {
@@ -89,9 +108,9 @@ func Figures(measures []Measure) (all []Figure) {
 // tcp moves TCP from LAN A to LAN B, and says besides how much processor time
 // the programs on both gateways used for a GB (10^9 bytes) of payload, and how
 // much the whole machine did, hosts and all.
-func tcp(name, title string, streams int) Measure {
+func tcp(name, title string, o lab.TCPOptions) Measure {
 	return Measure{
-		Name: name, duration: 3 * time.Second,
+		Name: name, duration: o.Duration,
 		Figures: []Figure{
 			{Name: name, Title: title, Unit: "Gbit/s"},
 			{Name: name + "_gateways", Title: "  its gateways' processor time", Unit: "s/GB", Less: true},
@@ -102,7 +121,8 @@ func tcp(name, title string, streams int) Measure {
 			if err != nil {
 				return nil, err
 			}
-			got, err := lab.TCP(ctx, s.HostA, s.HostB, lab.HostBAddr, lab.TCPOptions{Duration: d, Streams: streams})
+			o.Duration = d
+			got, err := lab.TCP(ctx, s.HostA, s.HostB, lab.HostBAddr, o)
 			if err != nil {
 				return nil, err
 			}

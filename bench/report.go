@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -29,6 +30,46 @@ func NewReport(systems []System, s Samples) Report {
 	return r
 }
 
+// ReadReport reads one that Save wrote.
+func ReadReport(file string) (r Report, err error) {
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil {
+		return r, fmt.Errorf("bench: report %s: %w", file, err)
+	}
+	return r, nil
+}
+
+// Save writes the report to a file for ReadReport.
+func (r Report) Save(file string) error {
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o644)
+}
+
+// With is r and the runs of another report of the same machine and versions.
+func (r Report) With(other Report) (Report, error) {
+	if r.Samples == nil {
+		return other, nil
+	}
+	if r.Machine != other.Machine || !maps.Equal(r.Versions, other.Versions) {
+		return r, fmt.Errorf("bench: runs on %s do not compare with those on %s", other.Headline(), r.Headline())
+	}
+	r.Samples = slices.Concat(r.Samples, other.Samples)
+	return r, nil
+}
+
+// Figures are those that the runs have, in the order of Measures and Sizes.
+func (r Report) Figures() []Figure {
+	return slices.DeleteFunc(Figures(slices.Concat(Measures(), Sizes())), func(f Figure) bool {
+		return !slices.ContainsFunc(r.Samples, func(s Sample) bool { _, ok := s.Figures[f.Name]; return ok })
+	})
+}
+
 // Headline says in a line where, of what, and how.
 func (r Report) Headline() string {
 	var b strings.Builder
@@ -36,11 +77,7 @@ func (r Report) Headline() string {
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
 		fmt.Fprintf(&b, "; %s %s", name, r.Versions[name])
 	}
-	rounds := 0
-	for _, x := range r.Samples {
-		rounds = max(rounds, x.Round)
-	}
-	fmt.Fprintf(&b, "; medians of %d rounds, and in brackets how many times the first's that is", rounds)
+	b.WriteString("; medians, and in brackets how many times the first's that is")
 	return b.String()
 }
 

@@ -9,20 +9,24 @@ import (
 	"testing"
 )
 
-var docBlock = regexp.MustCompile("(?s)```(toml|swanctl|vyos)\n(.*?)```")
+var docBlock = regexp.MustCompile("(?s)```(toml|swanctl|vyos)[^\n]*\n(.*?)```")
 
-// TestDocumentedPeers reads every block of docs/interoperability.md without a
-// fault, and holds those that are two sides of one connection to being so.
+// TestDocumentedPeers reads every block of the how-tos without a fault, and holds
+// those that are two sides of one connection to being so.
 func TestDocumentedPeers(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "docs", "interoperability.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	keys := Lookups{KeyFile: func(string) ([]byte, error) { return []byte(strings.Repeat("k3Y-", 10)), nil }}
-	peers := map[string]*Peer{} // by section and form
-	for _, section := range strings.Split(string(text), "\n## ")[1:] {
-		title, body, _ := strings.Cut(section, "\n")
-		blocks := docBlock.FindAllStringSubmatch(body, -1)
+	peers := map[string]*Peer{} // by page and form
+	pages, err := filepath.Glob(filepath.Join("..", "docs", "howto", "*.md"))
+	if err != nil || len(pages) < 7 {
+		t.Fatalf("%d how-tos: %v", len(pages), err)
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		title := strings.TrimSuffix(filepath.Base(page), ".md")
+		blocks := docBlock.FindAllStringSubmatch(string(text), -1)
 		if len(blocks) == 0 {
 			t.Errorf("%s has no settings", title)
 		}
@@ -35,8 +39,8 @@ func TestDocumentedPeers(t *testing.T) {
 			peers[title+" "+b[1]] = &cfg.Peers[0]
 		}
 	}
-	branch := peers["strongSwan toml"]
-	for _, name := range []string{"strongSwan swanctl", "VyOS vyos"} {
+	branch := peers["strongswan toml"]
+	for _, name := range []string{"strongswan swanctl", "vyos vyos"} {
 		office := peers[name]
 		if office == nil || branch == nil {
 			t.Fatalf("no %s, or no other side", name)

@@ -79,6 +79,8 @@ func lintKeepalive(r *reader, p *Peer) {
 type Host struct {
 	// Networks are those of its interfaces, each with the address in it.
 	Networks []Interface
+	// Processors is how many there are; 0: not known.
+	Processors int
 }
 
 // Interface is an address of the machine and the network that it is in.
@@ -90,6 +92,7 @@ type Interface struct {
 // LintHost is what there is to warn of on that machine beside Warnings.
 func (c *Config) LintHost(h Host) []Diagnostic {
 	var r reports
+	lintLanes(&r, c, h)
 	for i := range c.Peers {
 		lintOwnAddress(&r, h, &c.Peers[i])
 	}
@@ -98,6 +101,13 @@ func (c *Config) LintHost(h Host) []Diagnostic {
 			"tunnel %q leads to %v, and %v is connected here, at %s: hosts that are here are looked for there, or the other way round", s.Tunnel.Name, s.Remote, s.Address.Masked(), s.Interface.Name)
 	}
 	return r.sorted()
+}
+
+// lintLanes: each lane is a processor's work.
+func lintLanes(r *reports, c *Config, h Host) {
+	if n := h.Processors; n > 0 && c.Gateway.Lanes > n {
+		r.warn(c.Gateway.Where.At("lanes").Pos, "write as many as there are processors to spare, or leave it out", "%d lanes are more than the %d processors of this machine: they wait for each other", c.Gateway.Lanes, n)
+	}
 }
 
 // Shared is a network behind a peer that is connected to the machine as well: what

@@ -38,7 +38,7 @@ type peerRules struct {
 	calls              bool          // it calls us and is not called
 }
 
-// presets are from the peers' own documentation; docs/interoperability.md has
+// presets are from the peers' own documentation; docs/howto has
 // what to set there.
 var presets = map[string]preset{
 	"aws": {

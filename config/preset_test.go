@@ -124,9 +124,12 @@ func TestLintHost(t *testing.T) {
 	}{
 		{host("192.0.2.10/24", "10.1.0.1/16", "fe80::1/64", "127.0.0.1/8"), ""},
 		{host("192.0.2.10/24", "10.2.7.1/24"), "10.2.7.0/24 is connected here, at eth1"},
+		{Host{Networks: host("192.0.2.10/24").Networks, Processors: 4}, ""},
+		{Host{Networks: host("192.0.2.10/24").Networks, Processors: 2}, "4 lanes are more than the 2 processors"},
 		{host("172.16.0.1/24"), "no address of this machine"},
 		{Host{Networks: []Interface{{"culvert0", netip.MustParsePrefix("10.2.0.1/16")}, {"eth0", netip.MustParsePrefix("192.0.2.10/32")}}}, ""},
 	} {
+		cfg.Gateway.Lanes = 4
 		got := cfg.LintHost(c.host)
 		if text := fmt.Sprint(got); c.want == "" && len(got) > 0 || !strings.Contains(text, c.want) {
 			t.Errorf("%v: %v, want %q", c.host, text, c.want)

@@ -89,6 +89,7 @@ var losses = map[string]loss{
 	// A UDP socket's own.
 	"receive_error":         {20, "errors were reported to the socket", "A router or host says that something which was sent did not arrive."},
 	"receive_truncated":     {1, "datagrams came in larger than any can be", edge},
+	"tun_run_refused":       {0, "runs had to be written to the device packet by packet", "It is slower and loses nothing."},
 	"segmentation_refused":  {0, "runs had to be sent packet by packet", "It is slower and loses nothing."},
 	"segmentation_disabled": {0, "the device cannot divide packets by itself", "It is slower and loses nothing."},
 	"send_unreachable":      {5, "datagrams could not be sent: there is no way to their destination", network},

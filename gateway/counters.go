@@ -36,6 +36,7 @@ const (
 
 	// Both.
 	dropTUNWrite
+	runsRefused
 	dropNotice
 	recordsLeftOut
 

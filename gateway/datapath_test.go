@@ -153,6 +153,7 @@ type fakeDevice struct {
 	written  [][]byte
 	supers   []tun.Super
 	writeErr error
+	slept    int // packets that Read returned
 }
 
 func (d *fakeDevice) Name() string             { return "fake0" }
@@ -170,6 +171,7 @@ func (d *fakeDevice) Read(slab []byte) (tun.Super, error) {
 	if len(d.reads) == 0 {
 		return tun.Super{}, os.ErrClosed
 	}
+	d.slept++
 	return d.TryRead(slab)
 }
 
@@ -222,12 +224,14 @@ type fakeSocket struct {
 	sent     []natt.Run
 	sends    int
 	sendErr  error
+	slept    int // times that Receive returned datagrams
 }
 
 func (s *fakeSocket) Receive(runs []natt.Run) (int, error) {
 	if len(s.arriving) == 0 {
 		return 0, net.ErrClosed
 	}
+	s.slept++
 	n := copy(runs, s.arriving)
 	s.arriving = s.arriving[n:]
 	return n, nil

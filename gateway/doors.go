@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 
 	"culvert/config"
@@ -70,8 +71,10 @@ func (d *Doors) usePrepared(cfg *config.Config) error {
 	return err
 }
 
-// ThisHost is what the machine's interfaces say.
+// ThisHost is what the machine's interfaces say, and how many processors there
+// are to run on.
 func ThisHost() (h config.Host, err error) {
+	h.Processors = runtime.GOMAXPROCS(0)
 	interfaces, err := net.Interfaces()
 	for _, i := range interfaces {
 		addrs, failed := i.Addrs()

@@ -9,6 +9,7 @@
 //	inbound.go     +-- selectors <- open <- SA of the SPI         |
 //	                                                  | IKE       |
 //	                                                  v           v
+//	                  several lanes: a queue, a socket and both loops for each
 //	control.go        timer, commands ------> one goroutine: the IKE engine,
 //	                                          the only writer of the SA tables
 package gateway

@@ -2,7 +2,7 @@ package gateway
 
 // The life of a packet from the UDP socket to the TUN device:
 //
-//	 1. natt.Conn.Receive          runs of datagrams: the first one waits, the rest must be there
+//	 1. natt.Conn.Receive          runs of datagrams: the first one is waited for, the rest must be there
 //	 2. natt.Classify              IKE is copied to control, keepalives end here, ESP goes on
 //	 3. inbound.collect            neighbours with one SPI, path and TOS become one batch, across runs
 //	 4. sad.Snapshot.Inbound       the SA of the SPI, once a batch
@@ -32,6 +32,7 @@ import (
 	"culvert/espcrypto"
 	"culvert/espcrypto/sad"
 	"culvert/natt"
+	"culvert/patience"
 	"culvert/tun"
 )
 
@@ -65,6 +66,8 @@ type inbound struct {
 	// unknown bounds what control hears of packets that no SA takes.
 	unknown limiter
 
+	poller   natt.Poller // conn, if it is one
+	patience patience.Patience
 	snapshot *sad.Snapshot
 	now      int64 // nanoseconds, read once a Receive
 
@@ -86,8 +89,9 @@ type inbound struct {
 }
 
 func newInbound(dev tun.Device, conn natt.Conn, table *sad.Table, c *Counters, opts inboundOptions) *inbound {
+	poller, _ := conn.(natt.Poller)
 	return &inbound{
-		conn: conn, table: table, count: c.newLane(), opts: opts, tun: tun.NewCoalescer(dev),
+		conn: conn, poller: poller, table: table, count: c.newLane(), opts: opts, tun: tun.NewCoalescer(dev),
 		unknown: limiter{every: 20 * time.Millisecond, burst: 10},
 		runs:    make([]natt.Run, maxRuns), packets: make([][]byte, 0, maxBatch), opened: make([]espcrypto.Opened, maxBatch),
 	}
@@ -97,8 +101,7 @@ func newInbound(dev tun.Device, conn natt.Conn, table *sad.Table, c *Counters, o
 // error is that of a socket broken for good.
 func (in *inbound) run() error {
 	for {
-		// Polling before sleep belongs in Receive, which knows the descriptor.
-		n, err := in.conn.Receive(in.runs)
+		n, err := in.first()
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
@@ -112,10 +115,24 @@ func (in *inbound) run() error {
 		in.open()
 		lost, err := in.tun.Flush()
 		in.count.add(dropTUNWrite, lost)
+		in.count.add(runsRefused, in.tun.Refused())
 		if errors.Is(err, os.ErrClosed) {
 			return nil
 		}
 	}
+}
+
+// first waits for datagrams: for a while awake, where the socket can be asked so, then
+// asleep.
+func (in *inbound) first() (int, error) {
+	for in.patience.Begin(); in.poller != nil && in.patience.Look(); {
+		if n, err := in.poller.TryReceive(in.runs); n > 0 || err != nil {
+			return n, err
+		}
+	}
+	n, err := in.conn.Receive(in.runs)
+	in.patience.Slept()
+	return n, err
 }
 
 // sort takes a run apart and sends each datagram its way.

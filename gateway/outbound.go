@@ -2,7 +2,7 @@ package gateway
 
 // The life of a packet from the TUN device to the UDP socket:
 //
-//	 1. tun.Device.Read, TryRead   a super-packet into the slab: the first one waits, the rest must be there
+//	 1. tun.Device.Read, TryRead   a super-packet into the slab: the first one is waited for, the rest must be there
 //	 2. tun.Splitter.Load          checks what the kernel says, finds the segments
 //	 3. tun.Header.Flow            addresses, protocol and ports
 //	 4. sad.Snapshot.Match         the outbound SA, once a super-packet
@@ -26,13 +26,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"slices"
 	"time"
 
 	"culvert/espcrypto"
 	"culvert/espcrypto/sad"
 	"culvert/natt"
+	"culvert/patience"
 	"culvert/tun"
 )
 
@@ -57,9 +57,6 @@ type outboundOptions struct {
 	// InnerMTU bounds the inner packet beside what each SA's path allows; 0
 	// does not.
 	InnerMTU int
-	// Spin is how long to poll the device for more before going to sleep,
-	// which costs less than waking up. 0 sleeps at once.
-	Spin time.Duration
 	// Notices tell control what it may act on; nil drops them.
 	Notices chan<- notice
 	// Lane is the one of several, if Shared, that the loop is.
@@ -117,6 +114,7 @@ type outbound struct {
 	dead  error // what ended the socket
 	now   int64 // nanoseconds, read once a drain
 
+	patience patience.Patience
 	slab     []byte
 	slabUsed int
 	split    tun.Splitter
@@ -188,16 +186,16 @@ func (o *outbound) run() error {
 	}
 }
 
-// first waits for a packet: for the time of Spin awake, then asleep.
+// first waits for a packet: for a while awake, then asleep.
 func (o *outbound) first() (tun.Super, error) {
-	if o.opts.Spin > 0 {
-		for start := time.Now(); time.Since(start) < o.opts.Spin; runtime.Gosched() {
-			if s, err := o.dev.TryRead(o.room()); !errors.Is(err, tun.ErrWouldBlock) {
-				return s, err
-			}
+	for o.patience.Begin(); o.patience.Look(); {
+		if s, err := o.dev.TryRead(o.room()); !errors.Is(err, tun.ErrWouldBlock) {
+			return s, err
 		}
 	}
-	return o.dev.Read(o.room())
+	s, err := o.dev.Read(o.room())
+	o.patience.Slept()
+	return s, err
 }
 
 // room is the free part of the slab. If that is too little for a read, the

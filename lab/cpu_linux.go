@@ -2,16 +2,11 @@ package lab
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // clockTick is the unit in which /proc tells processor time: USER_HZ, 100 a
@@ -23,35 +18,42 @@ const clockTick = 10 * time.Millisecond
 // What the kernel does for one of them in an interrupt is on the account of
 // whoever was interrupted: of a program that sends, mostly its own.
 func (h *Host) ProcessorTime() (total time.Duration, err error) {
+	processes, err := h.Processes()
+	for _, pid := range processes {
+		stat, gone := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if gone != nil || err != nil {
+			continue
+		}
+		var t time.Duration
+		t, err = processTime(stat)
+		total += t
+	}
+	if err != nil {
+		return 0, fmt.Errorf("lab: processor time of %s: %w", h.Name, err)
+	}
+	return total, nil
+}
+
+// Processes are the IDs of the programs inside the host.
+func (h *Host) Processes() (ids []int, err error) {
 	err = h.ns.hold(func(fd int) error {
 		here, err := os.Stat(fmt.Sprintf("/proc/self/fd/%d", fd))
 		if err != nil {
 			return err
 		}
-		processes, err := filepath.Glob("/proc/[0-9]*")
-		for _, p := range processes {
-			if ns, err := os.Stat(filepath.Join(p, "ns/net")); err != nil || !os.SameFile(ns, here) {
-				continue // elsewhere, or gone
-			}
-			stat, err := os.ReadFile(filepath.Join(p, "stat"))
-			if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		entries, err := os.ReadDir("/proc")
+		for _, e := range entries {
+			pid, notOne := strconv.Atoi(e.Name())
+			if notOne != nil {
 				continue
 			}
-			if err != nil {
-				return err
+			if ns, gone := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid)); gone == nil && os.SameFile(ns, here) {
+				ids = append(ids, pid)
 			}
-			t, err := processTime(stat)
-			if err != nil {
-				return err
-			}
-			total += t
 		}
 		return err
 	})
-	if err != nil {
-		return 0, fmt.Errorf("lab: processor time of %s: %w", h.Name, err)
-	}
-	return total, nil
+	return ids, err
 }
 
 // processTime is utime and stime of a /proc/PID/stat (proc_pid_stat(5)), whose
@@ -99,18 +101,4 @@ func machineTime(stat []byte) (time.Duration, error) {
 		ticks += n
 	}
 	return time.Duration(ticks) * clockTick, nil
-}
-
-// forceReceiveBuffer makes a socket's buffer larger than the system's limit
-// where that is allowed.
-func forceReceiveBuffer(conn *net.UDPConn, size int) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return
-	}
-	raw.Control(func(fd uintptr) {
-		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size) != nil {
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, size)
-		}
-	})
 }

@@ -311,7 +311,7 @@ func TestPingFails(t *testing.T) {
 func TestTCP(t *testing.T) {
 	s := situation(t)
 	var told Throughput
-	o := TCPOptions{Duration: 500 * time.Millisecond, Interval: 100 * time.Millisecond, Streams: 3, Progress: func(i Throughput) {
+	o := TCPOptions{Duration: 500 * time.Millisecond, Interval: 100 * time.Millisecond, Streams: 3, Packet: 576, Progress: func(i Throughput) {
 		told.Bytes += i.Bytes
 		told.Duration += i.Duration
 	}}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -16,6 +17,7 @@ import (
 type TCPOptions struct {
 	Duration time.Duration             // 0 means 1 s
 	Streams  int                       // side by side; 0 means 1
+	Packet   int                       // most bytes of an IPv4 packet, 128 at least; 0 leaves it to the kernels
 	Interval time.Duration             // between two calls of Progress; 0 means 1 s
 	Progress func(interval Throughput) // told what arrived in each interval; may be nil
 }
@@ -97,7 +99,7 @@ func (t *transfer) connect(ctx context.Context, from, to *Host, addr netip.Addr)
 	defer ln.Close()
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	for range t.Streams {
-		sender, err := from.dial(ctx, "tcp", ln.Addr().String())
+		sender, err := from.dial(ctx, "tcp", ln.Addr().String(), t.Packet)
 		if err != nil {
 			return err
 		}
@@ -121,13 +123,19 @@ func (h *Host) listen(ctx context.Context, addr netip.Addr) (ln net.Listener, er
 	return ln, err
 }
 
-func (h *Host) dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
+func (h *Host) dial(ctx context.Context, network, address string, packet int) (conn net.Conn, err error) {
+	var dialer net.Dialer
+	if packet > 0 {
+		dialer.Control = func(_, _ string, c syscall.RawConn) error { return limitSegments(c, packet-ipv4TCPHeaderLen) }
+	}
 	err = h.Do(func() error {
-		conn, err = new(net.Dialer).DialContext(ctx, network, address)
+		conn, err = dialer.DialContext(ctx, network, address)
 		return err
 	})
 	return conn, err
 }
+
+const ipv4TCPHeaderLen = 40 // options count as payload to the maximum segment size
 
 // move calls step with one buffer until the end, or until it fails.
 func (t *transfer) move(conn net.Conn, step func(net.Conn, []byte) error) {

@@ -67,7 +67,7 @@ func flood(ctx context.Context, from, to *Host, addr netip.Addr, o UDPOptions) (
 	var counted sync.WaitGroup
 	defer counted.Wait()
 	defer receiver.Close()
-	sender, err := from.dial(ctx, "udp", receiver.LocalAddr().String())
+	sender, err := from.dial(ctx, "udp", receiver.LocalAddr().String(), 0)
 	if err != nil {
 		return f, err
 	}

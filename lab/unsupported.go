@@ -48,6 +48,7 @@ func (*namespace) close() error               { return nil }
 func (*namespace) enter() string              { return "" }
 
 func processGroup() *syscall.SysProcAttr         { return nil }
+func limitSegments(syscall.RawConn, int) error   { return ErrUnsupported }
 func awaitExit(int)                              {}
 func forceReceiveBuffer(*net.UDPConn, int)       {}
 func privateMounts([]Mount) error                { return ErrUnsupported }
@@ -70,6 +71,9 @@ func (*Host) Attach(iface string, mtu int, networks ...netip.Prefix) error { ret
 
 // ProcessorTime fails.
 func (*Host) ProcessorTime() (time.Duration, error) { return 0, ErrUnsupported }
+
+// Processes fails.
+func (*Host) Processes() ([]int, error) { return nil, ErrUnsupported }
 
 // BusyTime fails.
 func BusyTime() (time.Duration, error) { return 0, ErrUnsupported }

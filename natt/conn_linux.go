@@ -6,7 +6,6 @@ import (
 	"os"
 	"strconv"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +21,14 @@ type mmsghdr struct {
 type system struct {
 	recvmmsg func(fd uintptr, m []mmsghdr) (int, syscall.Errno)
 	sendmmsg func(fd uintptr, m []mmsghdr) (int, syscall.Errno)
+	version  version
+	setInt   func(fd, level, option, value int) error
+	getInt   func(fd, level, option int) (int, error)
+}
+
+// machine is the system that we run on.
+func machine() system {
+	return system{recvmmsg, sendmmsg, kernelVersion(), unix.SetsockoptInt, unix.GetsockoptInt}
 }
 
 // The descriptor does not block, so the calls need not tell the scheduler about themselves, which would cost as much again as entering the
@@ -46,22 +53,22 @@ type conn struct {
 	local  netip.AddrPort
 	six    bool // an AF_INET6 socket, where IPv4 addresses travel IPv4-mapped
 	natt   bool
-	spin   time.Duration
 	gro    bool
+	lanes  string // how many sockets share the port, and by what
 
 	receiver receiver
 	sender   sender
 }
 
 func listen(addr netip.AddrPort, opts Options) (Conn, error) {
-	c, err := listenBatch(addr, opts)
+	c, err := listenBatch(addr, opts, machine())
 	if err != nil {
 		return nil, err // not a nil *conn in an interface
 	}
 	return c, nil
 }
 
-func listenBatch(addr netip.AddrPort, opts Options) (*conn, error) {
+func listenBatch(addr netip.AddrPort, opts Options, on system) (*conn, error) {
 	fd, six, err := bind(addr, opts.join)
 	if err != nil {
 		return nil, err
@@ -70,7 +77,7 @@ func listenBatch(addr netip.AddrPort, opts Options) (*conn, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	c := &conn{system: system{recvmmsg, sendmmsg}, six: six, natt: opts.NATT, spin: opts.Spin}
+	c := &conn{system: on, six: six, natt: opts.NATT}
 	segments := c.tune(fd)
 	if err := c.adopt(fd); err != nil {
 		return nil, err
@@ -150,14 +157,25 @@ func (c *conn) tune(fd int) (segments int) {
 	if !c.natt {
 		return 1
 	}
-	setBuffers(uintptr(fd))
-	version := kernelVersion()
+	c.setBuffers(fd)
 	// Before 5.12 the kernel can deliver runs that were never meant to be one.
-	c.gro = version.atLeast(5, 12) && unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
-	if _, err := unix.GetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT); err != nil {
+	c.gro = c.version.atLeast(5, 12) && c.setInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
+	if _, err := c.getInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT); err != nil {
 		return 1
 	}
-	return version.maxSegments()
+	return c.version.maxSegments()
+}
+
+// setBuffers asks for big buffers: past the system's limit with CAP_NET_ADMIN, up to it otherwise. Small ones only cost speed, so errors do not count.
+func (s *system) setBuffers(fd int) {
+	for _, o := range [...]struct{ force, plain int }{
+		{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF},
+		{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF},
+	} {
+		if s.setInt(fd, unix.SOL_SOCKET, o.force, socketBuffer) != nil {
+			_ = s.setInt(fd, unix.SOL_SOCKET, o.plain, socketBuffer)
+		}
+	}
 }
 
 // adopt gives the descriptor to the net package, for the poller.
@@ -185,6 +203,9 @@ func (c *conn) Offload() string {
 	s := "recvmmsg, sendmmsg"
 	if c.gro {
 		s += ", UDP_GRO"
+	}
+	if c.lanes != "" {
+		s += ", " + c.lanes
 	}
 	c.sender.mu.Lock()
 	defer c.sender.mu.Unlock()

@@ -2,14 +2,16 @@ package natt
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -73,6 +75,56 @@ func TestRunsAreSplitAtTheKernelsLimits(t *testing.T) {
 		if fmt.Sprint(got) != fmt.Sprint(c.want) {
 			t.Errorf("%d segments of %d, limit %d: sent as %v, want %v", c.n, c.size, c.segments, got, c.want)
 		}
+	}
+}
+
+// TestOldKernels: without UDP_GRO, UDP_SEGMENT or the right to big buffers a socket works, and says what it has.
+func TestOldKernels(t *testing.T) {
+	for _, c := range []struct {
+		version string
+		lacks   []int // socket options that the kernel does not know, or not for us
+		offload string
+	}{
+		{"6.18.0", nil, "recvmmsg, sendmmsg, UDP_GRO, UDP_SEGMENT (128)"},
+		{"5.15.0", nil, "recvmmsg, sendmmsg, UDP_GRO, UDP_SEGMENT (64)"},
+		{"5.11.0", nil, "recvmmsg, sendmmsg, UDP_SEGMENT (64)"}, // UDP_GRO is there, but is not to be trusted
+		{"4.18.0", []int{unix.UDP_GRO}, "recvmmsg, sendmmsg, UDP_SEGMENT (64)"},
+		{"4.15.0", []int{unix.UDP_GRO, unix.UDP_SEGMENT, unix.SO_RCVBUFFORCE, unix.SO_SNDBUFFORCE}, "recvmmsg, sendmmsg"},
+	} {
+		on, asked := machine(), map[int]int{}
+		lacks := func(option int) error {
+			if slices.Contains(c.lacks, option) {
+				return unix.ENOPROTOOPT
+			}
+			return nil
+		}
+		on.version = parseVersion(c.version)
+		on.setInt = func(fd, level, option, value int) error {
+			asked[option] = value
+			return cmp.Or(lacks(option), unix.SetsockoptInt(fd, level, option, value))
+		}
+		on.getInt = func(fd, level, option int) (int, error) {
+			if err := lacks(option); err != nil {
+				return 0, err
+			}
+			return unix.GetsockoptInt(fd, level, option)
+		}
+		conn, err := listenBatch(netip.AddrPortFrom(loopback4, 0), Options{NATT: true}, on)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		if got := conn.Offload(); got != c.offload {
+			t.Errorf("%s: Offload() = %q, want %q", c.version, got, c.offload)
+		}
+		plain := slices.Contains(c.lacks, unix.SO_RCVBUFFORCE)
+		if asked[unix.SO_RCVBUFFORCE] != socketBuffer || plain && (asked[unix.SO_RCVBUF] != socketBuffer || asked[unix.SO_SNDBUF] != socketBuffer) {
+			t.Errorf("%s: asked for buffers of %v", c.version, asked)
+		}
+		run := espRun(rand.New(rand.NewPCG(4, 4)), 100, 1200, 77)
+		run.Path = to(conn, loopback4)
+		mustSend(t, conn, run)
+		expectRuns(t, conn, run)
 	}
 }
 
@@ -295,32 +347,39 @@ func loopbackUp(t *testing.T, mtu uint32) {
 	}
 }
 
-// TestSpin: an empty socket is looked at again and again before the goroutine sleeps, here for longer than the test lasts.
-func TestSpin(t *testing.T) {
-	c := mustListenBatch(t, loopback4, Options{NATT: true, Spin: time.Hour})
-	looks := make(chan struct{}, 3)
+// TestTryReceive never waits, and takes what is there.
+func TestTryReceive(t *testing.T) {
+	c := mustListenBatch(t, loopback4, Options{NATT: true})
+	runs := make([]Run, 4)
+	if n, err := c.TryReceive(runs); n != 0 || err != nil {
+		t.Errorf("on an empty socket: %d, %v", n, err)
+	}
+	errors := []syscall.Errno{unix.EINTR, unix.ECONNREFUSED}
 	c.recvmmsg = func(fd uintptr, m []mmsghdr) (int, syscall.Errno) {
-		select {
-		case looks <- struct{}{}:
-		default:
+		if len(errors) == 0 {
+			return recvmmsg(fd, m)
 		}
-		return recvmmsg(fd, m)
+		errno := errors[0]
+		errors = errors[1:]
+		return -1, errno
 	}
-	done := make(chan []received, 1)
-	go func() { done <- receive(t, c, 1) }()
-	for range cap(looks) {
-		<-looks
+	if n, err := c.TryReceive(runs); n != 0 || err != nil {
+		t.Errorf("interrupted: %d, %v", n, err)
 	}
-	mustSend(t, c, Run{Bytes: []byte("wake"), Path: to(c, loopback4)})
-	if got := <-done; string(got[0].bytes) != "wake" {
-		t.Errorf("received %q", got[0].bytes)
+	mustSend(t, c, Run{Bytes: []byte("there"), Path: to(c, loopback4)})
+	if n, err := c.TryReceive(runs); n != 1 || err != nil || string(runs[0].Bytes) != "there" {
+		t.Errorf("behind an error that passes: %d, %v, %q", n, err, runs[0].Bytes)
+	}
+	c.Close()
+	if n, err := c.TryReceive(runs); n != 0 || err != net.ErrClosed {
+		t.Errorf("after Close: %d, %v", n, err)
 	}
 }
 
 func TestNoAllocation(t *testing.T) {
 	for _, loopback := range []netip.Addr{loopback4, loopback6} {
 		requireAddr(t, loopback)
-		a, b := mustListenBatch(t, loopback, Options{NATT: true}), mustListenBatch(t, wildcard, Options{NATT: true, Spin: time.Microsecond})
+		a, b := mustListenBatch(t, loopback, Options{NATT: true}), mustListenBatch(t, wildcard, Options{NATT: true})
 		run := espRun(rand.New(rand.NewPCG(3, 3)), 47, 1456, 99)
 		run.TOS, run.Path = 0xb8, to(b, loopback)
 		run.Path.Local = a.LocalAddr()

@@ -3,6 +3,7 @@ package natt
 import (
 	"errors"
 	"net/netip"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,13 +19,19 @@ func joinLanes(first Conn, addr netip.AddrPort, lanes int, opts Options) (all []
 	opts.join = true
 	addr = netip.AddrPortFrom(addr.Addr(), first.LocalAddr().Port())
 	for len(all) < lanes {
-		c, err := listenBatch(addr, opts)
+		c, err := listenBatch(addr, opts, machine())
 		if err != nil {
 			return all, err
 		}
 		all = append(all, c)
 	}
-	return all, first.(*conn).control(func(fd int) error { return steer(fd, lanes) })
+	// Without it each sender has one socket for all of its datagrams, which is slower and not wrong.
+	c := first.(*conn)
+	c.lanes = strconv.Itoa(lanes) + " sockets by SPI"
+	if c.control(func(fd int) error { return steer(fd, lanes) }) != nil {
+		c.lanes = strconv.Itoa(lanes) + " sockets by sender"
+	}
+	return all, nil
 }
 
 func (c *conn) control(f func(fd int) error) error {

@@ -33,7 +33,6 @@ package natt
 
 import (
 	"net/netip"
-	"time"
 )
 
 // Path is where a datagram came from or goes to.
@@ -94,14 +93,16 @@ type Conn interface {
 	Close() error
 }
 
+// Poller is a Conn that can be asked without waiting: on Linux, those of Listen.
+type Poller interface {
+	// TryReceive is Receive without waiting: 0 when there is nothing.
+	TryReceive(runs []Run) (int, error)
+}
+
 // Options are the choices of Listen.
 type Options struct {
 	// NATT makes this the NAT traversal socket: segmentation offload, buffers for bulk traffic, Path.Encap set.
 	NATT bool
-
-	// Spin is how long Receive polls before it sleeps, once the socket is empty: waking a sleeping core can cost more than the work it
-	// wakes for. 0 sleeps at once. Linux only.
-	Spin time.Duration
 
 	join bool // the sockets that have the port already
 }

@@ -3,10 +3,8 @@ package natt
 import (
 	"net"
 	"net/netip"
-	"runtime"
 	"strconv"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -31,11 +29,11 @@ type receiver struct {
 	iovecs   []unix.Iovec
 	names    []unix.RawSockaddrInet6 // the larger of the two
 	controls []controlBuffer
-	try      func(fd uintptr) bool // made once, because a closure a call would be an allocation a call
+	wait     func(fd uintptr) bool // the bodies of a RawConn.Read, made once: a closure a call would be an allocation a call
+	look     func(fd uintptr) bool
 	want     int
 	got      int
 	errno    syscall.Errno
-	slept    bool
 }
 
 func (c *conn) initReceiver() {
@@ -48,7 +46,8 @@ func (c *conn) initReceiver() {
 	r.iovecs = make([]unix.Iovec, n)
 	r.names = make([]unix.RawSockaddrInet6, n)
 	r.controls = make([]controlBuffer, n)
-	r.try = c.tryReceive
+	r.wait = c.receiveNow // false has the poller wait until the socket is readable
+	r.look = func(fd uintptr) bool { c.receiveNow(fd); return true }
 	slab := make([]byte, n*runStride)
 	for i := range r.messages {
 		r.iovecs[i].Base = &slab[i*runStride]
@@ -62,13 +61,21 @@ func (c *conn) initReceiver() {
 }
 
 // Receive implements Conn.
-func (c *conn) Receive(runs []Run) (int, error) {
+func (c *conn) Receive(runs []Run) (int, error) { return c.receive(runs, c.receiver.wait) }
+
+// TryReceive implements Poller.
+func (c *conn) TryReceive(runs []Run) (int, error) { return c.receive(runs, c.receiver.look) }
+
+func (c *conn) receive(runs []Run, try func(fd uintptr) bool) (int, error) {
 	r := &c.receiver
 	r.want = min(len(runs), len(r.messages))
 	for r.want > 0 {
 		r.reset()
-		if err := c.raw.Read(r.try); err != nil {
+		if err := c.raw.Read(try); err != nil {
 			return 0, net.ErrClosed
+		}
+		if r.errno == unix.EAGAIN {
+			return 0, nil
 		}
 		if r.errno != 0 {
 			if fatal(r.errno) {
@@ -86,7 +93,7 @@ func (c *conn) Receive(runs []Run) (int, error) {
 
 // reset undoes what the kernel wrote into the message headers.
 func (r *receiver) reset() {
-	r.got, r.slept = 0, false
+	r.got = 0
 	for i := range r.messages[:r.want] {
 		h := &r.messages[i].header
 		h.Namelen = unix.SizeofSockaddrInet6
@@ -95,19 +102,7 @@ func (r *receiver) reset() {
 	}
 }
 
-// tryReceive is the body of a RawConn.Read: false makes the poller wait until the socket is readable.
-func (c *conn) tryReceive(fd uintptr) bool {
-	r := &c.receiver
-	if c.receiveNow(fd) {
-		return true
-	}
-	if c.spin > 0 && !r.slept && c.receiveSpinning(fd) {
-		return true
-	}
-	r.slept = true
-	return false
-}
-
+// receiveNow takes what is there, and reports whether there was anything, be it an error.
 func (c *conn) receiveNow(fd uintptr) bool {
 	r := &c.receiver
 	r.got, r.errno = c.recvmmsg(fd, r.messages[:r.want])
@@ -115,19 +110,6 @@ func (c *conn) receiveNow(fd uintptr) bool {
 		r.errno = unix.EAGAIN // the poller, which knows that there is something, asks again at once
 	}
 	return r.errno != unix.EAGAIN
-}
-
-// receiveSpinning polls for a while before the goroutine sleeps, because waking a core in a virtual machine costs more. It gives the core
-// away between looks, to goroutines and to threads.
-func (c *conn) receiveSpinning(fd uintptr) bool {
-	for start := time.Now(); time.Since(start) < c.spin; {
-		runtime.Gosched()
-		_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
-		if c.receiveNow(fd) {
-			return true
-		}
-	}
-	return false
 }
 
 // collect turns what the kernel filled into runs and returns how many are whole.

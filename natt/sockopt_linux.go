@@ -21,16 +21,10 @@ func setFragmentation(fd uintptr, six, allow bool) {
 	}
 }
 
-// setBuffers asks for big buffers: past the system's limit as root, up to it otherwise. Small buffers only cost speed, so errors do not count.
+// setBuffers has the portable implementation's socket buffers be those of the other.
 func setBuffers(fd uintptr) {
-	for _, o := range [...]struct{ force, plain int }{
-		{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF},
-		{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF},
-	} {
-		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o.force, socketBuffer) != nil {
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o.plain, socketBuffer)
-		}
-	}
+	on := machine()
+	on.setBuffers(int(fd))
 }
 
 // enableTOS has IPv4 datagrams delivered with their TOS; golang.org/x/net knows only IPv6's traffic class.

@@ -2,13 +2,17 @@ package tun
 
 import (
 	"encoding/binary"
+	"errors"
 	"math/bits"
+	"slices"
+	"syscall"
 )
 
 const (
-	openRuns      = 16  // flows whose runs can be open at once
-	maxRunPackets = 128 // bounds the pieces of one gathering write
-	maxPacket     = 1<<16 - 1
+	openRuns         = 16  // flows whose runs can be open at once
+	maxRunPackets    = 128 // bounds the pieces of one gathering write
+	maxUDPRunPackets = 64  // the kernel refuses longer ones (UDP_MAX_SEGMENTS; 128 from Linux 6.9 on)
+	maxPacket        = 1<<16 - 1
 )
 
 // Coalescer writes packets to a Device, joining neighbours of one TCP or UDP
@@ -38,9 +42,10 @@ type Coalescer struct {
 	victim int // next run to close when all are open
 	last   int // the run that the packet before went into, -1 for none
 
-	writes uint64
-	lost   int
-	err    error
+	writes  uint64
+	refused int
+	lost    int
+	err     error
 }
 
 // run is what will be one Write.
@@ -53,6 +58,7 @@ type run struct {
 	headLen       int // IP and transport header
 	segment       int // payload bytes of every packet but perhaps the last
 	total         int // bytes so far
+	most          int // packets that it may hold
 }
 
 // mask has the bits set that are the same in the headers of all packets of a
@@ -99,7 +105,7 @@ func bit(b bool) int {
 func NewCoalescer(dev Device) *Coalescer {
 	c := &Coalescer{dev: dev, offload: dev.Offload(), last: -1}
 	for i := range c.runs {
-		c.runs[i].rest = make([][]byte, 0, maxRunPackets)
+		c.runs[i].rest = make([][]byte, 0, maxRunPackets-1)
 	}
 	return c
 }
@@ -218,10 +224,11 @@ func (c *Coalescer) begin(packet []byte, h Header) (r run, ok bool) {
 	v6, udp := h.v6(), h.protocol == protoUDP
 	r = run{
 		first: packet, v6: v6, udp: udp, same: &masks[bit(v6)][bit(udp)],
-		transport: h.transport, headLen: headLen, segment: len(packet) - headLen, total: len(packet),
+		transport: h.transport, headLen: headLen, segment: len(packet) - headLen, total: len(packet), most: maxRunPackets,
 	}
 	t := packet[h.transport:]
 	if udp {
+		r.most = maxUDPRunPackets
 		ok = c.offload.UDP && int(binary.BigEndian.Uint16(t[udpLength:])) == len(t) &&
 			binary.BigEndian.Uint16(packet[checksum:]) != 0 // RFC 768: none; a run's packets all have one
 	} else {
@@ -278,7 +285,7 @@ func (r *run) extend(packet []byte) bool {
 // closed says that nothing can follow: after a short packet, a push, or too
 // many packets.
 func (r *run) closed() bool {
-	return r.push || len(r.rest) == cap(r.rest) || len(r.rest[len(r.rest)-1]) < r.segment
+	return r.push || 1+len(r.rest) == r.most || len(r.rest[len(r.rest)-1]) < r.segment
 }
 
 // equal compares the header a with the beginning of b, which is longer, where the mask says.
@@ -347,11 +354,40 @@ func (r *run) super() Super {
 
 func (c *Coalescer) write(s Super, packets int) {
 	c.writes++
-	if err := c.dev.Write(s); err != nil {
-		c.lost += packets
-		if c.err == nil {
-			c.err = err
-		}
+	err := c.dev.Write(s)
+	if packets > 1 && errors.Is(err, syscall.EINVAL) {
+		c.writeApart(s)
+		return
+	}
+	c.wrote(packets, err)
+}
+
+// writeApart writes a run that the kernel refused as the packets that it stands
+// for. Kernels differ in the runs that they take. It copies, since it is rare.
+func (c *Coalescer) writeApart(s Super) {
+	c.refused++
+	s.Packet, s.Rest = slices.Concat(append([][]byte{s.Packet}, s.Rest...)...), nil
+	var p Splitter
+	if err := p.Load(&s); err != nil {
+		c.wrote(1, err)
+		return
+	}
+	for i := range p.Count() {
+		packet := make([]byte, p.HeadLen(), p.InnerLen(i))
+		p.Head(i, packet)
+		c.writes++
+		c.wrote(1, c.dev.Write(Super{Packet: append(packet, p.Body(i)...)}))
+	}
+}
+
+// wrote notes what became of a write of so many packets.
+func (c *Coalescer) wrote(packets int, err error) {
+	if err == nil {
+		return
+	}
+	c.lost += packets
+	if c.err == nil {
+		c.err = err
 	}
 }
 
@@ -371,6 +407,14 @@ func (c *Coalescer) Flush() (lost int, err error) {
 	lost, err = c.lost, c.err
 	c.lost, c.err = 0, nil
 	return lost, err
+}
+
+// Refused is the number of runs since it was last asked for that the device
+// refused, and that were written packet by packet.
+func (c *Coalescer) Refused() int {
+	n := c.refused
+	c.refused = 0
+	return n
 }
 
 // Writes is the number of Device.Write calls so far, to see what coalescing

@@ -206,14 +206,21 @@ func negotiateFd(fd int) (int, Offload, error) {
 	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, virtioLen); err != nil {
 		return 0, Offload{}, err
 	}
+	offload, err := chooseOffload(func(flags int) error { return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, flags) })
+	return virtioLen, offload, err
+}
+
+// chooseOffload switches on the runs that the kernel knows: UDP's since Linux
+// 6.2.
+func chooseOffload(set func(flags int) error) (Offload, error) {
 	const tcp = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
-	if unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcp|unix.TUN_F_USO4|unix.TUN_F_USO6) == nil {
-		return virtioLen, Offload{TCP: true, UDP: true}, nil
+	if set(tcp|unix.TUN_F_USO4|unix.TUN_F_USO6) == nil {
+		return Offload{TCP: true, UDP: true}, nil
 	}
-	if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcp); err != nil {
-		return 0, Offload{}, err
+	if err := set(tcp); err != nil {
+		return Offload{}, err
 	}
-	return virtioLen, Offload{TCP: true}, nil
+	return Offload{TCP: true}, nil
 }
 
 func decodePrefix(b []byte, prefix int) (Super, error) {
@@ -247,13 +254,13 @@ var errAgain error = unix.EAGAIN
 // gather is one writev: header, packet, and the pieces behind it.
 type gather struct {
 	virtio [virtioLen]byte
-	iov    [2 + maxRunPackets]unix.Iovec
+	iov    [1 + maxRunPackets]unix.Iovec // header, first packet, payloads of the others
 	n      int
 }
 
 func (g *gather) load(s Super, prefix int) error {
 	g.n = 0
-	if len(s.Packet) == 0 || len(s.Rest) > maxRunPackets {
+	if len(s.Packet) == 0 || len(s.Rest) >= maxRunPackets {
 		return ErrTruncated
 	}
 	if prefix > 0 {

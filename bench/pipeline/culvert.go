@@ -130,7 +130,8 @@ type source struct {
 	burst []tun.Super
 	ready []tun.Super // the burst where it is in the slab
 	at    int
-	left  int // bursts
+	ended bool // the burst, and the loop knows
+	left  int  // bursts
 }
 
 func (d *source) Read(slab []byte) (tun.Super, error) {
@@ -138,12 +139,17 @@ func (d *source) Read(slab []byte) (tun.Super, error) {
 		return tun.Super{}, os.ErrClosed
 	}
 	d.left--
-	d.at = 0
+	d.at, d.ended = 0, false
 	return d.TryRead(slab)
 }
 
 func (d *source) TryRead(slab []byte) (tun.Super, error) {
-	if d.at == len(d.burst) {
+	switch {
+	case d.at < len(d.burst):
+	case d.ended: // the loop looks for more before it sleeps
+		return d.Read(slab)
+	default:
+		d.ended = true
 		return tun.Super{}, tun.ErrWouldBlock
 	}
 	if d.at < len(d.ready) && &d.ready[d.at].Packet[0] == &slab[0] {

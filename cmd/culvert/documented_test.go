@@ -11,21 +11,21 @@ import (
 	"culvert/lab"
 )
 
-// documented is a block of docs/interoperability.md: of a section, in a form.
-func documented(t *testing.T, section, form string) string {
+// documented is a block of a how-to, in a form.
+func documented(t *testing.T, howto, form string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "interoperability.md"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "howto", howto+".md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile("(?s)\n## " + section + "\n.*?```" + form + "\n(.*?)```").FindSubmatch(text)
+	m := regexp.MustCompile("(?s)```" + form + "[^\n]*\n(.*?)```").FindSubmatch(text)
 	if m == nil {
-		t.Fatalf("%s has no %s", section, form)
+		t.Fatalf("%s has no %s", howto, form)
 	}
 	return string(m[1])
 }
 
-// branch is the culvert that docs/interoperability.md puts behind the NAT, with
+// branch is the culvert that docs/howto/strongswan.md puts behind the NAT, with
 // the key of the other blocks.
 func (n *peerNet) branch() *culvertProcess {
 	n.t.Helper()
@@ -35,13 +35,13 @@ func (n *peerNet) branch() *culvertProcess {
 	return n.culvert(n.GatewayB, "branch.toml", documented(n.t, "strongSwan", "toml"))
 }
 
-// TestDocumentedPeers runs what docs/interoperability.md tells people to write.
+// TestDocumentedPeers runs what the how-tos tell people to write.
 func TestDocumentedPeers(t *testing.T) {
 	t.Run("strongSwan", func(t *testing.T) {
 		needStrongSwan(t)
-		scenario(t, "configuration", "both sides as docs/interoperability.md has them", initiates)
+		scenario(t, "configuration", "both sides as docs/howto/strongswan.md has them", initiates)
 		n := newPeerNet(t)
-		swan := n.strongSwan(n.GatewayA, lab.StrongSwanConfig{Swanctl: documented(t, "strongSwan", "swanctl")})
+		swan := n.strongSwan(n.GatewayA, lab.StrongSwanConfig{Swanctl: documented(t, "strongswan", "swanctl")})
 		b := n.branch()
 		b.wait("event", "child_up", "tunnel", "lan")
 		n.reaches()
@@ -49,7 +49,7 @@ func TestDocumentedPeers(t *testing.T) {
 	})
 	t.Run("VyOS", func(t *testing.T) {
 		n := newPeerNet(t)
-		n.culvert(n.GatewayA, "office.vyos", documented(t, "VyOS", "vyos")).wait("event", "device_up")
+		n.culvert(n.GatewayA, "office.vyos", documented(t, "vyos", "vyos")).wait("event", "device_up")
 		n.branch().wait("event", "child_up", "tunnel", "lan")
 		n.reaches()
 	})

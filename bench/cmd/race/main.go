@@ -40,12 +40,14 @@ func main() {
 	flag.DurationVar(&o.Duration, "duration", 0, "of each measure (default: its own, 1s to 3s)")
 	flag.IntVar(&o.MTU, "mtu", 1500, "of every link, in bytes")
 	systems := flag.String("systems", "culvert,relay,wireguard-go,strongswan", "what runs")
-	measures := flag.String("measures", "", "what is measured: "+measureNames()+" (default all)")
-	asJSON := flag.Bool("json", false, "print one JSON object")
+	measures := flag.String("measures", "", "what is measured: "+measureNames()+" (default all of these), sizes")
+	var p printing
+	flag.BoolVar(&p.json, "json", false, "print one JSON object")
+	flag.StringVar(&p.file, "o", "", "add the runs to those of this file, and print all of them")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := race(ctx, *systems, *measures, o, *asJSON); err != nil {
+	if err := race(ctx, *systems, *measures, o, p); err != nil {
 		fmt.Fprintln(os.Stderr, "race:", err)
 		stop()
 		os.Exit(1)
@@ -60,7 +62,13 @@ func measureNames() string {
 	return strings.Join(names, ",")
 }
 
-func race(ctx context.Context, names, measures string, o bench.Options, asJSON bool) (err error) {
+// printing is what becomes of the runs.
+type printing struct {
+	json bool
+	file string
+}
+
+func race(ctx context.Context, names, measures string, o bench.Options, p printing) (err error) {
 	if err := bench.Available(); err != nil {
 		return err
 	}
@@ -81,12 +89,27 @@ func race(ctx context.Context, names, measures string, o bench.Options, asJSON b
 	if err != nil {
 		return err
 	}
-	report := bench.NewReport(systems, samples)
-	if asJSON {
-		return json.NewEncoder(os.Stdout).Encode(report)
+	return p.report(bench.NewReport(systems, samples))
+}
+
+func (p printing) report(r bench.Report) error {
+	if p.file != "" {
+		earlier, err := bench.ReadReport(p.file)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if r, err = earlier.With(r); err != nil {
+			return err
+		}
+		if err := r.Save(p.file); err != nil {
+			return err
+		}
 	}
-	fmt.Println(report.Headline())
-	return bench.WriteTable(os.Stdout, samples, bench.Figures(o.Measures))
+	if p.json {
+		return json.NewEncoder(os.Stdout).Encode(r)
+	}
+	fmt.Println(r.Headline())
+	return bench.WriteTable(os.Stdout, r.Samples, r.Figures())
 }
 
 // build makes the systems that are named, in that order.

@@ -5,7 +5,7 @@
 // AES-GCM, the bytes moved once. How much faster it is than a gateway is what a
 // gateway costs. It protects nothing.
 //
-//	relay [-peer ADDRESS] [-spin DURATION] NETWORK...
+//	relay [-peer ADDRESS] NETWORK...
 //
 // The networks are routed into its device. Without a peer the first one to send
 // is taken for it.
@@ -18,11 +18,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"runtime"
 	"sync/atomic"
-	"time"
 
 	"culvert/natt"
+	"culvert/patience"
 	"culvert/tun"
 )
 
@@ -43,16 +42,15 @@ func packetLen(inner int) int { return headLen + (inner+2+3)&^3 + icvLen }
 
 func main() {
 	peer := flag.String("peer", "", "the other relay's address")
-	spin := flag.Duration("spin", 0, "how long to poll before sleeping")
 	flag.Parse()
-	if err := relay(*peer, *spin, flag.Args()); err != nil {
+	if err := relay(*peer, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "relay:", err)
 		os.Exit(1)
 	}
 }
 
-func relay(peer string, spin time.Duration, networks []string) error {
-	conn, err := natt.Listen(netip.AddrPortFrom(netip.Addr{}, port), natt.Options{NATT: true, Spin: spin})
+func relay(peer string, networks []string) error {
+	conn, err := natt.Listen(netip.AddrPortFrom(netip.Addr{}, port), natt.Options{NATT: true})
 	if err != nil {
 		return err
 	}
@@ -60,7 +58,7 @@ func relay(peer string, spin time.Duration, networks []string) error {
 	if err != nil {
 		return err
 	}
-	r := &ends{dev: dev, conn: conn, spin: spin}
+	r := &ends{dev: dev, conn: conn}
 	if peer != "" {
 		addr, err := netip.ParseAddr(peer)
 		if err != nil {
@@ -98,15 +96,15 @@ func openDevice(networks []string) (tun.Device, error) {
 type ends struct {
 	dev  tun.Device
 	conn natt.Conn
-	spin time.Duration
 	path atomic.Pointer[natt.Path]
 }
 
 // out carries packets from the device to the socket.
 func (r *ends) out() error {
 	slab, o := make([]byte, tun.SlabLen), outgoing{conn: r.conn, arena: make([]byte, arenaLen)}
+	var patience patience.Patience
 	for {
-		s, err := r.first(slab)
+		s, err := r.first(slab, &patience)
 		for err == nil {
 			if path := r.path.Load(); path != nil {
 				err = o.take(&s, path)
@@ -124,16 +122,29 @@ func (r *ends) out() error {
 	}
 }
 
-// first waits for a packet: for a while awake, then asleep.
-func (r *ends) first(slab []byte) (tun.Super, error) {
-	if r.spin > 0 {
-		for start := time.Now(); time.Since(start) < r.spin; runtime.Gosched() {
-			if s, err := r.dev.TryRead(slab); !errors.Is(err, tun.ErrWouldBlock) {
-				return s, err
-			}
+// first waits for a packet as a gateway does: for a while awake, then asleep.
+func (r *ends) first(slab []byte, p *patience.Patience) (tun.Super, error) {
+	for p.Begin(); p.Look(); {
+		if s, err := r.dev.TryRead(slab); !errors.Is(err, tun.ErrWouldBlock) {
+			return s, err
 		}
 	}
-	return r.dev.Read(slab)
+	s, err := r.dev.Read(slab)
+	p.Slept()
+	return s, err
+}
+
+// receive is the same for datagrams.
+func (r *ends) receive(runs []natt.Run, p *patience.Patience) (int, error) {
+	poller, _ := r.conn.(natt.Poller)
+	for p.Begin(); poller != nil && p.Look(); {
+		if n, err := poller.TryReceive(runs); n > 0 || err != nil {
+			return n, err
+		}
+	}
+	n, err := r.conn.Receive(runs)
+	p.Slept()
+	return n, err
 }
 
 // outgoing are the datagrams that wait to be sent, end to end.
@@ -197,8 +208,9 @@ func (o *outgoing) flush() error {
 // in carries packets from the socket to the device.
 func (r *ends) in() error {
 	runs, joined := make([]natt.Run, maxRuns), tun.NewCoalescer(r.dev)
+	var patience patience.Patience
 	for {
-		n, err := r.conn.Receive(runs)
+		n, err := r.receive(runs, &patience)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,74 @@
+package patience
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// looks is how often one wait looks before it sleeps.
+func looks(p *Patience) (n int) {
+	for p.Begin(); p.Look(); {
+		n++
+	}
+	return n
+}
+
+// TestLearns: in a bubble the clock stands still but for sleeps, so that waits
+// last as long as they say, and a look that is not in vain goes on to its bound.
+func TestLearns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p Patience
+		wait := func(d time.Duration) {
+			p.Begin()
+			time.Sleep(d)
+			p.Slept()
+		}
+		if looks(&p) != 0 {
+			t.Error("looks before anything is known")
+		}
+		wait(short)
+		if looks(&p) != maxLooks {
+			t.Error("does not look after a short wait")
+		}
+		for range 10 {
+			wait(time.Microsecond)
+		}
+		if p.window != most {
+			t.Errorf("looks for %v after many short waits, want %v", p.window, most)
+		}
+		longWaits := 0
+		for ; looks(&p) > 0; longWaits++ {
+			wait(short + 1)
+		}
+		if longWaits != 3 {
+			t.Errorf("looks on for %d long waits, want 3", longWaits)
+		}
+		wait(time.Hour)
+		if p != (Patience{began: p.began}) {
+			t.Errorf("a long wait leaves %+v", p)
+		}
+	})
+}
+
+// TestLookEnds: the time is over when somebody else had the processor for long.
+func TestLookEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := Patience{window: most}
+		p.Begin()
+		if !p.Look() {
+			t.Fatal("does not look once")
+		}
+		time.Sleep(most + 1)
+		if p.Look() {
+			t.Error("looks longer than its time")
+		}
+	})
+}
+
+func TestNoAllocation(t *testing.T) {
+	p := Patience{window: most}
+	if n := testing.AllocsPerRun(100, func() { looks(&p); p.Slept(); p.window = most }); n != 0 {
+		t.Errorf("%v allocations a wait", n)
+	}
+}

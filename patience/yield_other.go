@@ -1,0 +1,7 @@
+//go:build !linux
+
+package patience
+
+import "runtime"
+
+func yield() { runtime.Gosched() }

@@ -1,0 +1,126 @@
+package tun_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"culvert/tun"
+)
+
+// TestQueues: the kernel spreads flows over a device's queues and keeps each in
+// one, in that by which its answers come as soon as there is one.
+func TestQueues(t *testing.T) {
+	const queues, flows = 3, 48
+	n := newNamespace(t)
+	var devs []tun.Device
+	var conns []net.Conn
+	n.do(func() (err error) {
+		if devs, err = tun.OpenQueues("culvert0", 1400, queues); err != nil {
+			return err
+		}
+		if err = setUp("culvert0", 103); err != nil {
+			return err
+		}
+		for range flows {
+			c, err := net.Dial("udp4", "10.104.0.1:7")
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { _ = c.Close() })
+			conns = append(conns, c)
+		}
+		return nil
+	})
+	t.Cleanup(func() {
+		for _, d := range devs {
+			_ = d.Close()
+		}
+	})
+	for i, d := range devs {
+		if d.Name() != "culvert0" || d.MTU() != 1400 || d.Offload() != devs[0].Offload() {
+			t.Errorf("queue %d: %s, MTU %d, offload %v", i, d.Name(), d.MTU(), d.Offload())
+		}
+	}
+	queueOf := func(c net.Conn) int {
+		t.Helper()
+		if _, err := c.Write([]byte("to be found")); err != nil {
+			t.Fatal(err)
+		}
+		return findPacket(t, devs, port(c))
+	}
+	used := map[int]int{}
+	for _, c := range conns {
+		first := queueOf(c)
+		used[first]++
+		if again := queueOf(c); again != first {
+			t.Fatalf("a flow goes by queue %d, then by %d", first, again)
+		}
+		other := (first + 1) % queues
+		if err := devs[other].Write(tun.Super{Packet: udpTo(port(c))}); err != nil {
+			t.Fatal(err)
+		}
+		if now := queueOf(c); now != other {
+			t.Errorf("a flow whose answers come by queue %d goes by %d", other, now)
+		}
+	}
+	if len(used) != queues {
+		t.Errorf("flows by queue: %v", used)
+	}
+	// What is closed leaves the others waiting for nothing.
+	var readers sync.WaitGroup
+	for _, d := range devs {
+		readers.Go(func() {
+			for {
+				if _, err := d.Read(make([]byte, tun.SlabLen)); errors.Is(err, os.ErrClosed) {
+					return
+				}
+			}
+		})
+	}
+	for _, d := range devs {
+		_ = d.Close()
+	}
+	readers.Wait()
+}
+
+func port(c net.Conn) uint16 { return uint16(c.LocalAddr().(*net.UDPAddr).Port) }
+
+// findPacket looks for the packet from a port in all queues, where the kernel has
+// put it before the write of it returned.
+func findPacket(t *testing.T, devs []tun.Device, from uint16) int {
+	t.Helper()
+	slab := make([]byte, tun.SlabLen)
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		for i, d := range devs {
+			s, err := d.TryRead(slab)
+			if err != nil && !errors.Is(err, tun.ErrWouldBlock) {
+				t.Fatal(err)
+			}
+			if err == nil && len(s.Packet) > 28 && s.Packet[0] == 0x45 && s.Packet[9] == 17 && binary.BigEndian.Uint16(s.Packet[20:]) == from {
+				return i
+			}
+		}
+	}
+	t.Fatalf("no packet from port %d in any queue", from)
+	return -1
+}
+
+// udpTo is an answer of 10.104.0.1 port 7 without a UDP checksum.
+func udpTo(port uint16) []byte {
+	p := []byte{0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0, 10, 104, 0, 1, 10, 103, 0, 1, 0, 7, 0, 0, 0, 9, 0, 0, 'x'}
+	binary.BigEndian.PutUint16(p[22:], port)
+	sum := uint32(0)
+	for i := 0; i < 20; i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(p[i:]))
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	binary.BigEndian.PutUint16(p[10:], ^uint16(sum))
+	return p
+}
