@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"api":              {},
 	"lab":              {},
 	"examples":         {},
+	"deploy/release":   {},
 	"bench":            {"examples", "lab"},
 	"bench/cmd/relay":  {"natt", "patience", "tun"},
 	"bench/load":       {"config", "gateway", "ikev2", "natt", "tun"},

@@ -8,36 +8,51 @@ import (
 	"testing"
 )
 
-var docRow = regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\| ([^|]*) \\|")
+// tables are the settings of the reference by section and key, with their
+// defaults.
+func tables() map[string]map[string]string {
+	all := map[string]map[string]string{}
+	for _, s := range Reference() {
+		all[s.Title] = map[string]string{}
+		for _, k := range s.Settings {
+			all[s.Title][k.Key] = k.Default
+		}
+	}
+	return all
+}
 
-// docTables are the rows of docs/configuration.md by their section: the keys
-// and their defaults.
-func docTables(t *testing.T) map[string]map[string]string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "docs", "configuration.md"))
+// TestDocumentedTables: those of docs/configuration.md are the reference's.
+func TestDocumentedTables(t *testing.T) {
+	file := filepath.Join("..", "docs", "configuration.md")
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tables := map[string]map[string]string{}
-	for _, section := range strings.Split(string(text), "\n## ")[1:] {
-		title, body, _ := strings.Cut(section, "\n")
-		rows := map[string]string{}
-		for _, m := range docRow.FindAllStringSubmatch(body, -1) {
-			rows[m[1]] = m[2]
+	want := string(text)
+	for _, s := range Reference() {
+		table := regexp.MustCompile("(?s)(\n## `" + regexp.QuoteMeta(s.Title) + "`\n.*?\n)(?:\\|[^\n]*\n)+")
+		if !table.MatchString(want) {
+			t.Fatalf("%s has no table", s.Title)
 		}
-		tables[strings.Trim(title, "`")] = rows
+		want = table.ReplaceAllStringFunc(want, func(part string) string { return table.FindStringSubmatch(part)[1] + s.Markdown() })
 	}
-	return tables
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if want != string(text) {
+		t.Errorf("%s is not current: go test ./config -update", file)
+	}
 }
 
-// TestDocumentedKeys: every setting of the reader is in docs/configuration.md,
-// and no other.
+// TestDocumentedKeys: every setting of the reader is in the reference, and no
+// other.
 func TestDocumentedKeys(t *testing.T) {
 	n := native{&reader{cfg: &Config{}}}
 	peer := n.peerSettings(&Peer{})
 	n.keySettings(peer, pskKey, keySettings{})
 	n.keySettings(peer, ppkKey, keySettings{})
-	tables := docTables(t)
+	tables := tables()
 	for title, known := range map[string]settings{
 		"[gateway]": n.gatewaySettings(&Gateway{}), "[pool.NAME]": n.poolSettings(&Pool{}), "[peer.NAME]": peer, "[peer.NAME.tunnel.NAME]": n.tunnelSettings(&Tunnel{}),
 	} {
@@ -64,7 +79,7 @@ func TestDocumentedDefaults(t *testing.T) {
 	)
 	plain := string(mustParse(t, "f.toml", gateway+peer+tunnel).TOML())
 	tried := 0
-	for title, keys := range docTables(t) {
+	for title, keys := range tables() {
 		for key, standard := range keys {
 			value, _, _ := strings.Cut(strings.TrimPrefix(standard, "`"), "`")
 			if !strings.HasPrefix(standard, "`") || key == "post_quantum_methods" { // which is the engine's

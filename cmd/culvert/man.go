@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"culvert/config"
 )
 
 // manCommand is for those who package culvert: pages from the same words as
@@ -19,7 +22,11 @@ func manCommand(root *cobra.Command) *cobra.Command {
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := writePages(root, args[0]); err != nil {
+			err := writePages(root, args[0])
+			if err == nil {
+				err = os.WriteFile(filepath.Join(args[0], "culvert.toml.5"), []byte(configPage()), 0o644)
+			}
+			if err != nil {
 				return failure(err)
 			}
 			return nil
@@ -40,6 +47,34 @@ func writePages(c *cobra.Command, dir string) error {
 		}
 	}
 	return nil
+}
+
+// configPage is that of the configuration, out of its reference.
+func configPage() string {
+	var b strings.Builder
+	b.WriteString(".TH CULVERT.TOML 5\n.SH NAME\nculvert.toml \\- configuration of culvert\n.SH DESCRIPTION\nLengths of time have a unit: \"500ms\", \"30s\", \"10m\", \"4h\". Names of files are relative to the configuration's folder. A setting that nobody knows is an error; \n.BR culvert-check (1)\nsays what is wrong in a file.\n")
+	for _, s := range config.Reference() {
+		fmt.Fprintf(&b, ".SH %s\n", roff(s.Title))
+		for _, k := range s.Settings {
+			fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", roff(k.Key), roff(plain(sentences(k))))
+		}
+	}
+	b.WriteString(".SH SEE ALSO\n.BR culvert (1),\n.BR culvert-check (1),\n.BR culvert-convert (1)\n")
+	return b.String()
+}
+
+func sentences(k config.Setting) string {
+	if k.Default == "-" || k.Default == "" {
+		return k.Doc
+	}
+	return strings.TrimSpace(k.Doc + " Default: " + k.Default + ".")
+}
+
+var markdownLink = regexp.MustCompile(`\[([^]]*)\]\([^)]*\)`)
+
+// plain is Markdown without its marks.
+func plain(s string) string {
+	return strings.ReplaceAll(markdownLink.ReplaceAllString(s, "$1"), "`", "")
 }
 
 func pageName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(), " ", "-") }

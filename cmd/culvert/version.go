@@ -28,7 +28,13 @@ func versionCommand() *cobra.Command {
 	}
 }
 
+// stamped is the version of a release: -ldflags "-X main.stamped=v1.2.3".
+var stamped string
+
 func version() string {
+	if stamped != "" {
+		return stamped
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}
