@@ -492,6 +492,43 @@ func TestRuns(t *testing.T) {
 	}
 }
 
+// TestInterleavedFlows: single packets of equal size of one burst leave as one
+// run whatever their flows, and each flow arrives as one write, though its
+// packets lie apart and across what one run can hold.
+func TestInterleavedFlows(t *testing.T) {
+	a, b := newPair(t, gcm128)
+	b.dev.offload = tun.Offload{TCP: true, UDP: true}
+	b.in = newInbound(&b.dev, &b.sock, &b.table, &b.counters, inboundOptions{})
+	const flows, each = 5, 12
+	var burst []tun.Super
+	for i := range each {
+		for f := range uint16(flows) {
+			src := netip.AddrPortFrom(hostA.Addr(), 4000+f)
+			if f == 0 {
+				burst = append(burst, whole(udp(src, hostB, noise(uint64(i), 1012)))) // as long as TCP's with 1000
+				continue
+			}
+			burst = append(burst, whole(tcp(src, hostB, uint32(i*1000), flagACK, nil, noise(uint64(i), 1000))))
+		}
+	}
+	runs := a.send(t, burst...)
+	if len(runs) != 1 || runs[0].Segments() != flows*each {
+		t.Fatalf("%d runs, the first of %d packets, want one of %d", len(runs), runs[0].Segments(), flows*each)
+	}
+	first, second := runs[0], runs[0] // as the socket sends and the other's kernel delivers them
+	cut := 44 * first.SegmentSize
+	first.Bytes, second.Bytes = first.Bytes[:cut], second.Bytes[cut:]
+	b.receive(t, cross([]natt.Run{first, second})...)
+	if len(b.dev.supers) != flows {
+		t.Errorf("%d writes, want one for each of %d flows", len(b.dev.supers), flows)
+	}
+	if len(b.dev.written) != flows*each {
+		t.Errorf("%d packets arrived, want %d", len(b.dev.written), flows*each)
+	}
+	a.wantCounts(t, nil)
+	b.wantCounts(t, nil)
+}
+
 // TestAnythingGoesThrough: random drains of random packets for two peers with
 // different suites arrive whole and in the order of their flows, whatever the
 // slab, the arena and the batch had room for.
