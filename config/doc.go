@@ -36,6 +36,7 @@
 //	half_open_lifetime   = "30s"
 //	resumption_key_file  = "tickets.key" # made if it is not there; left out: good until a restart
 //	metrics              = "127.0.0.1:9115" # for Prometheus; left out: none
+//	page                 = "127.0.0.1:9116" # the status page; left out: none
 //	lease_file           = "leases.json" # left out: addresses of pools are given anew after a restart
 //
 //	[pool.NAME]               # virtual addresses for peers

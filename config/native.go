@@ -77,6 +77,7 @@ func (n native) gatewaySettings(g *Gateway) settings {
 		"resumption_key_file":  text(n, &g.ResumptionKeyFile, parseFileName),
 		"lease_file":           text(n, &g.LeaseFile, parseFileName),
 		"metrics":              text(n, &g.Metrics, parseListener),
+		"page":                 text(n, &g.Page, parseLoopback),
 	}
 }
 

@@ -64,6 +64,7 @@ func (w *printer) gateway(g Gateway) {
 	setUnless(w, "half_open_lifetime", g.HalfOpenLifetime, standard.HalfOpenLifetime, durationText)
 	setUnless(w, "resumption_key_file", g.ResumptionKeyFile, "", quoteTOML)
 	setUnless(w, "lease_file", g.LeaseFile, "", quoteTOML)
+	setUnless(w, "page", g.Page, netip.AddrPort{}, func(a netip.AddrPort) string { return quoteTOML(a.String()) })
 	setUnless(w, "metrics", g.Metrics, netip.AddrPort{}, func(a netip.AddrPort) string { return quoteTOML(a.String()) })
 }
 

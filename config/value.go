@@ -192,6 +192,15 @@ func parseListener(s string) (netip.AddrPort, *fault) {
 	return a, nil
 }
 
+// parseLoopback reads the address of a TCP port that only this machine reaches.
+func parseLoopback(s string) (netip.AddrPort, *fault) {
+	a, err := netip.ParseAddrPort(s)
+	if err != nil || a.Port() == 0 || !a.Addr().IsLoopback() || a.Addr().Is4In6() {
+		return netip.AddrPort{}, faultf(`write one such as "127.0.0.1:9116"; from elsewhere it is reached through "ssh -L 9116:127.0.0.1:9116 GATEWAY"`, "%q is not a loopback address and port", s)
+	}
+	return a, nil
+}
+
 // parseTries reads how often something is sent.
 func parseTries(n int64) (int, *fault) {
 	if n < 1 || n > 100 {

@@ -82,6 +82,7 @@ var restarts = []struct {
 	{"lanes", func(g *config.Gateway) any { return g.Lanes }},
 	{"mtu", func(g *config.Gateway) any { return g.MTU }},
 	{"metrics", func(g *config.Gateway) any { return g.Metrics }},
+	{"page", func(g *config.Gateway) any { return g.Page }},
 	{"resumption_key_file", func(g *config.Gateway) any { return g.ResumptionKeyFile }},
 }
 

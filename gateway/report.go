@@ -165,7 +165,7 @@ func (p *peerStatus) note(e ikev2.Event, text string) {
 		p.InitiatorSPI, p.ResponderSPI, p.Suite, p.PostQuantum = "", "", "", false
 	}
 	if e.NAT.Known {
-		p.nat = diagnose.NAT(e.NAT)
+		p.nat, p.NAT = diagnose.NAT(e.NAT), e.NAT.String()
 	}
 	if troubles[e.Kind] || e.Kind == ikev2.EventDown || ranOut(e) {
 		p.Problem = text

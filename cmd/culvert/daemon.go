@@ -40,7 +40,6 @@ type reloaded struct {
 // answer is what the control socket does; api/openapi.yaml describes it.
 func (d *daemon) answer(s *api.Server) {
 	d.show(s)
-	s.Stream("GET /v1/events", "application/jsonl", d.events)
 	s.Handle("GET /v1/metrics", d.metrics)
 	s.Handle("GET /v1/openapi.yaml", func(*http.Request) (any, error) {
 		return api.Text{Type: "application/yaml", Body: api.OpenAPI}, nil
@@ -63,8 +62,9 @@ func (d *daemon) answer(s *api.Server) {
 	peer("tunnels/{tunnel}/rekey", func(r *http.Request, peer string) (string, error) { return d.Rekey(peer, r.PathValue("tunnel")) })
 }
 
-// show is what only looks.
+// show is what only looks, and what the status page asks.
 func (d *daemon) show(s *api.Server) {
+	s.Stream("GET /v1/events", "application/jsonl", d.events)
 	s.Handle("GET /v1/status", func(*http.Request) (any, error) {
 		if status, ok := d.Status(); ok {
 			return status, nil

@@ -99,6 +99,11 @@ func serve(ctx context.Context, log *slog.Logger, cfg *config.Config, opts upOpt
 		return failure(err)
 	}
 	defer func() { _ = public.Close() }()
+	page, err := listenPage(log, cfg)
+	if err != nil {
+		return failure(err)
+	}
+	defer func() { _ = page.Close() }()
 	g, err := gateway.New(cfg, gateway.Options{Log: log, KeyLog: opts.keyLog})
 	if err != nil {
 		return failure(err)
@@ -107,7 +112,8 @@ func serve(ctx context.Context, log *slog.Logger, cfg *config.Config, opts upOpt
 	d := &daemon{Gateway: g, log: log, file: cfg.File, manager: serviceManager(os.Getenv)}
 	d.answer(control)
 	public.Handle("GET /metrics", d.metrics)
-	for name, door := range map[string]*api.Server{"control socket": control, "metrics": public} {
+	d.show(page)
+	for name, door := range map[string]*api.Server{"control socket": control, "metrics": public, "page": page} {
 		go func() {
 			if err := door.Serve(); err != nil {
 				log.Error(name+": "+err.Error(), "event", "control_failed")
@@ -129,6 +135,19 @@ func listenMetrics(cfg *config.Config) (*api.Server, error) {
 		return nil, nil
 	}
 	return api.ListenTCP(cfg.Gateway.Metrics)
+}
+
+// listenPage opens the address of the status page; nil where there is none.
+func listenPage(log *slog.Logger, cfg *config.Config) (*api.Server, error) {
+	if !cfg.Gateway.Page.IsValid() {
+		return nil, nil
+	}
+	s, err := api.ListenPage(cfg.Gateway.Page)
+	if err != nil {
+		return nil, fmt.Errorf("status page: %w", err)
+	}
+	log.Info(fmt.Sprintf("status page at http://%v/ for every user of this machine", s.Addr()), "event", "page_up", "address", s.Addr().String())
+	return s, nil
 }
 
 func newLog(w io.Writer, format string) (*slog.Logger, error) {
