@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -305,6 +306,32 @@ func TestKernelUDP(t *testing.T) {
 		t.Errorf("forth %+v, back %+v: want runs", ab, ba)
 	}
 	t.Logf("offload %v, forth %+v, back %+v", devA.Offload(), ab, ba)
+}
+
+// TestKernelTakesSmallPacketRuns: the longest runs that a Coalescer makes of
+// small UDP packets are within what the kernel takes.
+func TestKernelTakesSmallPacketRuns(t *testing.T) {
+	dev := newNamespace(t).open(103)
+	if !dev.Offload().UDP {
+		t.Skip("needs a kernel with UDP runs at TUN devices: Linux 6.2 or later")
+	}
+	const count, size = 500, 64
+	run := make([]byte, 20+8+count*size)
+	copy(run, []byte{0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 104, 0, 1, 10, 103, 0, 1, 0x13, 0x88, 0x13, 0x89})
+	binary.BigEndian.PutUint16(run[2:], uint16(len(run)))
+	var sp tun.Splitter
+	if err := sp.Load(&tun.Super{Packet: run, SegmentSize: size}); err != nil {
+		t.Fatal(err)
+	}
+	c := tun.NewCoalescer(dev)
+	for i := range sp.Count() {
+		packet := make([]byte, sp.HeadLen())
+		sp.Head(i, packet)
+		c.Add(append(packet, sp.Body(i)...))
+	}
+	if lost, err := c.Flush(); sp.Count() != count || lost != 0 || err != nil || c.Refused() != 0 || c.Writes() > count/50 {
+		t.Errorf("%d packets: %d lost, %v, in %d writes", sp.Count(), lost, err, c.Writes())
+	}
 }
 
 // TestWithoutVirtioHeader: a TUN file made elsewhere, one packet at a time.

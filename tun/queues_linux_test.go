@@ -5,9 +5,12 @@ import (
 	"errors"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"culvert/tun"
 )
@@ -123,4 +126,35 @@ func udpTo(port uint16) []byte {
 	}
 	binary.BigEndian.PutUint16(p[10:], ^uint16(sum))
 	return p
+}
+
+// TestPreparedQueues: a device that somebody else has made has as many queues as
+// are wanted, if it was made for several.
+func TestPreparedQueues(t *testing.T) {
+	n := newNamespace(t)
+	n.do(func() error {
+		for name, flags := range map[string]netlink.TuntapFlag{"several": netlink.TUNTAP_MULTI_QUEUE_DEFAULTS, "one": netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR | netlink.TUNTAP_ONE_QUEUE} {
+			link := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: name}, Mode: netlink.TUNTAP_MODE_TUN, Flags: flags | netlink.TUNTAP_VNET_HDR}
+			if err := netlink.LinkAdd(link); err != nil {
+				return err
+			}
+			for _, f := range link.Fds {
+				_ = f.Close()
+			}
+		}
+		devs, err := tun.OpenPreparedQueues("several", 2)
+		if err != nil || len(devs) != 2 || devs[1].Offload() != devs[0].Offload() || !devs[0].Offload().TCP {
+			t.Errorf("%v: %v", devs, err)
+		}
+		for _, d := range devs {
+			_ = d.Close()
+		}
+		if _, err := tun.OpenPreparedQueues("one", 2); err == nil || !strings.Contains(err.Error(), "multi_queue") {
+			t.Errorf("a device for one: %v", err)
+		}
+		if _, err := tun.OpenPreparedQueues("none", 2); err == nil || !strings.Contains(err.Error(), "make it beforehand") {
+			t.Errorf("no device: %v", err)
+		}
+		return nil
+	})
 }

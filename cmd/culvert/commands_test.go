@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -42,6 +43,8 @@ var notRun = []string{
 	"docs/deploy.md: install -m 755 culvert /usr/bin/culvert",
 	"docs/deploy.md: ip tuntap add dev culvert0 mode tun user 65532 vnet_hdr",
 	"docs/howto/container.md: chown 65532 office.key",
+	"docs/release.md: git checkout v1.2.3",
+	"docs/release.md: go run ./deploy/release -version v1.2.3 dist",
 	"docs/tutorial.md: go build -o culvert ./cmd/culvert",
 }
 
@@ -151,6 +154,11 @@ type reader struct {
 }
 
 func newReader(t *testing.T) *reader {
+	for program, from := range map[string]string{"bash": "bash", "ping": "iputils-ping", "sysctl": "procps"} {
+		if _, err := exec.LookPath(program); err != nil {
+			lack(t, "install "+from+": a reader has "+program)
+		}
+	}
 	r := &reader{newPeerNet(t), t.TempDir(), map[string]*shell{}}
 	me, err := filepath.Abs(os.Args[0])
 	if err != nil {

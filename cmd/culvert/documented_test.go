@@ -32,7 +32,7 @@ func (n *peerNet) branch() *culvertProcess {
 	if err := os.WriteFile(filepath.Join(n.dir, "office.key"), []byte("a random one goes here\n"), 0o600); err != nil {
 		n.t.Fatal(err)
 	}
-	return n.culvert(n.GatewayB, "branch.toml", documented(n.t, "strongSwan", "toml"))
+	return n.culvert(n.GatewayB, "branch.toml", documented(n.t, "strongswan", "toml"))
 }
 
 // TestDocumentedPeers runs what the how-tos tell people to write.
