@@ -131,7 +131,10 @@ type SinglePair struct {
 
 // Report says how to divide.
 func (f SinglePair) Report() Report {
-	tunnel := fmt.Sprintf("tunnel %s of %s", clean(f.Tunnel), f.Connection)
+	tunnel := "a tunnel of " + f.Connection.String() // a peer need not say which it means
+	if f.Tunnel != "" {
+		tunnel = fmt.Sprintf("tunnel %s of %s", clean(f.Tunnel), f.Connection)
+	}
 	if f.Theirs {
 		return compose("single_pair", fmt.Sprintf("peer at %v asked for several pairs of networks in one child SA, and %s takes one pair", f.Peer, tunnel),
 			"Let the peer make a child SA for each pair, or let this side take several.", f.place())

@@ -251,7 +251,7 @@ func (f facts) ended() diagnose.Report {
 func (f facts) singlePair() diagnose.Report {
 	r := diagnose.SinglePair{Peer: f.peer(), Connection: f.connection(), Tunnel: f.e.Child, Theirs: f.e.Kind == ikev2.EventRefused}
 	if t := f.tunnel(); t != nil {
-		r.SingleAt = f.at(t.Where, "single_pair")
+		r.Tunnel, r.SingleAt = t.Name, f.at(t.Where, "single_pair")
 	}
 	return r.Report()
 }

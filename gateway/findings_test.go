@@ -216,6 +216,25 @@ func TestExplainNarrowed(t *testing.T) {
 	})
 }
 
+// TestExplainSinglePair: a side that has one pair of networks to a child SA says so
+// of a peer that asks for two in one, which divides them: nothing is wrong then.
+func TestExplainSinglePair(t *testing.T) {
+	inWorld(t, nattest.Config{NAT: nattest.OneToOne}, func(w *world) {
+		two := func(text string) string {
+			return strings.Replace(text, `"10.103.0.0/24"`, `["10.103.0.0/24", "10.7.0.0/24"]`, 1)
+		}
+		a := w.start(w.net.A, "a", two(textA)+"single_pair = true\n")
+		b := w.start(w.net.B, "b", two(textB))
+		w.until("two child SAs", time.Minute, func() bool { return len(b.status().Peers[0].Children) == 2 })
+		all := a.log.of("refused")
+		if len(all) != 1 || all[0].attrs["diagnosis"] != "single_pair" || !strings.Contains(all[0].text, "asked for several pairs of networks in one child SA") || !strings.Contains(all[0].text, "line 12 of a.toml (`single_pair`)") {
+			t.Errorf("A logs %+v", all)
+		}
+		a.explains(false, []string{"single_pair"}, "tunnel lan of connection remote takes one pair") // which it remembers for a while
+		b.explains(false, nil)
+	})
+}
+
 // TestExplainPFS: a difference that a tunnel does not have to fear before its
 // first rekey is told within two minutes, by both sides, and the tunnel carries
 // packets.
