@@ -4,6 +4,7 @@
 //	GET  /v1/status                                 what the gateway is doing, as gateway.Status
 //	GET  /v1/history                                its last minutes, as gateway.History
 //	GET  /v1/events                                 what has happened and happens, a line of JSON each
+//	GET  /v1/capture                                packets outside and inside of ESP, as pcapng
 //	GET  /v1/openapi.yaml                           all of this, for machines
 //	GET  /v1/explain                                what is wrong, as gateway.Explanation
 //	GET  /v1/peers/{peer}/explain                   the same of one peer, and of the gateway itself

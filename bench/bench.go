@@ -3,7 +3,7 @@
 // what ran in the same minutes on the same machine compares.
 //
 //	round 1                 round 2                 round 3
-//	culvert relay other     other relay culvert     culvert relay other    ...    medians, ratios
+//	culvert relay other     other relay culvert     culvert relay other    ...    medians of figures and ratios
 //
 // Every run has a network of its own, built before and gone after it, so that
 // nothing that a kernel remembers of one (routes, TCP metrics, NAT mappings)
@@ -70,21 +70,42 @@ type Samples []Sample
 // Median is the median of a figure of a system, 0 without runs of it.
 func (s Samples) Median(system, figure string) float64 {
 	var v []float64
-	for _, x := range s {
-		if f, ok := x.Figures[figure]; ok && x.System == system {
-			v = append(v, f)
+	for _, of := range s.byRound(system, figure) {
+		v = append(v, of...)
+	}
+	return median(v)
+}
+
+// Ratio is how many times one system's figure is another's: the median of the
+// rounds, since what slows the machine down slows all of a round. 0 where no
+// round has both.
+func (s Samples) Ratio(figure, system, to string) float64 {
+	var v []float64
+	ours, theirs := s.byRound(system, figure), s.byRound(to, figure)
+	for round, of := range ours {
+		for i := range min(len(of), len(theirs[round])) {
+			v = append(v, of[i]/theirs[round][i])
 		}
 	}
+	return median(v)
+}
+
+func (s Samples) byRound(system, figure string) map[int][]float64 {
+	v := map[int][]float64{}
+	for _, x := range s {
+		if f, ok := x.Figures[figure]; ok && x.System == system {
+			v[x.Round] = append(v[x.Round], f)
+		}
+	}
+	return v
+}
+
+func median(v []float64) float64 {
 	if len(v) == 0 {
 		return 0
 	}
 	slices.Sort(v)
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
-}
-
-// Ratio is the median of one system over that of another.
-func (s Samples) Ratio(figure, system, to string) float64 {
-	return s.Median(system, figure) / s.Median(to, figure)
 }
 
 // Systems are those that there are runs of, the first first.

@@ -42,15 +42,19 @@ var parts = []Cost{
 	{Part: "Go's runtime, and system calls before they are in the kernel", parts: []string{""}},
 }
 
-// calls are parts of the kernel's work, by the system call; what packets an
-// interrupt in the middle of one handles counts with it.
+// calls are parts of the kernel's work, by the system call.
 var calls = []Cost{
 	{Part: "kernel: reading the device", parts: []string{"read", "readv"}},
-	{Part: "kernel: sending, and the network as far as the other gateway's socket", parts: []string{"sendmsg", "sendmmsg", "sendto"}},
+	{Part: "kernel: sending", parts: []string{"sendmsg", "sendmmsg", "sendto"}},
 	{Part: "kernel: receiving", parts: []string{"recvmsg", "recvmmsg", "recvfrom"}},
-	{Part: "kernel: writing to the device, and the network as far as the host's socket", parts: []string{"write", "writev"}},
-	{Part: "kernel: waiting, waking, interrupts", parts: nil},
+	{Part: "kernel: writing to the device", parts: []string{"write", "writev"}},
+	{Part: "kernel: the network behind device and socket, and the host's TCP", parts: nil},
+	{Part: "kernel: waiting and waking", parts: nil},
 }
+
+// softInterrupt is the function in which the kernel takes a packet from a link:
+// on the account of whoever put it there, when all of the network is one machine.
+const softInterrupt = kernelFrame + "net_rx_action"
 
 // Budget profiles both gateways of a system with perf while one TCP stream goes
 // from LAN A to LAN B, and says where the time of each 64 KB goes.
@@ -192,6 +196,9 @@ func partOf(frames []string) int {
 		return slices.IndexFunc(parts, func(c Cost) bool {
 			return slices.ContainsFunc(c.parts, func(prefix string) bool { return strings.HasPrefix(frames[0], prefix) })
 		})
+	}
+	if slices.Contains(frames, softInterrupt) {
+		return len(parts) + len(calls) - 2
 	}
 	for _, f := range slices.Backward(frames) { // from the system call inwards
 		m := systemCall.FindStringSubmatch(strings.TrimPrefix(f, kernelFrame))

@@ -1,7 +1,9 @@
 package bench
 
 import (
+	"errors"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -50,7 +52,7 @@ func TestRatio(t *testing.T) {
 	for _, s := range all {
 		t.Logf("%-10s %5.2f Gbit/s", s.System, s.Figures["tcp1"])
 	}
-	t.Logf("ratio of medians: %.1f", all.Ratio("tcp1", ours.Name, theirs.Name))
+	t.Logf("ratio: %.1f", all.Ratio("tcp1", ours.Name, theirs.Name))
 	if !(all.Ratio("tcp1", ours.Name, theirs.Name) >= want) {
 		t.Errorf("culvert carries %.1f times what strongSwan does, want %d", all.Ratio("tcp1", ours.Name, theirs.Name), want)
 	}
@@ -62,8 +64,8 @@ func TestMedian(t *testing.T) {
 	if a, b, none, other := s.Median("a", "x"), s.Median("b", "x"), s.Median("c", "x"), s.Median("a", "y"); a != 8 || b != 3 || none != 0 || other != 0 {
 		t.Errorf("medians %v, %v, %v, %v", a, b, none, other)
 	}
-	if r := s.Ratio("x", "a", "b"); r != 8.0/3 {
-		t.Errorf("ratio %v", r)
+	if r, none := s.Ratio("x", "a", "b"), s.Ratio("x", "a", "c"); r != (9.0/2+1.0/4)/2 || none != 0 { // of two rounds
+		t.Errorf("ratios %v, %v", r, none)
 	}
 	if names := s.Systems(); !slices.Equal(names, []string{"a", "b"}) {
 		t.Errorf("systems %q", names)
@@ -120,6 +122,52 @@ func TestTable(t *testing.T) {
 	const want = "               ours  theirs\nHow fast  m/s  4.00  2.00 (0.50)\nHow long  µs   150   45.0 (0.30)\n"
 	if out.String() != want {
 		t.Errorf("%q, want %q", out.String(), want)
+	}
+}
+
+// TestReadmeHasTheTable: what the README shows is what the data gives.
+func TestReadmeHasTheTable(t *testing.T) {
+	report, err := ReadReport("results/traffic.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	if err := WriteTable(&table, report.Samples, report.Figures()); err != nil {
+		t.Fatal(err)
+	}
+	if want := report.Headline() + "\n" + table.String(); !strings.Contains(string(readme), want) {
+		t.Errorf("the README has not this table:\n%s", want)
+	}
+}
+
+// TestReportsAddUp: what is saved is read again, and runs of one machine join.
+func TestReportsAddUp(t *testing.T) {
+	r := NewReport([]System{{Name: "a", Version: "v1"}, {Name: "b"}}, Samples{{1, "a", map[string]float64{"tcp1": 4}}})
+	file := t.TempDir() + "/report.json"
+	if err := r.Save(file); err != nil {
+		t.Fatal(err)
+	}
+	read, err := ReadReport(file)
+	if err != nil || !reflect.DeepEqual(read, r) {
+		t.Errorf("%+v, %v; want %+v", read, err, r)
+	}
+	both, err := r.With(read)
+	if err != nil || len(both.Samples) != 2 || both.Samples[1].Round != 2 || len(both.Figures()) != 1 {
+		t.Errorf("%+v, %v", both, err)
+	}
+	if alone, err := (Report{}).With(r); err != nil || !reflect.DeepEqual(alone, r) {
+		t.Errorf("%+v, %v", alone, err)
+	}
+	read.Versions["a"] = "v2"
+	if _, err := r.With(read); err == nil {
+		t.Error("runs of two versions are one report")
+	}
+	if _, err := ReadReport(file + "x"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -51,7 +51,8 @@ func (r Report) Save(file string) error {
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
-// With is r and the runs of another report of the same machine and versions.
+// With is r and, as further rounds, the runs of another report of the same
+// machine and versions.
 func (r Report) With(other Report) (Report, error) {
 	if r.Samples == nil {
 		return other, nil
@@ -59,7 +60,15 @@ func (r Report) With(other Report) (Report, error) {
 	if r.Machine != other.Machine || !maps.Equal(r.Versions, other.Versions) {
 		return r, fmt.Errorf("bench: runs on %s do not compare with those on %s", other.Headline(), r.Headline())
 	}
-	r.Samples = slices.Concat(r.Samples, other.Samples)
+	last := 0
+	for _, x := range r.Samples {
+		last = max(last, x.Round)
+	}
+	r.Samples = slices.Clone(r.Samples)
+	for _, x := range other.Samples {
+		x.Round += last
+		r.Samples = append(r.Samples, x)
+	}
 	return r, nil
 }
 
@@ -77,7 +86,7 @@ func (r Report) Headline() string {
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
 		fmt.Fprintf(&b, "; %s %s", name, r.Versions[name])
 	}
-	b.WriteString("; medians, and in brackets how many times the first's that is")
+	b.WriteString("; medians, and in brackets how many times the first's, the median of the rounds")
 	return b.String()
 }
 
@@ -108,7 +117,7 @@ func field(file, name string) string {
 }
 
 // WriteTable prints the medians of every system, and beside those of all but
-// the first how many times the first's they are.
+// the first the Ratio to the first's.
 func WriteTable(w io.Writer, s Samples, figures []Figure) error {
 	systems := s.Systems()
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

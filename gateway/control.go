@@ -242,6 +242,9 @@ func (c *control) drain(ctx context.Context) {
 			c.unassign(o.Peer)
 		case ikev2.IKEKeys:
 			c.keylog.ike(o)
+			if row, ok := ikeKeyRow(o); ok {
+				c.g.tap.capture().addRows("ikev2_decryption_table", row)
+			}
 		case ikev2.Event:
 			c.happened(ctx, o)
 		}
@@ -251,6 +254,7 @@ func (c *control) drain(ctx context.Context) {
 // transmit sends an IKE message, behind the non-ESP marker on the port that it
 // shares with ESP, or a keepalive as it is (RFC 3948 sections 2.2 and 2.3).
 func (c *control) transmit(o ikev2.Transmit) {
+	c.g.tap.capture().ike(natt.Path(o.Path), o.Payload, false)
 	conn := c.g.doors.IKE
 	payload := o.Payload
 	if o.Path.Encap {

@@ -96,6 +96,7 @@ type Gateway struct {
 	doors    *Doors
 	table    sad.Table
 	counters Counters
+	tap      tap
 	started  time.Time
 
 	inbox   chan ikev2.Datagram
@@ -210,9 +211,9 @@ func (g *Gateway) startDataPath(c *control) {
 	lanes := g.doors.lanes()
 	for i, l := range lanes {
 		in := newInbound(l.Device, l.NATT, &g.table, &g.counters,
-			inboundOptions{InnerMTU: g.cfg.Gateway.MTU, IKE: g.deliver, Notices: c.notices, Shared: len(lanes) > 1})
+			inboundOptions{InnerMTU: g.cfg.Gateway.MTU, IKE: g.deliver, Notices: c.notices, Shared: len(lanes) > 1, Tap: &g.tap})
 		out := newOutbound(l.Device, l.NATT, &g.table, &g.counters,
-			outboundOptions{InnerMTU: g.cfg.Gateway.MTU, Notices: c.notices, Lane: i, Shared: len(lanes) > 1})
+			outboundOptions{InnerMTU: g.cfg.Gateway.MTU, Notices: c.notices, Lane: i, Shared: len(lanes) > 1, Tap: &g.tap})
 		c.loops.start(fmt.Sprintf("UDP port %d", g.cfg.Gateway.NATTPort), in.run)
 		c.loops.start("device "+l.Device.Name(), out.run)
 	}
@@ -236,6 +237,7 @@ func (g *Gateway) receiveIKE() error {
 
 // deliver copies an IKE message to control, which may be behind.
 func (g *Gateway) deliver(p natt.Path, b []byte) {
+	g.tap.capture().ike(p, b, true)
 	d := ikev2.Datagram{Path: ikev2.Path(p), Payload: append([]byte(nil), b...)}
 	select {
 	case g.inbox <- d:

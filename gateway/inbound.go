@@ -52,6 +52,8 @@ type inboundOptions struct {
 	Notices chan<- notice
 	// Shared: other lanes may have packets of the same SAs.
 	Shared bool
+	// Tap is where a capture may be.
+	Tap *tap
 }
 
 // inbound is the loop from the UDP socket to the TUN device. One goroutine
@@ -189,7 +191,10 @@ func (in *inbound) open() {
 		sa.Lock()
 		defer sa.Unlock()
 	}
+	tapped := in.opts.Tap.capture()
+	tapped.inbound(in.now, sa.Peer, in.path, in.tos, packets)
 	sa.SA.Open(packets, opened)
+	tapped.opened(in.now, sa.Peer, opened)
 	if !in.judge(sa, opened) {
 		return
 	}

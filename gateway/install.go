@@ -20,6 +20,8 @@ type child struct {
 	seenIn, seenOut time.Time
 	// quietIn and quietOut tell whether one direction is silent; findings.go.
 	quietIn, quietOut direction
+	// keyRows are its keys as Wireshark has them. Secret.
+	keyRows []string
 	// askedLocal and askedRemote are what the peer asked for, where it asked;
 	// narrowed.go.
 	askedLocal, askedRemote []wire.Selector
@@ -70,7 +72,7 @@ func (c *control) installInbound(o ikev2.InstallInbound) {
 	}
 	ch.in = c.g.table.Load().Inbound(o.InboundSPI)
 	c.children[o.InboundSPI] = ch
-	c.keylog.esp(o.Path.Remote.Addr(), o.InboundSPI, o.Suite, o.Keys)
+	c.keyed(ch, espKeyRow(o.Path.Remote.Addr(), o.InboundSPI, o.Suite, o.Keys))
 }
 
 // pathMTU is the system's view of an outer path; 0 when it has none.
@@ -99,7 +101,15 @@ func (c *control) installOutbound(o ikev2.InstallOutbound) {
 		return
 	}
 	ch.out = c.g.table.Load().Outbound(o.InboundSPI)
-	c.keylog.esp(o.Path.Remote.Addr(), o.OutboundSPI, o.Suite, o.Keys)
+	c.keyed(ch, espKeyRow(o.Path.Remote.Addr(), o.OutboundSPI, o.Suite, o.Keys))
+}
+
+// keyed keeps a row of keys for a capture that asks for them, and writes it to
+// where they are to be written now.
+func (c *control) keyed(ch *child, row string) {
+	ch.keyRows = append(ch.keyRows, row)
+	c.keylog.esp(row)
+	c.g.tap.capture().addRows("esp_sa", row)
 }
 
 func (c *control) installFailed(o ikev2.ChildSA, err error) {

@@ -3,7 +3,6 @@ package gateway
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -58,8 +57,8 @@ func closeFile(f *os.File) error {
 	return f.Close()
 }
 
-// row writes one line of quoted fields.
-func row(w io.Writer, fields ...string) {
+// row is one line of quoted fields.
+func row(fields ...string) string {
 	var line []byte
 	for i, f := range fields {
 		if i > 0 {
@@ -67,7 +66,7 @@ func row(w io.Writer, fields ...string) {
 		}
 		line = append(append(append(line, '"'), f...), '"')
 	}
-	_, _ = w.Write(append(line, '\n'))
+	return string(line)
 }
 
 // ikeCiphers and ikeIntegrity are Wireshark's names (epan/dissectors/packet-isakmp.c).
@@ -87,13 +86,16 @@ var ikeIntegrity = map[uint16]string{
 // Wireshark has no name for, as it has none for ChaCha20-Poly1305: it would not
 // read the table.
 func (k *keyLog) ike(o ikev2.IKEKeys) {
-	cipher, known := ikeCiphers[[2]uint16{o.Suite.Encr, o.Suite.KeyBits}]
-	if k == nil || !known {
-		return
+	if row, known := ikeKeyRow(o); known && k != nil {
+		_, _ = fmt.Fprintln(k.ikeFile, row)
 	}
-	_, _ = fmt.Fprintf(k.ikeFile, "%x,%x,%x,%x,%q,%x,%x,%q\n", o.ID.Initiator[:], o.ID.Responder[:],
+}
+
+func ikeKeyRow(o ikev2.IKEKeys) (row string, known bool) {
+	cipher, known := ikeCiphers[[2]uint16{o.Suite.Encr, o.Suite.KeyBits}]
+	return fmt.Sprintf("%x,%x,%x,%x,%q,%x,%x,%q", o.ID.Initiator[:], o.ID.Responder[:],
 		o.Keys.SKei, o.Keys.SKer, cipher,
-		o.Keys.SKai, o.Keys.SKar, ikeIntegrity[o.Suite.Integ])
+		o.Keys.SKai, o.Keys.SKar, ikeIntegrity[o.Suite.Integ]), known
 }
 
 // espCiphers and espIntegrity are Wireshark's names (epan/dissectors/packet-ipsec.c).
@@ -107,12 +109,16 @@ var espIntegrity = map[uint16]string{
 	wire.IntegHMACSHA2512256: "HMAC-SHA-512-256 [RFC4868]",
 }
 
-// esp writes an SA that it names by its SPI alone: a capture from the other
-// side of a NAT has other addresses.
-func (k *keyLog) esp(outer netip.Addr, spi uint32, s ikev2.ESPSuite, keys ikev2.ESPKeys) {
-	if k == nil {
-		return
+// esp writes an SA.
+func (k *keyLog) esp(row string) {
+	if k != nil {
+		_, _ = fmt.Fprintln(k.espFile, row)
 	}
+}
+
+// espKeyRow names an SA by its SPI alone: a capture from the other side of a NAT
+// has other addresses.
+func espKeyRow(outer netip.Addr, spi uint32, s ikev2.ESPSuite, keys ikev2.ESPKeys) string {
 	family := "IPv4"
 	if outer.Is6() {
 		family = "IPv6"
@@ -123,7 +129,7 @@ func (k *keyLog) esp(outer netip.Addr, spi uint32, s ikev2.ESPSuite, keys ikev2.
 		// ones discard it with a warning.
 		fields = append(fields, "64-bit")
 	}
-	row(k.espFile, fields...)
+	return row(fields...)
 }
 
 func optionalHex(b []byte) string {

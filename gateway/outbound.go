@@ -62,6 +62,8 @@ type outboundOptions struct {
 	// Lane is the one of several, if Shared, that the loop is.
 	Lane   int
 	Shared bool
+	// Tap is where a capture may be.
+	Tap *tap
 }
 
 // notice is something that the data path saw and control may act on. They come
@@ -331,9 +333,13 @@ func (o *outbound) seal() {
 	if o.opts.Shared {
 		o.own(o.sa)
 	}
+	tapped := o.opts.Tap.capture()
+	tapped.sealing(o.now, o.sa.Peer, o.inner, o.batch)
 	err := o.sa.SA.Seal(o.batch)
+	batch := o.batch
 	o.batch = o.batch[:0]
 	if err == nil {
+		tapped.sealed(o.now, o.sa.Peer, natt.Path(o.path), batch)
 		o.sa.Touch(o.now)
 		return
 	}

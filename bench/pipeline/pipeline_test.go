@@ -62,15 +62,19 @@ func TestNoAllocation(t *testing.T) {
 }
 
 // TestRunsStayWhole: what one super-packet was is one write again, and packets
-// that came one by one are joined.
+// that came one by one are joined, those of UDP to as many as any kernel takes.
 func TestRunsStayWhole(t *testing.T) {
 	for _, w := range Workloads() {
 		p, err := newPair(w, aes128)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.In(1); err != nil || p.there.writes != 1 {
-			t.Errorf("%s: %d writes, %v", w.Name, p.there.writes, err)
+		want := 1
+		if strings.HasPrefix(w.Name, "udp") {
+			want = (w.Packets() + 63) / 64
+		}
+		if _, err := p.In(1); err != nil || p.there.writes != want {
+			t.Errorf("%s: %d writes, want %d, %v", w.Name, p.there.writes, want, err)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -153,6 +154,11 @@ type reader struct {
 }
 
 func newReader(t *testing.T) *reader {
+	for program, from := range map[string]string{"bash": "bash", "ping": "iputils-ping", "sysctl": "procps"} {
+		if _, err := exec.LookPath(program); err != nil {
+			lack(t, "install "+from+": a reader has "+program)
+		}
+	}
 	r := &reader{newPeerNet(t), t.TempDir(), map[string]*shell{}}
 	me, err := filepath.Abs(os.Args[0])
 	if err != nil {

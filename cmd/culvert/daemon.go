@@ -41,6 +41,7 @@ type reloaded struct {
 func (d *daemon) answer(s *api.Server) {
 	d.show(s)
 	s.Handle("GET /v1/metrics", d.metrics)
+	s.Stream("GET /v1/capture", "application/x-pcapng", d.capture)
 	s.Handle("GET /v1/openapi.yaml", func(*http.Request) (any, error) {
 		return api.Text{Type: "application/yaml", Body: api.OpenAPI}, nil
 	})

@@ -26,6 +26,7 @@ var answerTypes = map[string]any{
 	"GET /v1/peers/{peer}/explain":                 gateway.Explanation{},
 	"GET /v1/events":                               event{},
 	"GET /v1/metrics":                              nil,
+	"GET /v1/capture":                              nil,
 	"GET /v1/openapi.yaml":                         nil,
 	"POST /v1/reload":                              reloaded{},
 	"POST /v1/drain":                               done{},
