@@ -6,10 +6,12 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"culvert/espcrypto/sad"
 	"culvert/ikev2"
 	"culvert/natt"
+	"culvert/natt/nattest"
 	"culvert/tun"
 )
 
@@ -133,4 +135,22 @@ func TestLanesOwnSA(t *testing.T) {
 	want(0x10300003, 0x10200002, 0x10300003)
 	a.table.RemoveOutbound(0x10200002)
 	want(0x10300003, 0x10300003, 0x10300003)
+}
+
+// Which of the child SAs for the same traffic each side sends by is its own to
+// choose: one that only sends, beside one that only receives, is no trouble.
+func TestExplainLanes(t *testing.T) {
+	inWorld(t, nattest.Config{NAT: nattest.OneToOne}, func(w *world) {
+		// A sends by the newest, B's first lane by one of the first two.
+		a, b := w.start(w.net.A, "a", textA), w.start(w.net.B, "b", "[gateway]\nlanes = 4\n"+textB)
+		w.until("child SAs for all lanes", time.Second, func() bool { return len(a.peer().Children) == 4 && len(b.peer().Children) == 4 })
+		for range 30 {
+			b.device.InjectPacket(fromB(1, 100))
+			a.device.InjectPacket(fromA(1, 100))
+			time.Sleep(time.Second)
+		}
+		for _, s := range []*site{a, b} {
+			s.explains(false, nil)
+		}
+	})
 }
