@@ -127,9 +127,14 @@ func (p *capture) addRows(table string, rows ...string) {
 	}
 }
 
+// takes says that a capture runs, and has ESP of this peer.
+func (p *capture) takes(peer string) bool {
+	return p != nil && (p.opts.Peer == "" || p.opts.Peer == peer)
+}
+
 // inbound takes a batch before it is opened, which happens in place.
 func (p *capture) inbound(now int64, peer string, path natt.Path, tos uint8, packets [][]byte) {
-	if p == nil || p.opts.Peer != "" && peer != p.opts.Peer {
+	if !p.takes(peer) {
 		return
 	}
 	for _, b := range packets {
@@ -139,7 +144,7 @@ func (p *capture) inbound(now int64, peer string, path natt.Path, tos uint8, pac
 
 // opened takes what came out of the batch.
 func (p *capture) opened(now int64, peer string, opened []espcrypto.Opened) {
-	if p == nil || p.opts.Peer != "" && peer != p.opts.Peer {
+	if !p.takes(peer) {
 		return
 	}
 	for i := range opened {
@@ -152,7 +157,7 @@ func (p *capture) opened(now int64, peer string, opened []espcrypto.Opened) {
 
 // sealing and sealed take a batch before and after.
 func (p *capture) sealing(now int64, peer string, at int, batch []espcrypto.Segment) {
-	if p == nil || p.opts.Peer != "" && peer != p.opts.Peer {
+	if !p.takes(peer) {
 		return
 	}
 	for i := range batch {
@@ -162,7 +167,7 @@ func (p *capture) sealing(now int64, peer string, at int, batch []espcrypto.Segm
 }
 
 func (p *capture) sealed(now int64, peer string, path natt.Path, batch []espcrypto.Segment) {
-	if p == nil || p.opts.Peer != "" && peer != p.opts.Peer {
+	if !p.takes(peer) {
 		return
 	}
 	for i := range batch {
@@ -206,14 +211,7 @@ func appendUDP(h []byte, from, to netip.AddrPort, tos uint8, n int) []byte {
 		h = binary.BigEndian.AppendUint16(h, uint16(28+n))
 		h = append(h, 0, 0, 0x40, 0, 64, 17, 0, 0)
 		h = append(append(h, from.Addr().AsSlice()...), to.Addr().AsSlice()...)
-		sum := uint32(0)
-		for i := 0; i < 20; i += 2 {
-			sum += uint32(binary.BigEndian.Uint16(h[i:]))
-		}
-		for sum>>16 != 0 {
-			sum = sum&0xffff + sum>>16
-		}
-		binary.BigEndian.PutUint16(h[10:], ^uint16(sum))
+		tun.PutHeaderChecksum(h)
 	} else {
 		h = binary.BigEndian.AppendUint32(h, 6<<28|uint32(tos)<<20)
 		h = binary.BigEndian.AppendUint16(h, uint16(8+n))
