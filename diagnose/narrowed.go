@@ -1,6 +1,9 @@
 package diagnose
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Narrowed is a side's view of a tunnel that is up for less than it has configured (RFC 7296 2.9).
 type Narrowed struct {
@@ -25,17 +28,18 @@ func (f Narrowed) Report() Report {
 	if len(f.AskedLocal) > 0 {
 		wanted = fmt.Sprintf("Here %s to %s is configured; the peer asked for its %s to our %s.", texts(f.Local), texts(f.Remote), texts(f.AskedRemote), texts(f.AskedLocal))
 	}
-	return compose("narrowed", summary, got, wanted, f.left(), f.fix(), f.places())
+	return compose("narrowed", summary, got, wanted, f.left(), f.fix(), setHere(f.LocalAt, f.RemoteAt))
 }
 
 func (f Narrowed) left() string {
-	switch {
-	case len(f.LeftRemote) == 0:
-		return fmt.Sprintf("Packets of %s have no tunnel: they are dropped here (no_outbound_sa).", texts(f.LeftLocal))
-	case len(f.LeftLocal) == 0:
-		return fmt.Sprintf("Packets for %s have no tunnel: they are dropped here (no_outbound_sa).", texts(f.LeftRemote))
+	var of []string
+	if len(f.LeftLocal) > 0 {
+		of = append(of, "of "+texts(f.LeftLocal))
 	}
-	return fmt.Sprintf("Packets of %s and packets for %s have no tunnel: they are dropped here (no_outbound_sa).", texts(f.LeftLocal), texts(f.LeftRemote))
+	if len(f.LeftRemote) > 0 {
+		of = append(of, "for "+texts(f.LeftRemote))
+	}
+	return fmt.Sprintf("Packets %s have no tunnel: they are dropped here (no_outbound_sa).", strings.Join(of, " and packets "))
 }
 
 func (f Narrowed) fix() string {
@@ -46,13 +50,6 @@ func (f Narrowed) fix() string {
 		return fmt.Sprintf("If they should pass, let the peer have %s among its local selectors; if not, this is right.", texts(f.Remote))
 	}
 	return fmt.Sprintf("If they should pass, let the peer have %s among its remote selectors and %s among its local ones; if not, this is right.", texts(f.Local), texts(f.Remote))
-}
-
-func (f Narrowed) places() string {
-	if f.LocalAt.Key == "" || f.RemoteAt.Key == "" {
-		return ""
-	}
-	return fmt.Sprintf("Here they are set in %s and %s.", f.LocalAt.place(), f.RemoteAt.place())
 }
 
 // SharedNetwork is a side's view of a tunnel to a network that is connected to this machine as well.

@@ -47,13 +47,17 @@ func (f NoSelectors) Report() Report {
 }
 
 func (f NoSelectors) refused(summary string) Report {
-	var places string
-	if f.LocalAt.Key != "" && f.RemoteAt.Key != "" {
-		places = fmt.Sprintf("Here they are set in %s and %s.", f.LocalAt.place(), f.RemoteAt.place())
-	}
 	return compose("refused_selectors", summary,
 		fmt.Sprintf("This side offered its %s to the peer's %s, and the peer accepts no part of that.", texts(f.Local), texts(f.Remote)),
-		fmt.Sprintf("There, the local selectors have to meet %s and the remote selectors %s.", texts(f.Remote), texts(f.Local)), places)
+		fmt.Sprintf("There, the local selectors have to meet %s and the remote selectors %s.", texts(f.Remote), texts(f.Local)), setHere(f.LocalAt, f.RemoteAt))
+}
+
+// setHere says where both selectors are set, if that is known.
+func setHere(local, remote Setting) string {
+	if local.Key == "" || remote.Key == "" {
+		return ""
+	}
+	return fmt.Sprintf("Here they are set in %s and %s.", local.place(), remote.place())
 }
 
 // isSwapped: the two sides fit once one of them is turned round.
