@@ -139,30 +139,42 @@ func Compare(ctx context.Context, systems []System, o Options) (Samples, error) 
 	return all, nil
 }
 
-// run takes all measures of one system in a network of its own.
+// run takes all measures of one system.
 func run(ctx context.Context, system System, o Options) (figures map[string]float64, err error) {
-	s, err := lab.Situation(labPrefix, o.MTU)
+	figures = map[string]float64{}
+	err = system.in(ctx, o.MTU, func(s *lab.SiteToSite) error {
+		for _, m := range o.Measures {
+			err := awaitTunnel(ctx, s)
+			var got map[string]float64
+			if err == nil {
+				got, err = m.take(ctx, s, o.Duration)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", m.Name, err)
+			}
+			maps.Copy(figures, got)
+		}
+		return nil
+	})
+	return figures, err
+}
+
+// in starts the system in a network of its own for f, whose error gets the
+// system's log.
+func (system System) in(ctx context.Context, mtu int, f func(*lab.SiteToSite) error) (err error) {
+	s, err := lab.Situation(labPrefix, mtu)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	log, err := system.Start(ctx, s)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	figures = map[string]float64{}
-	for _, m := range o.Measures {
-		err := awaitTunnel(ctx, s)
-		var got map[string]float64
-		if err == nil {
-			got, err = m.take(ctx, s, o.Duration)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w\n%s", m.Name, err, log())
-		}
-		maps.Copy(figures, got)
+	if err := f(s); err != nil {
+		return fmt.Errorf("%w\n%s", err, log())
 	}
-	return figures, nil
+	return nil
 }
 
 // labPrefix starts the names of the namespaces.

@@ -62,24 +62,19 @@ func Budget(ctx context.Context, system System, d time.Duration) (costs []Cost, 
 	if _, err := exec.LookPath("perf"); err != nil {
 		return nil, errors.New("no perf here: apt-get install --no-install-recommends linux-perf")
 	}
-	s, err := lab.Situation(labPrefix, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	log, err := system.Start(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	if err := awaitTunnel(ctx, s); err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, log())
-	}
-	p, err := newProfile(s)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(p.dir)) }()
-	return p.run(ctx, s, d)
+	err = system.in(ctx, 0, func(s *lab.SiteToSite) (err error) {
+		if err := awaitTunnel(ctx, s); err != nil {
+			return err
+		}
+		p, err := newProfile(s)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(p.dir)) }()
+		costs, err = p.run(ctx, s, d)
+		return err
+	})
+	return costs, err
 }
 
 // profile is one in the making.
