@@ -87,13 +87,7 @@ func (j *Journal) keep(ctx context.Context, r slog.Record) {
 	}
 }
 
-// Recent are the records since then, of those that are kept.
-func (j *journalRing) Recent(since time.Time) []Record {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.since(since)
-}
-
+// since are the records since then, of those that are kept.
 func (j *journalRing) since(since time.Time) (all []Record) {
 	for _, x := range j.recent {
 		if !x.Time.Before(since) {

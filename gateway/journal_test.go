@@ -9,6 +9,13 @@ import (
 	"time"
 )
 
+// recent are the records since then, as a follower gets them first.
+func recent(j *Journal, since time.Time) []Record {
+	all, f := j.Follow(since)
+	f.Close()
+	return all
+}
+
 // TestJournal: what is kept is bounded, reads as the log does, and a follower
 // that does not read misses records and nothing else.
 func TestJournal(t *testing.T) {
@@ -17,7 +24,7 @@ func TestJournal(t *testing.T) {
 	l := slog.New(j)
 	l.Debug("not for people")
 	l.With("room", "x").Warn("odd\nthing", "event", "odd", "peer", "<b>")
-	got := j.Recent(time.Time{})
+	got := recent(j, time.Time{})
 	if len(got) != 1 || got[0].Number != 1 || string(got[0].Line)+"\n" != log.String() {
 		t.Fatalf("kept %v, logged %s", got, log.String())
 	}
@@ -34,10 +41,10 @@ func TestJournal(t *testing.T) {
 	for i := range 2 * journalLen {
 		l.Info(fmt.Sprint(i))
 	}
-	if got = j.Recent(time.Time{}); len(got) != journalLen || got[journalLen-1].Number != 2*journalLen+1 {
+	if got = recent(j, time.Time{}); len(got) != journalLen || got[journalLen-1].Number != 2*journalLen+1 {
 		t.Errorf("%d kept, the last is %d", len(got), got[len(got)-1].Number)
 	}
-	if got := j.Recent(time.Now().Add(time.Hour)); len(got) != 0 {
+	if got := recent(j, time.Now().Add(time.Hour)); len(got) != 0 {
 		t.Errorf("%d of the future", len(got))
 	}
 	slow.Close()

@@ -339,7 +339,7 @@ func TestStrangersLog(t *testing.T) {
 		if total := a.status().Drops["log_records_left_out"]; uint64(told) != total || len(lines) > 2*seconds {
 			w.Errorf("%d lines tell of %v left out, want all %d", len(lines), told, total)
 		}
-		if kept := len(a.Journal().Recent(time.Time{})); kept > journalLen {
+		if kept := len(recent(a.Journal(), time.Time{})); kept > journalLen {
 			w.Errorf("%d records kept", kept)
 		}
 	})
