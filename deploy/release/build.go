@@ -150,7 +150,8 @@ func (r *release) document() error {
 	}
 	return fs.WalkDir(os.DirFS(man), ".", func(name string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
-			r.pages["man/man1/"+name], err = os.ReadFile(filepath.Join(man, name))
+			section := name[len(name)-1:]
+			r.pages["man/man"+section+"/"+name], err = os.ReadFile(filepath.Join(man, name))
 		}
 		return err
 	})

@@ -128,7 +128,7 @@ func wantArchive(t *testing.T, name string, archive []byte) {
 			}
 		}
 	}
-	for _, want := range []string{"bin/culvert", "man/man1/culvert.1", "man/man1/culvert-up.1", "completions/culvert.bash", "examples/side-a.toml", "LICENSE", "systemd/culvert.service"} {
+	for _, want := range []string{"bin/culvert", "man/man1/culvert.1", "man/man1/culvert-up.1", "man/man5/culvert.toml.5", "completions/culvert.bash", "examples/side-a.toml", "LICENSE", "systemd/culvert.service"} {
 		if !slices.Contains(names, want) {
 			t.Errorf("%s is not in %v", want, names)
 		}
