@@ -211,6 +211,7 @@ func TestPairTrap(t *testing.T) {
 	if drops := b.status().Drops["no_outbound_sa"]; drops == 0 {
 		t.Error("what was lost is not counted")
 	}
+	n.pings(n.ways()...) // behind the ends of TCP, which would be sent again
 	a.end()
 	b.wait("event", "down", "reason", "deleted_by_peer")
 	time.Sleep(time.Second)
