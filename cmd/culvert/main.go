@@ -43,7 +43,7 @@ It needs no IPsec in the kernel.`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
-	root.AddCommand(upCommand(), checkCommand(), convertCommand(), initCommand(), pskCommand(), statusCommand(), eventsCommand(), captureCommand(), explainCommand(), reloadCommand(), connectCommand(), disconnectCommand(), rekeyCommand(), drainCommand(), demoCommand(), benchCommand(), versionCommand())
+	root.AddCommand(upCommand(), checkCommand(), convertCommand(), initCommand(), pskCommand(), statusCommand(), pageCommand(), eventsCommand(), captureCommand(), explainCommand(), reloadCommand(), connectCommand(), disconnectCommand(), rekeyCommand(), drainCommand(), demoCommand(), benchCommand(), versionCommand())
 	root.AddCommand(manCommand(root))
 	return root
 }
