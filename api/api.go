@@ -1,6 +1,7 @@
 // Package api is the operator's door: HTTP and JSON over a unix socket that
 // only its owner may open.
 //
+//	GET  /                                          the status page, and its files beside it
 //	GET  /v1/status                                 what the gateway is doing, as gateway.Status
 //	GET  /v1/history                                its last minutes, as gateway.History
 //	GET  /v1/events                                 what has happened and happens, a line of JSON each
@@ -114,7 +115,7 @@ func Listen(path string) (*Server, error) {
 		_ = l.Close()
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	s := newServer(atMost(maxOwners, l), ownersOnly)
+	s := newServer(atMost(maxOwners, l), func(h http.Handler) http.Handler { return ownersOnly(noOtherSites(h)) })
 	s.http.ConnContext = withUser
 	return s, nil
 }
@@ -122,11 +123,15 @@ func Listen(path string) (*Server, error) {
 // ListenTCP opens an address of this machine to whoever can reach it: what is
 // handled there is for everybody.
 func ListenTCP(addr netip.AddrPort) (*Server, error) {
+	return listenTCP(addr, func(h http.Handler) http.Handler { return h })
+}
+
+func listenTCP(addr netip.AddrPort, guard func(http.Handler) http.Handler) (*Server, error) {
 	l, err := net.Listen("tcp", addr.String())
 	if err != nil {
 		return nil, err
 	}
-	return newServer(atMost(maxStrangers, l), func(h http.Handler) http.Handler { return h }), nil
+	return newServer(atMost(maxStrangers, l), guard), nil
 }
 
 func newServer(l net.Listener, guard func(http.Handler) http.Handler) *Server {

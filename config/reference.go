@@ -48,7 +48,7 @@ var allSettings = []Section{
 		{"resumption_key_file", "none", "none", "-", "-", "the key that seals session tickets (RFC 5723), and by which peers learn of a restart (RFC 6290), made if it is not there; without the file tickets are good until a restart, and peers take 3 s longer and a whole handshake to come back"},
 		{"lease_file", "none", "in memory, or a database", "-", "-", "keeps which peer had which virtual address over a restart"},
 		{"metrics", "none", "none", "-", "-", "the TCP address, such as `\"127.0.0.1:9115\"`, that answers Prometheus at `/metrics`, to whoever can reach it; see [deploy.md](deploy.md)"},
-		{"page", "none", "none", "-", "-", "the loopback address, such as `\"127.0.0.1:9116\"`, of the status page, for every user of this machine: it only shows, and shows no key; see [seeing.md](seeing.md)"},
+		{"page", "none", "none", "-", "-", "the loopback address, such as `\"127.0.0.1:9116\"`, of the status page, for every user of this machine: it only shows, and shows no key. Without it the page is there for the owner of the control socket, by `culvert page`; see [seeing.md](seeing.md)"},
 	}},
 	{"[pool.NAME]", []Setting{
 		{"addresses", "wanted", "wanted", "`remote-access pool NAME prefix`, `range`", "`pools.NAME.addrs`", "a network, of which the first and in IPv4 the last address are not given, or `\"10.9.0.10-10.9.0.99\"`"},

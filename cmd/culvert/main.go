@@ -56,7 +56,7 @@ It needs no IPsec in the kernel.`,
 		{"Look at what it can do:", []*cobra.Command{demoCommand(), benchCommand()}},
 		{"Write a configuration:", []*cobra.Command{initCommand(), pskCommand(), checkCommand(), convertCommand()}},
 		{"Run a gateway:", []*cobra.Command{upCommand(), reloadCommand(), connectCommand(), disconnectCommand(), rekeyCommand(), drainCommand()}},
-		{"See what it does:", []*cobra.Command{statusCommand(), explainCommand(), eventsCommand(), captureCommand()}},
+		{"See what it does:", []*cobra.Command{statusCommand(), explainCommand(), pageCommand(), eventsCommand(), captureCommand()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
 		for _, c := range g.commands {
