@@ -44,11 +44,13 @@ import (
 	"time"
 )
 
+const rootSocket = "/run/culvert/culvert.sock"
+
 // DefaultSocket is where a gateway listens unless told otherwise: under
 // /run/culvert for root, in the user's runtime directory for others.
 func DefaultSocket() string {
 	if os.Geteuid() == 0 {
-		return "/run/culvert/culvert.sock"
+		return rootSocket
 	}
 	dir := os.Getenv("XDG_RUNTIME_DIR")
 	if dir == "" {
@@ -446,10 +448,19 @@ func errorOf(resp *http.Response) error {
 	return e
 }
 
+// mayExist: it is there, or not for us to know.
+func mayExist(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil || errors.Is(err, os.ErrPermission)
+}
+
 // askError says why a socket gives no answer.
 func askError(socket string, limit time.Duration, err error) error {
+	gone := errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+	case gone && socket != rootSocket && socket == DefaultSocket() && mayExist(rootSocket):
+		return fmt.Errorf("no culvert of this user is running, and another user's may be at %s: ask that one with sudo, or name a socket with --socket", rootSocket)
+	case gone:
 		return fmt.Errorf("no culvert is running at %s (start one with `culvert up FILE`, or name its socket with --socket)", socket)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%s belongs to another user: only who runs the gateway may ask it", socket)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -20,6 +21,16 @@ type Section struct {
 
 // Reference is every key there is.
 func Reference() []Section { return allSettings }
+
+// tableOf is the table that has a setting; "" where none has.
+func tableOf(key string) string {
+	for _, s := range allSettings {
+		if slices.ContainsFunc(s.Settings, func(k Setting) bool { return k.Key == key }) {
+			return s.Title
+		}
+	}
+	return ""
+}
 
 var allSettings = []Section{
 	{"[gateway]", []Setting{

@@ -30,6 +30,7 @@ type control struct {
 	loops     loops
 	dialing   map[string]*search             // for peers' addresses
 	said      map[string]bool                // peers that the operator has told to connect, or not to
+	draining  bool                           // because the operator has said so
 	ctx       context.Context                // ends when the gateway is to
 	strangers map[ikev2.EventKind]*strangers // of log records
 	// assigned is what peers assign to us, ownAddrs the device's addresses by the
@@ -165,6 +166,7 @@ func (g *Gateway) Drain(to string) error {
 	err := ErrNotRunning
 	g.ask(func(c *control) {
 		if err = c.engine.Command(time.Now(), ikev2.Drain{To: to}); err == nil {
+			c.draining = true
 			c.g.log.Info("draining: no new peers are taken", "event", "draining", "to", to)
 		}
 	})

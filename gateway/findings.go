@@ -149,6 +149,10 @@ func (c *control) findings() []Finding {
 	}
 	all = append(all, c.shared()...)
 	all = append(all, c.callers()...)
+	if c.draining {
+		all = append(all, Finding{Code: "draining", Why: "no new peers are taken",
+			Text: "The gateway was told to drain: it takes no new peers until it ends, and a peer that goes cannot come back here. A restart ends that."})
+	}
 	return append(all, c.losses(rose)...)
 }
 

@@ -41,14 +41,15 @@ func (d *daemon) capture(r *http.Request, w io.Writer) error {
 }
 
 type captureOptions struct {
-	socket, file string
+	door
+	file string
 	gateway.CaptureOptions
 	duration time.Duration
 }
 
 func captureCommand() *cobra.Command {
 	var o captureOptions
-	cmd := &cobra.Command{
+	cmd := o.socketFlag(&cobra.Command{
 		Use:   "capture",
 		Short: "record packets outside and inside of ESP, for Wireshark",
 		Long: `Writes what a running gateway sends and receives into a pcapng file, until Ctrl-C
@@ -67,8 +68,11 @@ what was recorded elsewhere. The log says that it was done.`,
   sudo culvert capture -o office.pcapng --with-keys --packets 1000`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.file == "" || o.Packets < 0 || o.duration < 0 || o.Keys && o.file == "-" {
+			if o.file == "" || o.Keys && o.file == "-" {
 				return usageError(fmt.Errorf("capture takes -o FILE, or without --with-keys -o - (see '%s --help')", cmd.CommandPath()))
+			}
+			if o.Packets < 0 || o.duration < 0 {
+				return usageError(errors.New("--packets and --duration take 0 or more"))
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
@@ -79,14 +83,13 @@ what was recorded elsewhere. The log says that it was done.`,
 			}
 			n, err := o.record(ctx, cmd.OutOrStdout())
 			if err != nil {
-				return failure(err)
+				return o.failed(cmd, err)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%d packets in %s\n", n, o.file)
 			return nil
 		},
-	}
+	})
 	f := cmd.Flags()
-	f.StringVar(&o.socket, "socket", api.DefaultSocket(), "control socket of the gateway")
 	f.StringVarP(&o.file, "output", "o", "", "the `file`; - is standard output")
 	f.StringVar(&o.Peer, "peer", "", "only ESP of this peer, and IKE of its address")
 	f.IntVar(&o.Packets, "packets", 0, "end after so many; 0 is never")

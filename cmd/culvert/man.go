@@ -20,7 +20,7 @@ func manCommand(root *cobra.Command) *cobra.Command {
 		Use:    "man DIR",
 		Short:  "write a man page for each command into a directory",
 		Hidden: true,
-		Args:   cobra.ExactArgs(1),
+		Args:   takes(1, 1, "the directory to write to"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			err := writePages(root, args[0])
 			if err == nil {
