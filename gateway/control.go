@@ -26,6 +26,7 @@ type control struct {
 	peers     map[string]*peerStatus
 	notices   chan notice // from the data path
 	reserved  []*sad.Outbound
+	dropped   map[string]*lane // of each peer's packets, over all its SAs
 	loops     loops
 	dialing   map[string]*search             // for peers' addresses
 	said      map[string]bool                // peers that the operator has told to connect, or not to
@@ -63,7 +64,7 @@ const trafficPause = time.Second
 
 func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
 	c := &control{
-		g: g, engine: e, keylog: k, children: map[uint32]*child{}, assigned: map[string]ikev2.AssignAddresses{}, ownAddrs: map[string][]netip.Addr{}, peers: map[string]*peerStatus{},
+		g: g, engine: e, keylog: k, children: map[uint32]*child{}, dropped: map[string]*lane{}, assigned: map[string]ikev2.AssignAddresses{}, ownAddrs: map[string][]netip.Addr{}, peers: map[string]*peerStatus{},
 		notices: make(chan notice, noticesLen), loops: loops{ended: make(chan error, 1)},
 		dialing: map[string]*search{}, said: map[string]bool{}, strangers: map[ikev2.EventKind]*strangers{}, history: history{peers: map[string]*past{}}, timer: time.NewTimer(time.Hour), roaming: newRoaming(), watch: newWatch(),
 	}
@@ -85,7 +86,7 @@ func (c *control) run(ctx context.Context) (broken error) {
 	}
 	traffic := time.NewTicker(trafficInterval)
 	defer traffic.Stop()
-	c.watch.sample(c.drops())
+	c.sampleLosses()
 	c.host = c.g.doors.host()
 	c.compareClocks()
 	clock := time.NewTicker(clockInterval)

@@ -178,6 +178,9 @@ func printPeer(w io.Writer, p gateway.PeerStatus, lanes int, now time.Time) {
 		field("", "in  %d packets, %s, last %s", c.PacketsIn, bytesText(c.BytesIn), last(now, c.LastIn))
 		field("", "out %d packets, %s, last %s", c.PacketsOut, bytesText(c.BytesOut), last(now, c.LastOut))
 	}
+	if len(p.Drops) > 0 {
+		field("dropped", "%s", countsText(p.Drops))
+	}
 	_ = t.Flush()
 }
 
@@ -205,15 +208,20 @@ func starter(here bool) string {
 
 // printDrops lists the counters that are not zero.
 func printDrops(w io.Writer, drops map[string]uint64) {
-	var names []string
-	for _, name := range slices.Sorted(maps.Keys(drops)) {
-		if drops[name] > 0 {
-			names = append(names, fmt.Sprintf("%s %d", name, drops[name]))
+	if text := countsText(drops); text != "" {
+		fmt.Fprintf(w, "\ncounters: %s\n", text)
+	}
+}
+
+// countsText has those that are not zero, by name.
+func countsText(of map[string]uint64) string {
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		if of[name] > 0 {
+			words = append(words, fmt.Sprintf("%s %d", name, of[name]))
 		}
 	}
-	if len(names) > 0 {
-		fmt.Fprintf(w, "\ncounters: %s\n", strings.Join(names, ", "))
-	}
+	return strings.Join(words, ", ")
 }
 
 func ago(now, t time.Time) string { return now.Sub(t).Round(time.Second).String() }
