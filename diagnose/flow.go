@@ -106,7 +106,7 @@ func (f Ended) Report() Report {
 	}
 	if f.Deleted {
 		return compose("deleted_by_peer", fmt.Sprintf("%s is down: the peer at %v ended it", what, f.Peer),
-			"It was shut down or is being restarted, or somebody took the connection down there, or another connection with the same identity took the place of this one: its log says which. The two configurations fit.")
+			"It was shut down or is being restarted, or somebody took the connection down there, or another connection with the same identity took the place of this one, or it found no use for a connection without its tunnel: its log says which.")
 	}
 	if f.Dead {
 		place := ""
