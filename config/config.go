@@ -73,7 +73,7 @@ type Gateway struct {
 	LeaseFile string
 	// Metrics is the TCP address that answers Prometheus; the zero value: none.
 	Metrics netip.AddrPort
-	// Page is the loopback address of the status page; the zero value: none.
+	// Page is the loopback address of the status page for every user; the zero value: none.
 	Page netip.AddrPort
 	// Where has the settings by their native names; "" is nothing.
 	Where Places

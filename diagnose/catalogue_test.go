@@ -63,7 +63,7 @@ all that it can say, by what you see, with the names and addresses of examples. 
 
 On the wire a peer is told no more than the bare error that the RFCs ask for: whoever knocks learns nothing. So each side can only explain its own half.
 
-Beside these, ` + "`explain`" + ` says where nothing is wrong what is going on: ` + "`connecting`" + `, ` + "`waiting`" + ` for a peer that calls, ` + "`down`" + ` between two attempts, ` + "`disconnected`" + ` by the operator,
+Beside these, ` + "`explain`" + ` says where nothing is wrong what is going on: ` + "`connecting`" + `, ` + "`waiting`" + ` for a peer that calls, ` + "`down`" + ` between two attempts, ` + "`disconnected`" + ` by the operator, ` + "`draining`" + ` likewise,
 ` + "`tunnel_down`" + ` where a connection is up without one of its tunnels.
 `
 

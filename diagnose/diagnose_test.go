@@ -248,10 +248,10 @@ var cases = map[string]facts{
 	// Counters.
 	"dropped-no-tunnel":      Dropped{Counter: "no_outbound_sa", Count: 12, During: time.Minute},
 	"dropped-tunnel-down":    Dropped{Counter: "no_outbound_sa", Count: 12, During: time.Minute, Down: []string{"office"}},
-	"dropped-selectors":      Dropped{Counter: "selector_violation", Count: 300, During: time.Minute},
-	"dropped-too-big":        Dropped{Counter: "too_big", Count: 9, During: time.Minute},
+	"dropped-selectors":      Dropped{Counter: "selector_violation", Count: 300, During: time.Minute, Connection: foo},
+	"dropped-too-big":        Dropped{Counter: "too_big", Count: 9, During: time.Minute, Connection: foo},
 	"dropped-path-mtu":       Dropped{Counter: "udp4500_send_too_big", Count: 9, During: time.Minute},
-	"dropped-authentication": Dropped{Counter: "authentication_failed", Count: 50, During: time.Minute},
+	"dropped-authentication": Dropped{Counter: "authentication_failed", Count: 50, During: time.Minute, Connection: foo},
 	"dropped-firewall":       Dropped{Counter: "udp500_send_denied", Count: 3, During: time.Minute},
 	"dropped-unknown":        Dropped{Counter: "a_new_one", Count: 3},
 }

@@ -6,11 +6,13 @@ import (
 	"time"
 )
 
-// Dropped is the view of a gateway one of whose counters rises.
+// Dropped is the view of a gateway one of whose counters rises, of all its packets or of one connection's.
 type Dropped struct {
 	Counter string // its name in the status
 	Count   uint64 // by how much it rose
 	During  time.Duration
+	// Connection is whose packets they were, where that is known.
+	Connection Connection
 	// Down names the connections that are not up.
 	Down []string
 }
@@ -134,6 +136,9 @@ func (f Dropped) Report() Report {
 	down := ""
 	if f.Counter == "no_outbound_sa" && len(f.Down) > 0 {
 		down = fmt.Sprintf("Down now: %s.", list(f.Down))
+	}
+	if f.Connection.Name != "" {
+		l.what = fmt.Sprintf("on %s, %s", f.Connection, l.what)
 	}
 	return compose("dropped_"+clean(f.Counter), fmt.Sprintf("%s%s: %d%s (%s)", l.what, where, f.Count, within(f.During), clean(f.Counter)), l.why, down)
 }

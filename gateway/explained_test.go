@@ -90,8 +90,8 @@ func golden(t *testing.T, file, got string) {
 	}
 }
 
-// start has both sides run for 4 s, and what happens happen. The same random
-// bytes make the same delays.
+// start has both sides run for a while, and what happens happen. The same random
+// bytes make the same delays, and 4.2 s keep off the moments at which tickers tick.
 func (s *situation) start(w *world, textA, textB, keys string) (a, b *site) {
 	w.Helper()
 	if s.lost != nil {
@@ -116,7 +116,7 @@ func (s *situation) start(w *world, textA, textB, keys string) (a, b *site) {
 		host = w.net.C
 	}
 	a, b = begin(w.net.A, "a", textA), begin(host, "b", textB)
-	time.Sleep(4 * time.Second)
+	time.Sleep(4200 * time.Millisecond)
 	if s.then != nil {
 		s.then(w, a, b)
 	}
@@ -388,6 +388,7 @@ var situations = []situation{
 	{name: "no-way", a: nobody, before: noWay},
 	{name: "waiting", b: nobody},
 	{name: "resolving", a: nobody, b: with(textB, "remote", `"vpn.example"`), before: resolvesSlowly},
+	{name: "draining", then: func(w *world, a, _ *site) { noError(w, a.Drain("")) }},
 	{name: "disconnected", then: func(_ *world, _, b *site) { _, _ = b.Disconnect("remote"); time.Sleep(time.Second) }},
 
 	// Algorithms.

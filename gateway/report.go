@@ -39,7 +39,7 @@ func (c *control) happened(ctx context.Context, e ikev2.Event) {
 		p.note(e, text)
 		p.Totals.note(e)
 		if p.Problem == text {
-			p.code, p.Why = report.Code, cmp.Or(report.Summary, sentence(e))
+			p.code, p.Why = report.Code, cmp.Or(report.Summary, strings.TrimPrefix(sentence(e), e.Peer+": "))
 		}
 	}
 	if ch := c.children[e.InboundSPI]; ch != nil && e.Kind == ikev2.EventChildUp {

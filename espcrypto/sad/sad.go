@@ -53,6 +53,9 @@ type Child struct {
 	// Lane of the gateway's is the one that the child is for, where there are
 	// several children with the same selectors (RFC 9611).
 	Lane int
+	// Drops counts what is dropped of the child's packets, by numbers of the
+	// caller's. It may be shared by the children of a peer.
+	Drops []atomic.Uint64
 
 	path    atomic.Pointer[Path]
 	pathMTU atomic.Int64
@@ -101,8 +104,6 @@ type Inbound struct {
 	// Mutex is whose that opens, where there are several lanes: a packet may come
 	// by another than the child's.
 	sync.Mutex
-	// Violations counts authentic packets outside the selectors.
-	Violations atomic.Uint64
 	// Strayed is the path that control was last told of when it was not the
 	// child's own. Only the inbound loop writes it, under the lock.
 	Strayed Path
