@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -42,14 +43,25 @@ Only the user who runs the gateway may ask.`,
 			if err := w.check(); err != nil {
 				return err
 			}
+			if d.json && details {
+				return usageError(errors.New("--json has all details, and goes without --details"))
+			}
+			f := cmd.Flags()
+			if !watch && (f.Changed("interval") || f.Changed("count")) {
+				return usageError(errors.New("--interval and --count go with --watch"))
+			}
 			out := cmd.OutOrStdout()
 			show := func(ctx context.Context, to io.Writer) error {
 				return d.showStatus(ctx, to, details, watch, onTerminal(out))
 			}
-			if !watch {
-				return show(cmd.Context(), out)
+			run := show
+			if watch {
+				run = func(ctx context.Context, to io.Writer) error { return w.run(ctx, to, show) }
 			}
-			return w.run(cmd.Context(), out, show)
+			if err := run(cmd.Context(), out); err != nil {
+				return d.failed(cmd, err)
+			}
+			return nil
 		},
 	})
 	f := cmd.Flags()
@@ -57,7 +69,6 @@ Only the user who runs the gateway may ask.`,
 	f.BoolVarP(&watch, "watch", "w", false, "show it again and again")
 	f.DurationVar(&w.interval, "interval", w.interval, "with --watch, the `time` between two looks")
 	f.IntVar(&w.count, "count", 0, "with --watch, end after so many looks; 0 is never")
-	cmd.MarkFlagsMutuallyExclusive("json", "details")
 	return cmd
 }
 
@@ -65,7 +76,7 @@ Only the user who runs the gateway may ask.`,
 func (d *door) showStatus(ctx context.Context, w io.Writer, details, past, colour bool) error {
 	var s gateway.Status
 	if err := api.Get(ctx, d.socket, "/v1/status", &s); err != nil {
-		return failure(err)
+		return err
 	}
 	t := table{now: time.Now(), colour: colour}
 	switch {
@@ -76,7 +87,7 @@ func (d *door) showStatus(ctx context.Context, w io.Writer, details, past, colou
 		return nil
 	case past:
 		if err := api.Get(ctx, d.socket, "/v1/history", &t.past); err != nil {
-			return failure(err)
+			return err
 		}
 	}
 	t.print(w, s)
@@ -167,6 +178,9 @@ func printPeer(w io.Writer, p gateway.PeerStatus, lanes int, now time.Time) {
 		field("", "in  %d packets, %s, last %s", c.PacketsIn, bytesText(c.BytesIn), last(now, c.LastIn))
 		field("", "out %d packets, %s, last %s", c.PacketsOut, bytesText(c.BytesOut), last(now, c.LastOut))
 	}
+	if len(p.Drops) > 0 {
+		field("dropped", "%s", countsText(p.Drops))
+	}
 	_ = t.Flush()
 }
 
@@ -194,15 +208,20 @@ func starter(here bool) string {
 
 // printDrops lists the counters that are not zero.
 func printDrops(w io.Writer, drops map[string]uint64) {
-	var names []string
-	for _, name := range slices.Sorted(maps.Keys(drops)) {
-		if drops[name] > 0 {
-			names = append(names, fmt.Sprintf("%s %d", name, drops[name]))
+	if text := countsText(drops); text != "" {
+		fmt.Fprintf(w, "\ncounters: %s\n", text)
+	}
+}
+
+// countsText has those that are not zero, by name.
+func countsText(of map[string]uint64) string {
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		if of[name] > 0 {
+			words = append(words, fmt.Sprintf("%s %d", name, of[name]))
 		}
 	}
-	if len(names) > 0 {
-		fmt.Fprintf(w, "\ncounters: %s\n", strings.Join(names, ", "))
-	}
+	return strings.Join(words, ", ")
 }
 
 func ago(now, t time.Time) string { return now.Sub(t).Round(time.Second).String() }
