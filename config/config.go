@@ -79,9 +79,9 @@ type Gateway struct {
 	Where Places
 }
 
-// CookiesAlways is the CookieThreshold that every peer meets: the SA that it asks
+// cookiesAlways is the CookieThreshold that every peer meets: the SA that it asks
 // for counts.
-const CookiesAlways = 1
+const cookiesAlways = 1
 
 // Pool is a range of virtual addresses for peers (RFC 7296 section 2.19).
 type Pool struct {

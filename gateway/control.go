@@ -406,24 +406,27 @@ func (g *Gateway) findPath(ctx context.Context, gateway *config.Gateway, p *conf
 	}
 	if !local.IsValid() || local.IsUnspecified() {
 		if local, err = g.doors.LocalAddr(remote); err != nil {
-			return ikev2.Path{}, fmt.Errorf("no way to %v from this host: %w", remote, err)
+			return ikev2.Path{}, unreachable{err, remote}
 		}
 	}
 	return ikev2.Path{Local: netip.AddrPortFrom(local, gateway.IKEPort), Remote: netip.AddrPortFrom(remote, p.RemoteIKEPort)}, nil
 }
 
-// unresolved is the resolver's word on a name that leads nowhere.
-type unresolved struct{ error }
+// unreachable is the system's word on an address to which it has no way.
+type unreachable struct {
+	error
+	remote netip.Addr
+}
 
 func (g *Gateway) lookup(ctx context.Context, host string) (netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialRetry)
 	defer cancel()
 	addrs, err := g.doors.Resolve(ctx, host)
 	if err != nil {
-		return netip.Addr{}, unresolved{err}
+		return netip.Addr{}, err
 	}
 	if len(addrs) == 0 {
-		return netip.Addr{}, unresolved{errors.New("it has no address")}
+		return netip.Addr{}, errors.New("it has no address")
 	}
 	i := max(0, slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Unmap().Is4() }))
 	return addrs[i].Unmap(), nil

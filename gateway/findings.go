@@ -90,7 +90,7 @@ func (w *watch) saw(e ikev2.Event, r diagnose.Report) {
 	l := w.of(e.Peer)
 	at := occasion{now, e.Path.Remote.Addr().String()}
 	switch {
-	case e.Kind == ikev2.EventEstablished && !e.Resumed:
+	case e.Kind == ikev2.EventEstablished:
 		l.made = lastOf(append(l.made, at), memory)
 	case e.Kind == ikev2.EventRekeyed, e.Kind == ikev2.EventChildDown && e.Reason == ikev2.ReasonRekeyed:
 		l.rekeyed = lastOf(append(l.rekeyed, at), memory)
@@ -234,7 +234,7 @@ func (c *control) restless(p *config.Peer) (all []Finding) {
 	if rekeyed := since(l.rekeyed, stormWindow); len(rekeyed) >= stormRekeys*max(1, len(p.Tunnels))*len(c.g.doors.lanes()) {
 		r := diagnose.RekeyStorm{Connection: f.connection(), Rekeys: len(rekeyed), During: time.Since(rekeyed[0].at)}
 		if len(p.Tunnels) > 0 {
-			r.LifetimeAt = f.at(p.Tunnels[0].Where, "lifetime")
+			r.LifetimeAt = cmp.Or(f.volumeSetting(&p.Tunnels[0]), f.at(p.Tunnels[0].Where, "lifetime"))
 		}
 		found(r.Report())
 	}
@@ -347,8 +347,11 @@ func (ch *child) note(in, out uint64, now time.Time) {
 // which may be the one.
 func (c *control) callers() (all []Finding) {
 	missed := c.down() != nil
+	said := func(r refusal) bool { // of the peer that it is
+		return slices.ContainsFunc(slices.Collect(maps.Values(c.peers)), func(p *peerStatus) bool { return p.Problem == r.report.Detail })
+	}
 	for _, r := range c.watch.refused {
-		if time.Since(r.at) < flapWindow {
+		if time.Since(r.at) < flapWindow && !said(r) {
 			all = append(all, Finding{Code: r.report.Code, Why: r.report.Summary, Text: fmt.Sprintf("%s (%v ago)", r.report.Detail, time.Since(r.at).Round(time.Second)), Wrong: missed})
 		}
 	}

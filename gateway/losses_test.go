@@ -97,6 +97,6 @@ func TestDropsOfPeers(t *testing.T) {
 		noError(t, err)
 		w.until("the connection is down", time.Minute, a.isDown)
 		wantDrops()
-		a.explains(true, []string{"down", "waiting"})
+		a.explains(true, []string{"deleted_by_peer", "waiting"})
 	})
 }

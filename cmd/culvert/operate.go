@@ -7,10 +7,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"culvert/api"
+	"culvert/gateway"
 )
 
 // door is how a command reaches a running gateway, and how it prints.
@@ -24,8 +26,26 @@ func (d *door) flags(cmd *cobra.Command) *cobra.Command {
 	return d.socketFlag(cmd)
 }
 
+// peers completes the name of a peer, of those that the running gateway has.
+func (d *door) peers(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var s gateway.Status
+	if len(args) > 0 || api.Get(cmd.Context(), d.socket, "/v1/status", &s) != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, p := range s.Peers {
+		names = append(names, p.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
 func (d *door) socketFlag(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().StringVar(&d.socket, "socket", api.DefaultSocket(), "control socket of the gateway, a `path`")
+	if strings.Contains(cmd.Use, "PEER") {
+		cmd.ValidArgsFunction = d.peers
+	} else {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
 	return cmd
 }
 

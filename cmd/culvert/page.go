@@ -15,8 +15,9 @@ import (
 )
 
 func pageCommand() *cobra.Command {
-	var socket, listen string
-	cmd := &cobra.Command{
+	var d door
+	var listen string
+	cmd := d.socketFlag(&cobra.Command{
 		Use:   "page",
 		Short: "show a running gateway in a browser",
 		Long: `Opens the status page of a running gateway to a browser on this machine, until
@@ -33,13 +34,12 @@ and shows no key.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			if err := showPage(ctx, cmd, addr, socket); err != nil {
+			if err := showPage(ctx, cmd, addr, d.socket); err != nil {
 				return failure(err)
 			}
 			return nil
 		},
-	}
-	cmd.Flags().StringVar(&socket, "socket", api.DefaultSocket(), "control socket of the gateway")
+	})
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:9116", "the loopback `address`; port 0 is a free one")
 	return cmd
 }

@@ -261,12 +261,6 @@ func (s *Snapshot) Match(f *Flow) *Outbound { return s.MatchLane(f, 0) }
 // comes before newer ones.
 func (s *Snapshot) MatchLane(f *Flow, lane int) *Outbound { return matchFlow(s.flows, f, lane) }
 
-// Inbounds lists all inbound SAs by the index of their SPI.
-func (s *Snapshot) Inbounds() []*Inbound { return s.inbound.all() }
-
-// Outbounds lists all outbound SAs by the index of their child's inbound SPI.
-func (s *Snapshot) Outbounds() []*Outbound { return s.outbound.all() }
-
 func check(c *Child) error {
 	if c.InboundSPI < 256 {
 		return ErrSPI
@@ -311,19 +305,4 @@ func (d *directory[T]) with(spi uint32, v *T) *directory[T] {
 	p[spi%(1<<pageBits)] = v
 	next[spi>>pageBits] = &p
 	return &next
-}
-
-func (d *directory[T]) all() []*T {
-	var list []*T
-	for _, p := range d {
-		if p == nil {
-			continue
-		}
-		for _, v := range p {
-			if v != nil {
-				list = append(list, v)
-			}
-		}
-	}
-	return list
 }
