@@ -340,7 +340,7 @@ func TestTunnelByHand(t *testing.T) {
 			says("tunnel lan of peer remote is taken down")(b.DisconnectTunnel("remote", "lan"))
 			w.until("end of the tunnel", time.Second, func() bool { return len(a.peer().Children)+len(b.peer().Children) == 0 })
 			a.device.Drain()
-			b.speak(600, fromB)
+			speaks(600, nil, fromB)(w, a, b)
 			if len(b.peer().Children) > 0 || !connected() || len(a.device.Drain()) > 0 {
 				w.Errorf("after ten minutes: %+v", b.peer())
 			}

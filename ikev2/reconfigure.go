@@ -267,7 +267,7 @@ func (sa *ikeSA) conformChildren(kept map[*Child]*Child) {
 		case sameTraffic(was, is):
 			c.cfg = is
 			c.adjust(was)
-		default:
+		case !sa.peer.lowers(is):
 			anew = append(anew, &wish{cfg: is, once: true})
 		}
 	}

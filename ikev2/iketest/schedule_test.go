@@ -322,15 +322,11 @@ var acts = map[string]func(s *schedule, h *Host, x, y uint64){
 	"sends":       func(s *schedule, _ *Host, _, _ uint64) { s.packets() },
 	"rekeys":      func(s *schedule, h *Host, x, _ uint64) { s.rekey(h, x) },
 	"renews":      func(s *schedule, h *Host, _, _ uint64) { s.n.Command(h, ikev2.RekeyIKE{Peer: h.peer()}) },
-	"lowers": func(s *schedule, h *Host, x, _ uint64) {
-		s.n.Command(h, ikev2.Lower{Peer: h.peer(), Child: h.child(x)})
-	},
-	"raises": func(s *schedule, h *Host, x, _ uint64) {
-		s.n.Command(h, ikev2.Raise{Peer: h.peer(), Child: h.child(x)})
-	},
-	"wakes":   func(s *schedule, h *Host, _, _ uint64) { s.roam(h, true) },
-	"roams":   func(s *schedule, h *Host, _, _ uint64) { s.roam(h, false) },
-	"appears": func(s *schedule, _ *Host, x, _ uint64) { s.move(byte(x), 0) },
+	"lowers":      func(s *schedule, h *Host, x, _ uint64) { s.say(h, x, false) },
+	"raises":      func(s *schedule, h *Host, x, _ uint64) { s.say(h, x, true) },
+	"wakes":       func(s *schedule, h *Host, _, _ uint64) { s.roam(h, true) },
+	"roams":       func(s *schedule, h *Host, _, _ uint64) { s.roam(h, false) },
+	"appears":     func(s *schedule, _ *Host, x, _ uint64) { s.move(byte(x), 0) },
 	"moves": func(s *schedule, h *Host, x, y uint64) {
 		s.move(byte(x), byte(y))
 		s.roam(h, false)
@@ -339,9 +335,16 @@ var acts = map[string]func(s *schedule, h *Host, x, y uint64){
 
 func (h *Host) peer() string { return h.cfg.Peers[0].Name }
 
-func (h *Host) child(x uint64) string {
+// say has the operator want some child, or not.
+func (s *schedule) say(h *Host, x uint64, up bool) {
 	all := h.cfg.Peers[0].Children
-	return all[x%uint64(len(all))].Name
+	switch {
+	case len(all) == 0:
+	case up:
+		s.n.Command(h, ikev2.Raise{Peer: h.peer(), Child: all[x%uint64(len(all))].Name})
+	default:
+		s.n.Command(h, ikev2.Lower{Peer: h.peer(), Child: all[x%uint64(len(all))].Name})
+	}
 }
 
 // perform does an act, nothing where the script has no more.
