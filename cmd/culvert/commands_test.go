@@ -45,6 +45,7 @@ var notRun = []string{
 	"docs/howto/container.md: chown 65532 office.key",
 	"docs/release.md: git checkout v1.2.3",
 	"docs/release.md: go run ./deploy/release -version v1.2.3 dist",
+	"docs/seeing.md: curl --unix-socket /run/culvert/culvert.sock http://culvert/v1/status",
 	"docs/seeing.md: sudo culvert page",
 	"docs/tutorial.md: go build -o culvert ./cmd/culvert",
 }
@@ -100,7 +101,7 @@ func (b docBlock) isRun() bool {
 // in the list; and no command hides where the other test does not look.
 func TestDocumentedCommandsAreFenced(t *testing.T) {
 	var left []string
-	hidden := regexp.MustCompile(`(?m)^    (\$ |sudo |culvert |\./culvert |go (run|test|build)|docker |kubectl |systemctl |ip (addr|link|route|tuntap) |swanctl )`)
+	hidden := regexp.MustCompile(`(?m)^    (\$ |sudo |culvert |\./culvert |go (run|test|build)|docker |kubectl |systemctl |ip (addr|link|route|tuntap) |swanctl |curl |ssh )`)
 	for _, page := range docPages(t) {
 		text, err := os.ReadFile(page)
 		if err != nil {

@@ -140,48 +140,60 @@ func printPeer(w io.Writer, p gateway.PeerStatus, lanes int, now time.Time) {
 		fmt.Fprintf(w, ", attempt %d", p.Attempt)
 	}
 	fmt.Fprintln(w)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	field := func(name, format string, args ...any) {
-		fmt.Fprintf(t, "  %s\t%s\n", name, fmt.Sprintf(format, args...))
-	}
-	field("identities", "%v (here) <-> %v (peer)", p.LocalID, p.RemoteID)
+	t := fields{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	t.add("identities", "%v (here) <-> %v (peer)", p.LocalID, p.RemoteID)
 	if p.RemoteAddress.IsValid() {
-		field("addresses", "%v <-> %v", p.LocalAddress, p.RemoteAddress)
+		t.add("addresses", "%v <-> %v", p.LocalAddress, p.RemoteAddress)
 	}
 	if p.InitiatorSPI != "" {
-		field("IKE SA", "%s, SPIs %s_i %s_r, started by %s", p.Suite, p.InitiatorSPI, p.ResponderSPI, starter(p.Initiator))
-		field("post-quantum", "%s", yesNo(p.PostQuantum))
-		field("NAT", "%s", p.NAT)
+		t.add("IKE SA", "%s, SPIs %s_i %s_r, started by %s", p.Suite, p.InitiatorSPI, p.ResponderSPI, starter(p.Initiator))
+		t.add("post-quantum", "%s", yesNo(p.PostQuantum))
+		t.add("NAT", "%s", p.NAT)
 	}
-	if a := p.Assigned; a != nil {
-		field("our addresses", "%s", join(a.Addresses))
-		if len(a.DNS) > 0 {
-			field("name servers", "%s (not set on this host)", join(a.DNS))
-		}
-		if len(a.Domains) > 0 {
-			field("domains", "%s", strings.Join(a.Domains, ", "))
-		}
-		if len(a.Subnets) > 0 {
-			field("its networks", "%s", join(a.Subnets))
-		}
+	if p.Assigned != nil {
+		t.assigned(p.Assigned)
 	}
 	if p.Problem != "" {
-		field("problem", "%s", p.Problem)
+		t.add("problem", "%s", p.Problem)
 	}
 	for _, c := range p.Children {
-		name := "tunnel " + c.Name
-		if lanes > 1 {
-			name += fmt.Sprintf(", lane %d", c.Lane)
-		}
-		field(name, "%s <-> %s", strings.Join(c.Local, ", "), strings.Join(c.Remote, ", "))
-		field("", "%s, SPIs %s in, %s out, up %s", c.Suite, c.InboundSPI, c.OutboundSPI, ago(now, c.Since))
-		field("", "in  %d packets, %s, last %s", c.PacketsIn, bytesText(c.BytesIn), last(now, c.LastIn))
-		field("", "out %d packets, %s, last %s", c.PacketsOut, bytesText(c.BytesOut), last(now, c.LastOut))
+		t.child(c, lanes, now)
 	}
 	if len(p.Drops) > 0 {
-		field("dropped", "%s", countsText(p.Drops))
+		t.add("dropped", "%s", countsText(p.Drops))
 	}
 	_ = t.Flush()
+}
+
+// fields are names and what they stand for, below each other.
+type fields struct{ *tabwriter.Writer }
+
+func (t fields) add(name, format string, args ...any) {
+	fmt.Fprintf(t, "  %s\t%s\n", name, fmt.Sprintf(format, args...))
+}
+
+func (t fields) assigned(a *gateway.AssignedStatus) {
+	t.add("our addresses", "%s", join(a.Addresses))
+	if len(a.DNS) > 0 {
+		t.add("name servers", "%s (not set on this host)", join(a.DNS))
+	}
+	if len(a.Domains) > 0 {
+		t.add("domains", "%s", strings.Join(a.Domains, ", "))
+	}
+	if len(a.Subnets) > 0 {
+		t.add("its networks", "%s", join(a.Subnets))
+	}
+}
+
+func (t fields) child(c gateway.ChildStatus, lanes int, now time.Time) {
+	name := "tunnel " + c.Name
+	if lanes > 1 {
+		name += fmt.Sprintf(", lane %d", c.Lane)
+	}
+	t.add(name, "%s <-> %s", strings.Join(c.Local, ", "), strings.Join(c.Remote, ", "))
+	t.add("", "%s, SPIs %s in, %s out, up %s", c.Suite, c.InboundSPI, c.OutboundSPI, ago(now, c.Since))
+	t.add("", "in  %d packets, %s, last %s", c.PacketsIn, bytesText(c.BytesIn), last(now, c.LastIn))
+	t.add("", "out %d packets, %s, last %s", c.PacketsOut, bytesText(c.BytesOut), last(now, c.LastOut))
 }
 
 func join[T fmt.Stringer](list []T) string {
