@@ -30,6 +30,7 @@
 //	SharedNetwork     both        what is behind the peer is connected here too
 //	OneWay            both        a tunnel that is up carries packets in one direction only
 //	Dropped           both        a counter of what goes no further rises
+//	Slept, ClockSet   both        the machine has slept, or its clock was set
 //	NoStart           both        the gateway does not come up: a device, a port or a right is missing
 //
 // The package imports nothing of this module: facts are plain strings and addresses. What comes off the wire is escaped and bounded here, whoever

@@ -113,7 +113,7 @@ func (c *control) allowStranger(k ikev2.EventKind) bool {
 		s = &strangers{limiter: limiter{every: time.Second / strangersPerSecond, burst: strangersPerSecond}}
 		c.strangers[k] = s
 	}
-	if s.allow(time.Now().UnixNano()) {
+	if s.allow(nanotime()) {
 		return true
 	}
 	s.leftOut++
