@@ -44,8 +44,9 @@ type control struct {
 	roaming       roaming
 	history       history
 	watch         watch
-	host          config.Host // its interfaces, when last looked at
-	wake          broadcast   // of those who wait for a way to a peer
+	measured      map[string]*measurement // by peer
+	host          config.Host             // its interfaces, when last looked at
+	wake          broadcast               // of those who wait for a way to a peer
 }
 
 // noticesLen bounds what the data path has to say and control has not heard.
@@ -64,7 +65,7 @@ func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
 	c := &control{
 		g: g, engine: e, keylog: k, children: map[uint32]*child{}, assigned: map[string]ikev2.AssignAddresses{}, ownAddrs: map[string][]netip.Addr{}, peers: map[string]*peerStatus{},
 		notices: make(chan notice, noticesLen), loops: loops{ended: make(chan error, 1)},
-		dialing: map[string]*search{}, said: map[string]bool{}, strangers: map[ikev2.EventKind]*strangers{}, history: history{peers: map[string]*past{}}, timer: time.NewTimer(time.Hour), roaming: newRoaming(), watch: newWatch(),
+		dialing: map[string]*search{}, said: map[string]bool{}, strangers: map[ikev2.EventKind]*strangers{}, history: history{peers: map[string]*past{}}, timer: time.NewTimer(time.Hour), roaming: newRoaming(), watch: newWatch(), measured: map[string]*measurement{},
 	}
 	for i := range g.cfg.Peers {
 		c.peers[g.cfg.Peers[i].Name] = newPeerStatus(&g.cfg.Peers[i])
@@ -104,6 +105,7 @@ func (c *control) run(ctx context.Context) (broken error) {
 			c.engine.HandleTimeout(now)
 		case <-traffic.C:
 			c.reportTraffic()
+			c.measurePaths()
 			c.lookForTrouble()
 			c.tellLeftOut()
 			c.saveLeases()
@@ -240,6 +242,8 @@ func (c *control) drain(ctx context.Context) {
 			c.assign(o)
 		case ikev2.RemoveAddresses:
 			c.unassign(o.Peer)
+		case ikev2.PathMTU:
+			c.pathMeasured(o)
 		case ikev2.IKEKeys:
 			c.keylog.ike(o)
 			if row, ok := ikeKeyRow(o); ok {
@@ -264,7 +268,7 @@ func (c *control) transmit(o ikev2.Transmit) {
 			payload = c.scratch
 		}
 	}
-	if _, err := conn.Send([]natt.Run{{Bytes: payload, Path: natt.Path(o.Path)}}); err != nil {
+	if _, err := conn.Send([]natt.Run{{Bytes: payload, Path: natt.Path(o.Path), Whole: o.Whole}}); err != nil {
 		c.g.log.Debug(fmt.Sprintf("sending IKE to %v: %v", o.Path.Remote, err), "event", "send_failed")
 	}
 }

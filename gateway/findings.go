@@ -144,6 +144,7 @@ func (g *Gateway) Explain(peer string) (x Explanation, err error) {
 			err = unknown("no peer is named %q in %s%s", peer, g.cfg.File, thereAre(g.cfg.Peers, func(p config.Peer) string { return p.Name }))
 			return
 		}
+		c.doubt(peer)
 		x.Findings = slices.DeleteFunc(c.findings(), func(f Finding) bool { return peer != "" && f.Peer != "" && f.Peer != peer })
 	})
 	if !ok {
@@ -158,11 +159,12 @@ func (g *Gateway) Explain(peer string) (x Explanation, err error) {
 func (c *control) findings() []Finding {
 	all := []Finding{} // a list in JSON, empty or not
 	rose, during := c.watch.lost(c.drops())
-	flows, up, narrow := c.flows(rose), c.tunnelsUp(), c.narrowed()
+	flows, up, narrow, holes := c.flows(rose), c.tunnelsUp(), c.narrowed(), c.blackHoles()
 	for i := range c.g.cfg.Peers {
 		p := &c.g.cfg.Peers[i]
 		all = append(all, c.peerFindings(p, up)...)
 		all = append(all, narrow[p.Name]...)
+		all = append(all, holes[p.Name]...)
 		all = append(all, flows[p.Name]...)
 	}
 	all = append(all, c.shared()...)
@@ -398,10 +400,10 @@ func (c *control) lookForTrouble() {
 			c.g.log.Log(c.ctx, level, f.Text, "event", "trouble", "peer", f.Peer, "tunnel", f.Tunnel, "diagnosis", f.Code)
 		}
 	}
-	flows, narrow := c.flows(rose), c.narrowed()
+	flows, narrow, holes := c.flows(rose), c.narrowed(), c.blackHoles()
 	for i := range c.g.cfg.Peers {
 		p := &c.g.cfg.Peers[i]
-		for _, f := range slices.Concat(narrow[p.Name], flows[p.Name], c.restless(p)) {
+		for _, f := range slices.Concat(narrow[p.Name], holes[p.Name], flows[p.Name], c.restless(p)) {
 			report(f)
 		}
 	}
