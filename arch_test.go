@@ -20,8 +20,8 @@ import (
 // mayImport is which rooms of this module a room may import; itself and what
 // is below it always.
 var mayImport = map[string][]string{
-	"cmd":              {"api", "bench", "config", "examples", "gateway", "lab"},
-	"gateway":          {"config", "diagnose", "espcrypto", "ikev2", "natt", "patience", "tun"},
+	"cmd":              {"api", "bench", "config", "examples", "gateway", "lab", "pcapng"},
+	"gateway":          {"config", "diagnose", "espcrypto", "ikev2", "natt", "patience", "pcapng", "tun"},
 	"config":           {"ikev2"},
 	"ikev2":            {},
 	"ikev2/wire":       {},
@@ -39,7 +39,8 @@ var mayImport = map[string][]string{
 	"tun/tuntest":      {"tun"},
 	"diagnose":         {},
 	"api":              {},
-	"lab":              {},
+	"lab":              {"pcapng"},
+	"pcapng":           {},
 	"examples":         {},
 	"deploy/release":   {},
 	"bench":            {"examples", "lab"},
@@ -152,7 +153,7 @@ func TestDirections(t *testing.T) {
 
 // TestLeaves: these import nothing of this module, not even what is below them.
 func TestLeaves(t *testing.T) {
-	leaves := []string{"ikev2/wire", "ikev2/keymat", "espcrypto/replay", "espcrypto/aesgcm", "natt", "tun", "diagnose"}
+	leaves := []string{"ikev2/wire", "ikev2/keymat", "espcrypto/replay", "espcrypto/aesgcm", "natt", "tun", "diagnose", "pcapng"}
 	found := map[string]bool{}
 	for _, s := range sources(t) {
 		if !slices.Contains(leaves, s.room) {

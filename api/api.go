@@ -1,6 +1,7 @@
 // Package api is the operator's door: HTTP and JSON over a unix socket that
 // only its owner may open.
 //
+//	GET  /                                          the status page, and its files beside it
 //	GET  /v1/status                                 what the gateway is doing, as gateway.Status
 //	GET  /v1/history                                its last minutes, as gateway.History
 //	GET  /v1/events                                 what has happened and happens, a line of JSON each
@@ -43,11 +44,13 @@ import (
 	"time"
 )
 
+const rootSocket = "/run/culvert/culvert.sock"
+
 // DefaultSocket is where a gateway listens unless told otherwise: under
 // /run/culvert for root, in the user's runtime directory for others.
 func DefaultSocket() string {
 	if os.Geteuid() == 0 {
-		return "/run/culvert/culvert.sock"
+		return rootSocket
 	}
 	dir := os.Getenv("XDG_RUNTIME_DIR")
 	if dir == "" {
@@ -112,7 +115,7 @@ func Listen(path string) (*Server, error) {
 		_ = l.Close()
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	s := newServer(atMost(maxOwners, l), ownersOnly)
+	s := newServer(atMost(maxOwners, l), func(h http.Handler) http.Handler { return ownersOnly(noOtherSites(h)) })
 	s.http.ConnContext = withUser
 	return s, nil
 }
@@ -120,11 +123,15 @@ func Listen(path string) (*Server, error) {
 // ListenTCP opens an address of this machine to whoever can reach it: what is
 // handled there is for everybody.
 func ListenTCP(addr netip.AddrPort) (*Server, error) {
+	return listenTCP(addr, func(h http.Handler) http.Handler { return h })
+}
+
+func listenTCP(addr netip.AddrPort, guard func(http.Handler) http.Handler) (*Server, error) {
 	l, err := net.Listen("tcp", addr.String())
 	if err != nil {
 		return nil, err
 	}
-	return newServer(atMost(maxStrangers, l), func(h http.Handler) http.Handler { return h }), nil
+	return newServer(atMost(maxStrangers, l), guard), nil
 }
 
 func newServer(l net.Listener, guard func(http.Handler) http.Handler) *Server {
@@ -441,10 +448,19 @@ func errorOf(resp *http.Response) error {
 	return e
 }
 
+// mayExist: it is there, or not for us to know.
+func mayExist(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil || errors.Is(err, os.ErrPermission)
+}
+
 // askError says why a socket gives no answer.
 func askError(socket string, limit time.Duration, err error) error {
+	gone := errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+	case gone && socket != rootSocket && socket == DefaultSocket() && mayExist(rootSocket):
+		return fmt.Errorf("no culvert of this user is running, and another user's may be at %s: ask that one with sudo, or name a socket with --socket", rootSocket)
+	case gone:
 		return fmt.Errorf("no culvert is running at %s (start one with `culvert up FILE`, or name its socket with --socket)", socket)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%s belongs to another user: only who runs the gateway may ask it", socket)

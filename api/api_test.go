@@ -234,10 +234,10 @@ func TestErrors(t *testing.T) {
 	wantError(t, socket, "/v2/nothing", "404")
 	wantError(t, filepath.Join(tempDir(t), "none.sock"), "/v1/status", "no culvert is running", "--socket")
 
-	if resp := raw(t, socket, "POST /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"); resp.StatusCode != http.StatusMethodNotAllowed {
+	if resp := raw(t, socket, "POST /v1/status HTTP/1.1\r\nHost: culvert\r\nContent-Length: 0\r\n\r\n"); resp.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %s", resp.Status)
 	}
-	if resp := raw(t, socket, "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"); resp.StatusCode != http.StatusServiceUnavailable {
+	if resp := raw(t, socket, "GET /v1/status HTTP/1.1\r\nHost: culvert\r\n\r\n"); resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("status of a gateway that has stopped: %s", resp.Status)
 	}
 }
@@ -320,18 +320,18 @@ func TestBadClients(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_, _ = io.WriteString(conn, []string{"", "GET /v1/st", "GET /v1/status HTTP/1.1\r\nHost: x\r\nX: ", "\x00\xff\x16\x03\x01"}[i%4])
+		_, _ = io.WriteString(conn, []string{"", "GET /v1/st", "GET /v1/status HTTP/1.1\r\nHost: culvert\r\nX: ", "\x00\xff\x16\x03\x01"}[i%4])
 		conns = append(conns, conn)
 	}
 	wantAnswer(t, socket)
 
-	if resp := raw(t, socket, "GET /v1/status HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("y", 64<<10)+"\r\n\r\n"); resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+	if resp := raw(t, socket, "GET /v1/status HTTP/1.1\r\nHost: culvert\r\nX: "+strings.Repeat("y", 64<<10)+"\r\n\r\n"); resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("64 kB of header: %s", resp.Status)
 	}
 	if resp := raw(t, socket, "\x16\x03\x01 nonsense\r\n\r\n"); resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("nonsense: %s", resp.Status)
 	}
-	body := fmt.Sprintf("GET /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", 1<<40)
+	body := fmt.Sprintf("GET /v1/status HTTP/1.1\r\nHost: culvert\r\nContent-Length: %d\r\n\r\n", 1<<40)
 	if resp := raw(t, socket, body); resp.StatusCode != http.StatusOK {
 		t.Errorf("a body that never comes: %s", resp.Status)
 	}

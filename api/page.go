@@ -1,37 +1,55 @@
 package api
 
 import (
-	"embed"
+	_ "embed" // for the page
 	"net"
 	"net/http"
 	"net/netip"
-	"path"
-	"strconv"
+	"strings"
 )
 
-// The status page: files of ours and nothing else's. It is a document, a script
-// that asks /v1/status, /v1/history and /v1/events and draws, and a style.
-//
-//go:embed page
-var pageFiles embed.FS
+// The status page: files of ours and nothing else's. All that they name is
+// relative, so that the page may be anywhere.
+var (
+	//go:embed page/index.html
+	indexHTML []byte
+	//go:embed page/page.js
+	pageJS []byte
+	//go:embed page/page.css
+	pageCSS []byte
+	//go:embed page/icon.svg
+	iconSVG []byte
+)
 
-var pageTypes = map[string]string{".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+// pageParts are those files by where they are asked for.
+var pageParts = map[string]Text{
+	"/":         {"text/html; charset=utf-8", indexHTML},
+	"/page.js":  {"text/javascript; charset=utf-8", pageJS},
+	"/page.css": {"text/css; charset=utf-8", pageCSS},
+	"/icon.svg": {"image/svg+xml", iconSVG},
+}
 
-// ListenPage opens a loopback address, and answers with the status page there. A
-// browser on this machine is asked to keep all others' pages away from it.
+// pageAsks is what the page asks a gateway for.
+var pageAsks = map[string]bool{"/v1/status": true, "/v1/history": true, "/v1/events": true}
+
+// ShowPage answers GET / with the status page.
+func (s *Server) ShowPage() {
+	for at, part := range pageParts {
+		if at == "/" {
+			at = "/{$}"
+		}
+		s.mux.HandleFunc("GET "+at, func(w http.ResponseWriter, _ *http.Request) { writeAnswer(w, part) })
+	}
+}
+
+// ListenPage opens a loopback address to every user of this machine, with the
+// status page.
 func ListenPage(addr netip.AddrPort) (*Server, error) {
-	s, err := ListenTCP(addr)
+	s, err := listenTCP(addr, noOtherSites)
 	if err != nil {
 		return nil, err
 	}
-	s.http.Handler = onlyFor(s.Addr().(*net.TCPAddr).AddrPort(), s.mux)
-	for pattern, name := range map[string]string{"GET /{$}": "index.html", "GET /page.js": "page.js", "GET /page.css": "page.css", "GET /icon.svg": "icon.svg"} {
-		body, err := pageFiles.ReadFile("page/" + name)
-		if err != nil {
-			return nil, err
-		}
-		s.Handle(pattern, func(*http.Request) (any, error) { return Text{pageTypes[path.Ext(name)], body}, nil })
-	}
+	s.ShowPage()
 	return s, nil
 }
 
@@ -39,32 +57,48 @@ func ListenPage(addr netip.AddrPort) (*Server, error) {
 // nobody's frame.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// onlyFor answers those who know the server by its own name: a page of somebody
-// else's, whose name leads here (DNS rebinding), does not, and neither does one
-// that is called from another site.
-func onlyFor(addr netip.AddrPort, next http.Handler) http.Handler {
-	port := strconv.Itoa(int(addr.Port()))
-	names := map[string]bool{}
-	for _, host := range []string{addr.Addr().String(), "localhost", "127.0.0.1", "::1"} {
-		names[net.JoinHostPort(host, port)] = true
-	}
+var pageHeaders = map[string]string{
+	"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+	"Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin", "Cache-Control": "no-store",
+}
+
+// noOtherSites keeps away what a browser on this machine asks for on behalf of
+// somebody else's page: of one whose name leads here (DNS rebinding), and of one
+// that calls another site. A control socket is in a browser's reach where
+// somebody forwards a port to it.
+func noOtherSites(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		for name, value := range map[string]string{
-			"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
-			"Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin", "Cache-Control": "no-store",
-		} {
-			h.Set(name, value)
+		for name, value := range pageHeaders {
+			w.Header().Set(name, value)
 		}
-		site := r.Header.Get("Sec-Fetch-Site")
-		navigation := r.Header.Get("Sec-Fetch-Mode") == "navigate"
 		switch {
-		case !names[r.Host]:
-			refuse(w, &Error{Status: http.StatusMisdirectedRequest, Message: "this is the status page of " + addr.String() + ", and of no other name"})
-		case (site == "cross-site" || site == "same-site") && !navigation:
-			refuse(w, &Error{Status: http.StatusForbidden, Message: "the status page answers no other site"})
+		case !ourName(r.Host):
+			refuse(w, &Error{Status: http.StatusMisdirectedRequest, Message: "this is culvert, localhost or a loopback address, and has no other name"})
+		case fromOtherSite(r):
+			refuse(w, &Error{Status: http.StatusForbidden, Message: "culvert answers no other site"})
 		default:
 			next.ServeHTTP(w, r)
 		}
 	})
+}
+
+// ourName: nobody else can make the name lead here. The port may be one that is
+// forwarded.
+func ourName(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return host == "culvert" || host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+var crossOrigin = http.NewCrossOriginProtection()
+
+// fromOtherSite: a link may lead to what only looks.
+func fromOtherSite(r *http.Request) bool {
+	if err := crossOrigin.Check(r); err != nil {
+		return true
+	}
+	site := r.Header.Get("Sec-Fetch-Site")
+	return (site == "cross-site" || site == "same-site") && r.Header.Get("Sec-Fetch-Mode") != "navigate"
 }

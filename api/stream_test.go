@@ -123,7 +123,7 @@ func TestCrowdOfOwners(t *testing.T) {
 		_ = c.Close()
 	}
 	wantAnswer(t, socket)
-	if resp := raw(t, socket, "POST /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n"+strings.Repeat("x", 1000)); resp.StatusCode != http.StatusMethodNotAllowed {
+	if resp := raw(t, socket, "POST /v1/status HTTP/1.1\r\nHost: culvert\r\nContent-Length: 9999999\r\n\r\n"+strings.Repeat("x", 1000)); resp.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("a body without an end: %s", resp.Status)
 	}
 	wantAnswer(t, socket)

@@ -73,15 +73,15 @@ type Gateway struct {
 	LeaseFile string
 	// Metrics is the TCP address that answers Prometheus; the zero value: none.
 	Metrics netip.AddrPort
-	// Page is the loopback address of the status page; the zero value: none.
+	// Page is the loopback address of the status page for every user; the zero value: none.
 	Page netip.AddrPort
 	// Where has the settings by their native names; "" is nothing.
 	Where Places
 }
 
-// CookiesAlways is the CookieThreshold that every peer meets: the SA that it asks
+// cookiesAlways is the CookieThreshold that every peer meets: the SA that it asks
 // for counts.
-const CookiesAlways = 1
+const cookiesAlways = 1
 
 // Pool is a range of virtual addresses for peers (RFC 7296 section 2.19).
 type Pool struct {

@@ -10,13 +10,13 @@ import (
 	"syscall"
 )
 
-// ErrKeyFileOpen is a key file that others than its owner can read.
-var ErrKeyFileOpen = errors.New("others than its owner have access to it")
+// errKeyFileOpen is a key file that others than its owner can read.
+var errKeyFileOpen = errors.New("others than its owner have access to it")
 
-// ReadKeyFile reads a key of at most 4096 bytes from a regular file that is
+// readKeyFile reads a key of at most 4096 bytes from a regular file that is
 // ours or root's and that nobody else can read. A symbolic link is refused:
 // what it points to is for others to change.
-func ReadKeyFile(name string) ([]byte, error) {
+func readKeyFile(name string) ([]byte, error) {
 	// O_NONBLOCK keeps the open from waiting on a FIFO.
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, syscall.ELOOP) {
@@ -42,7 +42,7 @@ func checkKeyFile(f *os.File) error {
 	case !info.Mode().IsRegular():
 		return errors.New("is not a regular file")
 	case info.Mode().Perm()&0o077 != 0:
-		return fmt.Errorf("%w (mode %04o)", ErrKeyFileOpen, info.Mode().Perm())
+		return fmt.Errorf("%w (mode %04o)", errKeyFileOpen, info.Mode().Perm())
 	case owner != 0 && owner != uint32(os.Geteuid()):
 		return fmt.Errorf("belongs to another user (%d)", owner)
 	}

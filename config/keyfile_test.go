@@ -64,18 +64,18 @@ func TestReadKeyFileRefuses(t *testing.T) {
 		".":     "is not a regular file",
 		"none":  "no such file",
 	} {
-		key, err := ReadKeyFile(name(file))
+		key, err := readKeyFile(name(file))
 		if err == nil || !strings.Contains(err.Error(), want) || key != nil {
 			t.Errorf("%s: %v, want %s", file, err, want)
 		}
-		if open := errors.Is(err, ErrKeyFileOpen); open != strings.Contains(want, "mode") {
-			t.Errorf("%s: ErrKeyFileOpen is %v", file, open)
+		if open := errors.Is(err, errKeyFileOpen); open != strings.Contains(want, "mode") {
+			t.Errorf("%s: errKeyFileOpen is %v", file, open)
 		}
 	}
-	if _, err := ReadKeyFile(name("none")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := readKeyFile(name("none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file: %v", err)
 	}
-	if key, err := ReadKeyFile(name("good")); err != nil || string(key) != "key" {
+	if key, err := readKeyFile(name("good")); err != nil || string(key) != "key" {
 		t.Errorf("a good file: %v", err)
 	}
 }
@@ -89,7 +89,7 @@ func TestReadKeyFileOfAnother(t *testing.T) {
 	if err := os.Chown(name, 12345, -1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadKeyFile(name); err == nil || !strings.Contains(err.Error(), "belongs to another user (12345)") {
+	if _, err := readKeyFile(name); err == nil || !strings.Contains(err.Error(), "belongs to another user (12345)") {
 		t.Errorf("%v", err)
 	}
 }

@@ -111,7 +111,7 @@ func (r *reader) keyFromFile(kind *keyKind, name string, at Pos) ([]byte, bool) 
 
 func keyFileHint(name string, err error) string {
 	switch {
-	case errors.Is(err, ErrKeyFileOpen):
+	case errors.Is(err, errKeyFileOpen):
 		return fmt.Sprintf("chmod 600 %s, and make a new key if others may have read this one", quoteVyOS(name))
 	case errors.Is(err, fs.ErrPermission):
 		return "run this as the user that runs the gateway"

@@ -56,7 +56,7 @@ func lintHiddenIdentities(r *reader, p *Peer) {
 		return // which has its own rule
 	}
 	if where := p.Where.At("local_id"); where.Given && isHidden(p.LocalID) {
-		r.warn(where.Pos, "write "+where.Setting("@NAME")+", and the same as what the peer expects", "local_id %v is a private address, which a NAT on the way to %s hides: a peer that expects the public one refuses it", p.LocalID, p.Remote)
+		r.warn(where.Pos, "write "+where.Setting("@NAME")+", and have the peer expect that name", "local_id %v is a private address, which a NAT on the way to %s hides: a peer that expects the public one refuses it", p.LocalID, p.Remote)
 	}
 	if where := p.Where.At("remote_id"); where.Given && isHidden(p.RemoteID) {
 		r.warn(where.Pos, "let the peer identify itself by a name", "remote_id %v is a private address, and the peer is at %s: it holds only as long as the peer sends just that", p.RemoteID, p.Remote)

@@ -27,7 +27,7 @@ func Load(path string) (*Config, error) {
 		Env:     os.LookupEnv,
 		Include: includeFiles,
 		KeyFile: func(name string) ([]byte, error) {
-			return ReadKeyFile((&Config{File: path}).Path(name))
+			return readKeyFile((&Config{File: path}).Path(name))
 		},
 	})
 }

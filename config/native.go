@@ -36,6 +36,10 @@ func (n native) each(t *tomlTable, where Places, known settings) {
 	for _, it := range t.items {
 		read := known[it.key]
 		if read == nil {
+			if table := tableOf(it.key); table != "" {
+				n.error(it.keyPos, "write it below "+table, "setting %q is one of another table", it.key)
+				continue
+			}
 			n.error(it.keyPos, didYouMean(it.key, keysOf(known)), "unknown setting %q", it.key)
 			where.forgive(nearest(it.key, keysOf(known)))
 			continue

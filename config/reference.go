@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -21,6 +22,16 @@ type Section struct {
 // Reference is every key there is.
 func Reference() []Section { return allSettings }
 
+// tableOf is the table that has a setting; "" where none has.
+func tableOf(key string) string {
+	for _, s := range allSettings {
+		if slices.ContainsFunc(s.Settings, func(k Setting) bool { return k.Key == key }) {
+			return s.Title
+		}
+	}
+	return ""
+}
+
 var allSettings = []Section{
 	{"[gateway]", []Setting{
 		{"local", "`\"any\"`", "any", "-", "-", "the address to listen on"},
@@ -37,7 +48,7 @@ var allSettings = []Section{
 		{"resumption_key_file", "none", "none", "-", "-", "the key that seals session tickets (RFC 5723), and by which peers learn of a restart (RFC 6290), made if it is not there; without the file tickets are good until a restart, and peers take 3 s longer and a whole handshake to come back"},
 		{"lease_file", "none", "in memory, or a database", "-", "-", "keeps which peer had which virtual address over a restart"},
 		{"metrics", "none", "none", "-", "-", "the TCP address, such as `\"127.0.0.1:9115\"`, that answers Prometheus at `/metrics`, to whoever can reach it; see [deploy.md](deploy.md)"},
-		{"page", "none", "none", "-", "-", "the loopback address, such as `\"127.0.0.1:9116\"`, of the status page, for every user of this machine: it only shows, and shows no key; see [seeing.md](seeing.md)"},
+		{"page", "none", "none", "-", "-", "the loopback address, such as `\"127.0.0.1:9116\"`, of the status page, for every user of this machine: it only shows, and shows no key. Without it the page is there for the owner of the control socket, by `culvert page`; see [seeing.md](seeing.md)"},
 	}},
 	{"[pool.NAME]", []Setting{
 		{"addresses", "wanted", "wanted", "`remote-access pool NAME prefix`, `range`", "`pools.NAME.addrs`", "a network, of which the first and in IPv4 the last address are not given, or `\"10.9.0.10-10.9.0.99\"`"},
@@ -49,14 +60,14 @@ var allSettings = []Section{
 		{"preset", "none", "-", "-", "-", "the kind of peer: `aws`, `azure`, `gcp`, `macos`, `strongswan`, `vyos`; see below"},
 		{"remote", "wanted", "%any", "`remote-address`", "`remote_addrs`", "address or host name to call, or `\"any\"` for a peer that calls"},
 		{"local", "`\"any\"`", "%any", "`local-address`", "`local_addrs`", "the address to send from"},
-		{"remote_ike_port", "`500`", "500", "-", "-", "the peer's UDP ports"},
-		{"remote_natt_port", "`4500`", "4500", "-", "- |", ""},
+		{"remote_ike_port", "`500`", "500", "-", "-", "the peer's UDP port for IKE"},
+		{"remote_natt_port", "`4500`", "4500", "-", "-", "the peer's UDP port for IKE and ESP"},
 		{"local_id", "wanted", "the address", "`authentication local-id`", "`local.id`", "who we are: an address, `\"@name\"`, `\"user@name\"`, `\"keyid:text\"`, `\"keyid:0x0102\"`"},
 		{"remote_id", "wanted", "%any", "`authentication remote-id`", "`remote.id`", "who the peer has to be"},
-		{"psk", "-", "-", "`authentication psk NAME secret`, `pre-shared-secret`", "`secrets.ike*.secret`", "the pre-shared key; one of the four"},
-		{"psk_base64", "-", "-", "`secret-type base64`, `hex`", "`0s...`, `0x...`", "the same for keys that are no text"},
-		{"psk_file", "-", "-", "-", "-", "a file with it that only its owner can read"},
-		{"psk_env", "-", "-", "-", "-", "an environment variable with it"},
+		{"psk", "-", "-", "`authentication psk NAME secret`, `pre-shared-secret`", "`secrets.ike*.secret`", "the pre-shared key itself; a peer has this, or one of the next three"},
+		{"psk_base64", "-", "-", "`secret-type base64`, `hex`", "`0s...`, `0x...`", "the key in base64, for one that is no text"},
+		{"psk_file", "-", "-", "-", "-", "the file with the key, which only its owner may be able to read"},
+		{"psk_env", "-", "-", "-", "-", "the environment variable with the key"},
 		{"initiate", "`true` where `remote` is not `\"any\"`", "no", "`connection-type`", "`start_action`", "we bring the connection up, and up again"},
 		{"ike", "AES-GCM, then AES-CBC with SHA-2, ChaCha20-Poly1305; x25519, ecp256, ecp384, ecp521, modp2048 to modp4096", "`default`", "`ike-group NAME proposal`", "`proposals`", "proposals, most wanted first"},
 		{"ike_lifetime", "`\"4h\"`", "4 h", "`ike-group NAME lifetime` (8 h)", "`rekey_time`", "the age at which the IKE SA gets new keys; `\"off\"`"},
@@ -69,7 +80,7 @@ var allSettings = []Section{
 		{"reconnect", "`\"1s\"`", "at once", "-", "- (keyingtries)", "the longest wait before a failed connection is tried again, which doubles; what is waited is any part of it, so that many peers do not return at once"},
 		{"reconnect_max", "`\"1m\"`", "-", "-", "-", "up to this, for as long as the gateway runs"},
 		{"duplicates", "`\"replace\"`", "no", "-", "`unique`", "what becomes of a connection when its peer makes another: see below"},
-		{"fragmentation", "`true`", "yes", "-", "`fragmentation`", "of IKE messages (RFC 7383); `\"force\"`"},
+		{"fragmentation", "`true`", "yes", "-", "`fragmentation`", "IKE messages larger than `fragment_size` go in fragments (RFC 7383) where both sides take them; `\"force\"`, which strongSwan knows, is the same"},
 		{"fragment_size", "`1280`", "1280", "-", "- (`strongswan.conf`)", "of an IP packet with a fragment, in bytes"},
 		{"mobike", "`true`", "yes", "`ike-group NAME disable-mobike`", "`mobike`", "the connection may move to another address (RFC 4555)"},
 		{"redirect", "`false`", "yes", "-", "- (`strongswan.conf`: follow_redirects)", "the peer may send us to another gateway (RFC 5685)"},
@@ -77,10 +88,10 @@ var allSettings = []Section{
 		{"post_quantum", "`\"prefer\"`", "only as the proposals say", "-", "by `proposals`", "ML-KEM beside the classical group (RFC 9370) where the peer has it; `\"require\"`, `\"off\"`"},
 		{"post_quantum_methods", "`[\"mlkem768\", \"mlkem1024\"]`", "none", "-", "`ke1_mlkem768` in `proposals`", "most wanted first, of `mlkem768`, `mlkem1024` and `mlkem512`. Proposals that name some, such as `x25519-ke1_mlkem768`, are taken as they are"},
 		{"ppk_id", "none", "none", "`ppk id`", "`ppk_id`", "names a post-quantum pre-shared key (RFC 8784) to the peer"},
-		{"ppk", "-", "-", "`authentication ppk NAME secret`", "`secrets.ppk*.secret`", "the key, of 32 bytes or more; one of the four"},
-		{"ppk_base64", "-", "-", "`secret-type base64`, `hex`", "`0s...`, `0x...` |", ""},
-		{"ppk_file", "-", "-", "-", "- |", ""},
-		{"ppk_env", "-", "-", "-", "- |", ""},
+		{"ppk", "-", "-", "`authentication ppk NAME secret`", "`secrets.ppk*.secret`", "that key, of 32 bytes or more; this, or one of the next three"},
+		{"ppk_base64", "-", "-", "`secret-type base64`, `hex`", "`0s...`, `0x...`", "the key in base64"},
+		{"ppk_file", "-", "-", "-", "-", "the file with the key"},
+		{"ppk_env", "-", "-", "-", "-", "the environment variable with the key"},
 		{"ppk_required", "`false`", "no", "`ppk required`", "`ppk_required`", "there is no connection without it"},
 		{"pools", "none", "none", "-", "`pools`", "where the peer's virtual addresses come from, one of each family that it asks for"},
 		{"request_address", "none", "none", "`virtual-address`", "`vips`", "`[\"ipv4\", \"ipv6\"]`: ask the peer for addresses of these families"},
@@ -102,7 +113,7 @@ func (s Section) Markdown() string {
 	var b strings.Builder
 	b.WriteString("| key | default | strongSwan | VyOS | swanctl.conf | |\n| --- | --- | --- | --- | --- | --- |\n")
 	for _, k := range s.Settings {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |%s |\n", k.Key, k.Default, k.StrongSwan, k.VyOS, k.Swanctl, strings.TrimRight(" "+k.Doc, " "))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", k.Key, k.Default, k.StrongSwan, k.VyOS, k.Swanctl, k.Doc)
 	}
 	return b.String()
 }

@@ -23,7 +23,7 @@ var (
 	postQuantums    = words[ikev2.Mode]{{"prefer", ikev2.ModePrefer}, {"require", ikev2.ModeRequire}, {"off", ikev2.ModeOff}}
 	duplicatesWords = words[ikev2.DuplicatePolicy]{{"replace", ikev2.DuplicatesReplace}, {"keep", ikev2.DuplicatesKeep}, {"never", ikev2.DuplicatesNever}}
 	limitWords      = words[int]{{"off", 0}}
-	cookieWords     = words[int]{{"always", CookiesAlways}, {"off", 0}}
+	cookieWords     = words[int]{{"always", cookiesAlways}, {"off", 0}}
 	startWords      = words[ikev2.StartMode]{{"now", ikev2.StartNow}, {"traffic", ikev2.StartTraffic}, {"peer", ikev2.StartPeer}}
 )
 

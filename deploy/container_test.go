@@ -141,14 +141,11 @@ func TestCompose(t *testing.T) {
 	}
 }
 
-// TestKubernetes: NET_ADMIN alone, no root, keys out of a Secret, probes of the
-// API, and a configuration that culvert takes.
+// TestKubernetes: NET_ADMIN alone, no root, probes of the API, keys and a
+// configuration that kustomize makes of files, and that culvert takes.
 func TestKubernetes(t *testing.T) {
-	kinds := map[string]map[string]any{}
-	for _, d := range documents(t, "kubernetes/culvert.yaml") {
-		kinds[at(t, d, "kind").(string)] = d
-	}
-	pod := at(t, kinds["Deployment"], "spec", "template", "spec")
+	deployment := documents(t, "kubernetes/deployment.yaml")[0]
+	pod := at(t, deployment, "spec", "template", "spec")
 	c := at(t, pod, "containers", 0)
 	wantList(t, "added", at(t, c, "securityContext", "capabilities", "add"), "NET_ADMIN")
 	wantList(t, "dropped", at(t, c, "securityContext", "capabilities", "drop"), "ALL")
@@ -158,15 +155,22 @@ func TestKubernetes(t *testing.T) {
 	for _, probe := range []string{"readinessProbe", "livenessProbe"} {
 		wantList(t, probe, at(t, c, probe, "exec", "command"), "/culvert", "status", "--socket", "/run/culvert/culvert.sock")
 	}
-	if at(t, c, "envFrom", 0, "secretRef", "name") != at(t, kinds["Secret"], "metadata", "name") {
+	k := documents(t, "kubernetes/kustomization.yaml")[0]
+	wantList(t, "resources", at(t, k, "resources"), "deployment.yaml")
+	wantList(t, "configuration", at(t, k, "configMapGenerator", 0, "files"), "site.toml")
+	if at(t, c, "envFrom", 0, "secretRef", "name") != at(t, k, "secretGenerator", 0, "name") {
 		t.Error("its keys are not of the Secret")
 	}
-	for key := range at(t, kinds["Secret"], "stringData").(map[string]any) {
-		t.Setenv(key, "u7Zk2p0vQmJ4xW9sTn1cYb6H")
+	if at(t, pod, "volumes", 0, "configMap", "name") != at(t, k, "configMapGenerator", 0, "name") {
+		t.Error("its configuration is not of the ConfigMap")
 	}
-	file := write(t, filepath.Join(t.TempDir(), "site.toml"), at(t, kinds["ConfigMap"], "data", "site.toml").(string), 0o600)
-	cfg, err := config.Load(file)
+	t.Setenv("CULVERT_OFFICE", "u7Zk2p0vQmJ4xW9sTn1cYb6H")
+	cfg, err := config.Load("kubernetes/site.toml")
 	if err != nil || len(cfg.Warnings) > 0 {
 		t.Errorf("%v %v", err, cfg)
+	}
+	keys := at(t, k, "secretGenerator", 0, "envs").([]any)[0].(string)
+	if !strings.Contains(read(t, "../.gitignore"), "/deploy/kubernetes/"+keys+"\n") {
+		t.Errorf("git would take %s", keys)
 	}
 }

@@ -78,6 +78,7 @@ type AddressRequired struct {
 	Peer       Peer
 	Connection Connection
 	RequestAt  Setting
+	LocalAt    Setting // the tunnel's networks on this side
 }
 
 // Report says how to ask.
@@ -85,6 +86,7 @@ func (f AddressRequired) Report() Report {
 	c := f.Connection
 	return compose("address_required",
 		fmt.Sprintf("peer at %v makes the tunnel of %s only for a virtual address that it assigns", f.Peer, c),
-		fmt.Sprintf("It said FAILED_CP_REQUIRED. Here, %s, and make the tunnel's local side `dynamic`.",
+		fmt.Sprintf("It said FAILED_CP_REQUIRED. Here, %s, and %s.",
+			c.change(f.LocalAt, f.LocalAt.assign("dynamic"), "local networks", "dynamic"),
 			c.change(f.RequestAt, f.RequestAt.assignList([]string{"ipv4"}), "request for an address", "ipv4")))
 }

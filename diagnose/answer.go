@@ -86,6 +86,28 @@ func (f NoAnswer) place() string {
 	return s + "; if the peer is elsewhere, change it there."
 }
 
+// NoPath is the view of a side whose own machine has no way to the peer.
+type NoPath struct {
+	Connection Connection
+	To         netip.Addr // invalid where it is not known
+	Error      string     // the system's word: "network is unreachable"
+}
+
+// Report says what to look at on this machine.
+func (f NoPath) Report() Report {
+	c, to := f.Connection, "its peer"
+	if f.To.IsValid() {
+		to = f.To.String()
+	}
+	place := ""
+	if c.RemoteAt.Key != "" {
+		place = fmt.Sprintf("The peer's address is from %s.", c.RemoteAt.place())
+	}
+	return compose("no_path", fmt.Sprintf("this machine has no way to %s, for %v", to, c),
+		fmt.Sprintf("The system says: %s. Its network is down, or has no address of that family or no default route: `ip address` and `ip route get %s` show it.", clean(f.Error), to), place,
+		"It is tried again as soon as the network changes, and every few seconds.")
+}
+
 func (f NoAnswer) unresolved() Report {
 	c := f.Connection
 	summary := fmt.Sprintf("%v has no address to send to: %s does not resolve", c, clean(c.Remote))
@@ -93,5 +115,5 @@ func (f NoAnswer) unresolved() Report {
 	if c.RemoteAt.Key != "" {
 		fix = fmt.Sprintf("It is from %s: correct the name there, or write the peer's address in its place.", c.RemoteAt.place())
 	}
-	return compose("no_address", summary, fmt.Sprintf("The resolver says: %s.", clean(f.ResolveError)), fix, "The name is tried again.")
+	return compose("name_unresolved", summary, fmt.Sprintf("The resolver says: %s.", clean(f.ResolveError)), fix, "The name is tried again.")
 }

@@ -42,6 +42,33 @@ func (f RefusedByPeer) Report() Report {
 	return compose("refused", summary, asked, f.causes(), f.places(), f.Peer.NAT.sentence(), onlyPeerKnows)
 }
 
+// RefusedOtherwise is a side's view of an error that its peer answered with, and that is none of the others'.
+type RefusedOtherwise struct {
+	Peer       Peer
+	Connection Connection
+	Tunnel     string // empty for the connection as a whole
+	Notify     string // the error's name: "TEMPORARY_FAILURE"
+}
+
+// notifies are what errors of the peer's mean and come of.
+var notifies = map[string]string{
+	"TEMPORARY_FAILURE": "It cannot now: most often because it is connected already to somebody with the same identity and keeps that connection, which is another device that needs an identity of its own, or this one's connection of before, which the peer finds dead after a while.",
+	"NO_ADDITIONAL_SAS": "It has as many tunnels as it makes for one connection; AWS makes one: write one tunnel with larger networks, on both sides.",
+}
+
+// Report says what the error means, where that is known.
+func (f RefusedOtherwise) Report() Report {
+	what := f.Connection.String()
+	if f.Tunnel != "" {
+		what = fmt.Sprintf("tunnel %s of %s", clean(f.Tunnel), f.Connection)
+	}
+	why := notifies[f.Notify]
+	if why == "" {
+		why = "Why, only the peer's log says."
+	}
+	return compose("refused_otherwise", fmt.Sprintf("peer at %v refused %s with %s", f.Peer, what, clean(f.Notify)), why, "It is asked again from time to time.")
+}
+
 const onlyPeerKnows = "AUTHENTICATION_FAILED never says why; the peer's log does."
 
 func (f RefusedByPeer) isHidden() bool {

@@ -9,6 +9,7 @@
 //	WrongResponder    initiator   the responder is not whom we expected
 //	WrongKey          both        the identities fit, the keys do not
 //	RefusedByPeer     initiator   the peer said AUTHENTICATION_FAILED
+//	RefusedOtherwise  both        the peer answered with another error
 //	NoProposal        both        no algorithms in common
 //	NoPostQuantum     both        an additional key exchange is required and not to be had
 //	NoPPK             both        a post-quantum pre-shared key is required and not shared
@@ -20,8 +21,9 @@
 //	NoAddress         initiator   the peer assigned us none
 //	AddressRequired   initiator   the peer wants to be asked for one
 //	NoAnswer          initiator   nothing came back, or there was no address to send to
+//	NoPath            initiator   this machine has no way to the peer
 //	SinglePair        both        one side knows one pair of networks to a child SA
-//	Ended             both        a lifetime was over, or the peer dead, and nothing took the place
+//	Ended             both        a lifetime was over, or the peer dead or gone, and nothing took the place
 //	Flapping          both        made anew again and again
 //	RekeyStorm        both        new keys all the time
 //	Narrowed          both        a tunnel that is up carries less than is configured

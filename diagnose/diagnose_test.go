@@ -67,7 +67,7 @@ func selectors(prefixes ...string) (ss []Selector) {
 func proposal(words ...string) (p Proposal) {
 	for _, w := range words {
 		f := strings.Split(w, " ")
-		t := Transform{Type: map[string]string{"E": "encryption", "P": "PRF", "I": "integrity", "G": "key exchange", "N": "ESN"}[f[0]], Name: f[1]}
+		t := Transform{Type: map[string]string{"E": "encryption", "P": "PRF", "I": "integrity", "G": "key exchange", "N": "sequence numbers"}[f[0]], Name: f[1]}
 		if len(f) > 2 {
 			t.Written = f[2]
 		}
@@ -144,6 +144,10 @@ var cases = map[string]facts{
 	"refused-private":        RefusedByPeer{Peer: gateA, Connection: with(toA, func(c *Connection) { c.LocalID, c.LocalIDAt.Line = idPrivate, 0 })},
 	"refused-private-no-nat": RefusedByPeer{Peer: direct, Connection: with(toA, func(c *Connection) { c.LocalID = idPrivate })},
 
+	"refused-for-now": RefusedOtherwise{Peer: gateA, Connection: toA, Notify: "TEMPORARY_FAILURE"},
+	"refused-tunnel":  RefusedOtherwise{Peer: direct, Connection: bar, Tunnel: "vpc", Notify: "NO_ADDITIONAL_SAS"},
+	"refused-unknown": RefusedOtherwise{Peer: gateA, Connection: toA, Notify: "INVALID_SYNTAX"},
+
 	// Algorithms.
 	"proposal-group": NoProposal{Peer: direct, For: "IKE", Ours: ourIKE, At: at(5, "ike"), Theirs: []Proposal{
 		proposal("E AES_CBC_256 aes256", "I HMAC_SHA2_256_128 sha256", "P PRF_HMAC_SHA2_256 prfsha256", "G MODP_2048 modp2048"),
@@ -176,7 +180,7 @@ var cases = map[string]facts{
 	"address-not-asked": AddressNotAsked{Peer: natted, Connection: foo, Tunnel: "lan", RemoteAt: at(21, "remote")},
 	"address-none":      NoAddress{Peer: gateA, Connection: toA, RequestAt: at(7, "request_address")},
 	"address-failure":   NoAddress{Peer: gateA, Connection: toA, Notify: "INTERNAL_ADDRESS_FAILURE", RequestAt: at(7, "request_address")},
-	"address-required":  AddressRequired{Peer: gateA, Connection: toA, RequestAt: Setting{File: "a.toml", Key: "request_address"}},
+	"address-required":  AddressRequired{Peer: gateA, Connection: toA, LocalAt: at(20, "local"), RequestAt: Setting{File: "a.toml", Key: "request_address"}},
 
 	"selectors-remote": NoSelectors{Peer: natted, Connection: foo, LocalAt: at(20, "local"), RemoteAt: at(21, "remote"),
 		Local: selectors("10.103.0.0/24"), Remote: selectors("10.104.0.0/24"),
@@ -207,6 +211,7 @@ var cases = map[string]facts{
 		Exchange: "IKE_AUTH", Tries: 8, For: 80 * time.Second, Answered: true, NAT: NAT{true, true, true}},
 	"no-address": NoAnswer{Connection: with(toA, func(c *Connection) { c.Remote = "gw.example.net" }),
 		ResolveError: "lookup gw.example.net: no such host"},
+	"no-path": NoPath{Connection: toA, To: netip.MustParseAddr("203.0.113.1"), Error: "network is unreachable"},
 
 	// What becomes of a tunnel that was up.
 	"pfs": NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"),
@@ -225,6 +230,8 @@ var cases = map[string]facts{
 	"single-pair":         SinglePair{Peer: direct, Connection: bar, Tunnel: "vpc", SingleAt: at(33, "single_pair")},
 	"single-pair-theirs":  SinglePair{Peer: direct, Connection: bar, Tunnel: "vpc", Theirs: true, SingleAt: at(33, "single_pair")},
 	"expired":             Ended{Peer: natted, Connection: foo, Tunnel: "lan", LifetimeAt: at(15, "lifetime")},
+	"expired-volume":      Ended{Peer: natted, Connection: foo, Tunnel: "lan", LifetimeAt: at(15, "lifetime"), VolumeAt: at(16, "lifetime_packets")},
+	"deleted-by-peer":     Ended{Peer: natted, Connection: foo, Deleted: true},
 	"dead":                Ended{Peer: natted, Connection: foo, Dead: true, LivenessAt: at(12, "dpd")},
 	"rekey-storm":         RekeyStorm{Peer: natted, Connection: foo, Rekeys: 20, During: time.Minute, LifetimeAt: at(15, "lifetime")},
 	"flapping":            Flapping{Peer: natted, Connection: foo, Times: 5, During: 10 * time.Minute, Addresses: []string{"192.0.2.10"}},
@@ -244,10 +251,10 @@ var cases = map[string]facts{
 	// Counters.
 	"dropped-no-tunnel":      Dropped{Counter: "no_outbound_sa", Count: 12, During: time.Minute},
 	"dropped-tunnel-down":    Dropped{Counter: "no_outbound_sa", Count: 12, During: time.Minute, Down: []string{"office"}},
-	"dropped-selectors":      Dropped{Counter: "selector_violation", Count: 300, During: time.Minute},
-	"dropped-too-big":        Dropped{Counter: "too_big", Count: 9, During: time.Minute},
+	"dropped-selectors":      Dropped{Counter: "selector_violation", Count: 300, During: time.Minute, Connection: foo},
+	"dropped-too-big":        Dropped{Counter: "too_big", Count: 9, During: time.Minute, Connection: foo},
 	"dropped-path-mtu":       Dropped{Counter: "udp4500_send_too_big", Count: 9, During: time.Minute},
-	"dropped-authentication": Dropped{Counter: "authentication_failed", Count: 50, During: time.Minute},
+	"dropped-authentication": Dropped{Counter: "authentication_failed", Count: 50, During: time.Minute, Connection: foo},
 	"dropped-firewall":       Dropped{Counter: "udp500_send_denied", Count: 3, During: time.Minute},
 	"dropped-unknown":        Dropped{Counter: "a_new_one", Count: 3},
 }
@@ -333,7 +340,7 @@ func TestReportsAreLines(t *testing.T) {
 		check(t, f.Report())
 	}
 	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoPostQuantum{}, NoPPK{}, NoSelectors{}, SameNetworks{}, Duplicate{}, NoAddressLeft{}, AddressNotAsked{}, NoAddress{}, AddressRequired{}, NoAnswer{},
-		SinglePair{}, Ended{}, RekeyStorm{}, Flapping{}, OneWay{}, Dropped{}, BlackHole{}, Narrowed{}, SharedNetwork{}, NoStart{}} {
+		SinglePair{}, RefusedOtherwise{}, NoPath{}, Ended{}, Ended{Deleted: true}, RekeyStorm{}, Flapping{}, OneWay{}, Dropped{}, BlackHole{}, Narrowed{}, SharedNetwork{}, NoStart{}} {
 		check(t, f.Report()) // facts that are missing make a poor report, and no panic
 	}
 }

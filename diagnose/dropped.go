@@ -6,11 +6,13 @@ import (
 	"time"
 )
 
-// Dropped is the view of a gateway one of whose counters rises.
+// Dropped is the view of a gateway one of whose counters rises, of all its packets or of one connection's.
 type Dropped struct {
 	Counter string // its name in the status
 	Count   uint64 // by how much it rose
 	During  time.Duration
+	// Connection is whose packets they were, where that is known.
+	Connection Connection
 	// Down names the connections that are not up.
 	Down []string
 }
@@ -34,7 +36,7 @@ const (
 var losses = map[string]loss{
 	// ESP that arrives.
 	"unknown_spi":               {0, "ESP packets came in for an SA that is not there", "A few after a rekey or a restart are usual, and anybody can send them. If they go on, the peer still uses an SA that this side has lost: disconnect the peer and connect it again."},
-	"authentication_failed":     {20, "ESP packets came in whose checksum is wrong", "Either something on the way changes them (a NAT or firewall that \"helps\" with IPsec), or the two sides have other keys for this SA: disconnect the peer and connect it again."},
+	"authentication_failed":     {20, "ESP packets came in whose checksum is wrong", "Either something on the way changes them (a NAT or firewall that \"helps\" with IPsec), or the two sides have other keys for this SA: disconnect the peer and connect it again. Packets that are late by thousands look the same (RFC 4303 2.2.1)."},
 	"replayed":                  {100, "ESP packets came in a second time", "Something on the way sends packets twice, or somebody replays them; each was taken once."},
 	"stale":                     {100, "ESP packets came in too late to tell whether they are new", "The way puts packets out of order by thousands, or the peer numbers them by several queues; a slower or single queue there helps."},
 	"truncated":                 {20, "ESP packets came in that are too short or not of whole blocks", damaged},
@@ -134,6 +136,9 @@ func (f Dropped) Report() Report {
 	down := ""
 	if f.Counter == "no_outbound_sa" && len(f.Down) > 0 {
 		down = fmt.Sprintf("Down now: %s.", list(f.Down))
+	}
+	if f.Connection.Name != "" {
+		l.what = fmt.Sprintf("on %s, %s", f.Connection, l.what)
 	}
 	return compose("dropped_"+clean(f.Counter), fmt.Sprintf("%s%s: %d%s (%s)", l.what, where, f.Count, within(f.During), clean(f.Counter)), l.why, down)
 }

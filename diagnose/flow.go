@@ -58,7 +58,7 @@ type RekeyStorm struct {
 func (f RekeyStorm) Report() Report {
 	place := ""
 	if f.LifetimeAt.Key != "" {
-		place = fmt.Sprintf("Here, the lifetime is at %s.", f.LifetimeAt.place())
+		place = fmt.Sprintf("Here, the lifetime is set by %s.", f.LifetimeAt.place())
 	}
 	return compose("rekey_storm", fmt.Sprintf("%s gets new keys all the time: %d times%s", f.Connection, f.Rekeys, within(f.During)),
 		"A lifetime of one side is far too short (seconds in place of minutes, or a byte limit that the traffic reaches at once), or the two sides replace each other's keys in turns. Make the lifetime of one side longer than the other's: then only the other one rekeys.",
@@ -83,7 +83,7 @@ func (f Flapping) Report() Report {
 			fmt.Sprintf("It came from %s in turns: two devices have the identity %s, and each throws the other out. Give each an identity and a connection of its own.", list(f.Addresses), f.Connection.RemoteID))
 	}
 	return compose("flapping", summary,
-		"The peer restarts, or ends the connection and begins again: its log says why. Two devices behind one NAT with one identity look the same from here: each needs its own.")
+		"The peer restarts, or ends the connection and begins again: its log says why. Two devices behind one NAT with one identity look the same from here, and so does another device with the identity of this side, which the peer takes in its place: each needs its own.")
 }
 
 // Ended is the view of a side whose connection or tunnel ended without being replaced.
@@ -91,9 +91,11 @@ type Ended struct {
 	Peer       Peer
 	Connection Connection
 	Tunnel     string // empty for the connection as a whole
-	// Dead: the peer stopped answering. Else the lifetime was over.
-	Dead                   bool
+	// Dead: the peer stopped answering. Deleted: it ended the connection. Else the lifetime was over.
+	Dead, Deleted          bool
 	LifetimeAt, LivenessAt Setting
+	// VolumeAt is what limits how much a tunnel carries, if something does.
+	VolumeAt Setting
 }
 
 // Report says what to look at so that it does not end again.
@@ -102,17 +104,25 @@ func (f Ended) Report() Report {
 	if f.Tunnel != "" {
 		what = fmt.Sprintf("tunnel %s of %s", clean(f.Tunnel), f.Connection)
 	}
+	if f.Deleted {
+		return compose("deleted_by_peer", fmt.Sprintf("%s is down: the peer at %v ended it", what, f.Peer),
+			"It was shut down or is being restarted, or somebody took the connection down there, or another connection with the same identity took the place of this one, or it found no use for a connection without its tunnel: its log says which.")
+	}
 	if f.Dead {
 		place := ""
 		if f.LivenessAt.Key != "" {
-			place = fmt.Sprintf("How soon that is noticed is at %s.", f.LivenessAt.place())
+			place = fmt.Sprintf("How soon that is noticed is set by %s.", f.LivenessAt.place())
 		}
 		return compose("dead_peer", fmt.Sprintf("%s is down: the peer at %v does not answer any more", what, f.Peer),
 			"It was up, so the two configurations fit: the peer or its network is down, or a NAT has forgotten its mapping, or a firewall was changed.", f.Peer.NAT.sentence(), place)
 	}
 	place := ""
 	if f.LifetimeAt.Key != "" {
-		place = fmt.Sprintf("The lifetime is at %s.", f.LifetimeAt.place())
+		place = fmt.Sprintf("The lifetime is set by %s.", f.LifetimeAt.place())
+	}
+	if f.VolumeAt.Key != "" {
+		return compose("expired", fmt.Sprintf("%s is down: its lifetime is over, or it has carried all it may, and it was not replaced", what),
+			fmt.Sprintf("How much it may carry is set by %s, and twice of that ends it: with a limit that the traffic reaches within seconds there is no time to replace it, so make it larger. Else, this side asked for new keys, and the peer refused or did not answer: compare the `esp` proposals of the two sides, groups included.", f.VolumeAt.place()), place)
 	}
 	return compose("expired", fmt.Sprintf("%s is down: its lifetime is over and it was not replaced", what),
 		"This side asked for new keys, and the peer refused or did not answer. The most frequent cause is perfect forward secrecy: the first keys of a tunnel come with the connection and have no key exchange of their own, so that a difference in the groups of the ESP proposals shows now and not before. Compare the `esp` proposals of the two sides, groups included.",

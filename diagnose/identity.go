@@ -79,7 +79,7 @@ func (f UnknownIdentity) others() string {
 
 // notWhomItWanted is the case of a peer that we know and that asked for somebody else.
 func (f UnknownIdentity) notWhomItWanted(c Connection) Report {
-	summary := fmt.Sprintf("peer at %v presented %s, which %v expects, but asked for %v; here that connection is %v",
+	summary := fmt.Sprintf("peer at %v presented %s, which %v expects, but asked for %v; here, this side is %v",
 		f.Peer, f.Presented.presented(), c, f.Wanted, c.LocalID)
 	why := "The peer expects another identity of this side than this side has."
 	if f.Peer.NAT.Local && isPrivate(c.LocalID.Text) {

@@ -45,11 +45,11 @@ func (f Narrowed) left() string {
 func (f Narrowed) fix() string {
 	switch {
 	case len(f.LeftRemote) == 0:
-		return fmt.Sprintf("If they should pass, let the peer have %s among its remote selectors; if not, this is right.", texts(f.Local))
+		return fmt.Sprintf("If they should pass, let the peer have %s among its remote networks; if not, this is right.", texts(f.Local))
 	case len(f.LeftLocal) == 0:
-		return fmt.Sprintf("If they should pass, let the peer have %s among its local selectors; if not, this is right.", texts(f.Remote))
+		return fmt.Sprintf("If they should pass, let the peer have %s among its local networks; if not, this is right.", texts(f.Remote))
 	}
-	return fmt.Sprintf("If they should pass, let the peer have %s among its remote selectors and %s among its local ones; if not, this is right.", texts(f.Local), texts(f.Remote))
+	return fmt.Sprintf("If they should pass, let the peer have %s among its remote networks and %s among its local ones; if not, this is right.", texts(f.Local), texts(f.Remote))
 }
 
 // SharedNetwork is a side's view of a tunnel to a network that is connected to this machine as well.

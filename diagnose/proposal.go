@@ -26,8 +26,8 @@ type NoProposal struct {
 	Ours, Theirs []Proposal
 	// Renewal: the tunnel is up, and its keys were to be replaced.
 	Renewal bool
-	// At is where our proposals are configured.
-	At Setting
+	// At is where our proposals are configured, PlainAt where it is said that no post-quantum key exchange is made, if it is.
+	At, PlainAt Setting
 }
 
 // Report shows both lists and the smallest change that makes them meet.
@@ -44,7 +44,7 @@ func (f NoProposal) Report() Report {
 	case len(f.Theirs) == 0:
 		return compose("refused_proposal", summary, fmt.Sprintf("The peer accepts nothing of what this side offers: %s.", proposals(f.Ours)), f.refused())
 	}
-	lists := fmt.Sprintf("The peer has %s. Here there is %s.", proposals(f.Theirs), proposals(f.Ours))
+	lists := fmt.Sprintf("Each side has a list of sets of algorithms, and one set has to be in both. The peer has %s. Here there is %s.", proposals(f.Theirs), proposals(f.Ours))
 	if _, _, types, ok := f.nearest(); f.For == "ESP" && ok && slices.Equal(types, []string{"key exchange"}) {
 		return compose("pfs", summary, lists, f.change(), forwardSecrecy)
 	}
@@ -57,20 +57,33 @@ const forwardSecrecy = "This is perfect forward secrecy (VyOS: `pfs`), which the
 // otherSecrecy is what an initiator can try without knowing the peer's list.
 func (f NoProposal) otherSecrecy() string {
 	makes := slices.ContainsFunc(f.Ours, func(p Proposal) bool { return len(p.of("key exchange")) > 0 })
-	s := "Either the peer makes none: then leave the group out of `esp`. Or it makes one with another group: then add that one."
+	s := "Either the peer makes none: then take both ways here. Or it makes one with another group: then add that one, which its log or configuration names."
 	if !makes {
 		s = "This side makes none, so the peer wants one: add the group that the peer has, as in `aes256gcm16-x25519`."
 	}
-	if f.At.Key != "" {
-		s += fmt.Sprintf(" Here that is at %s.", f.At.place())
+	if f.At.Key == "" {
+		return s
 	}
-	return s
+	var without []Proposal
+	for _, p := range f.Ours {
+		without = append(without, slices.DeleteFunc(slices.Clone(p), func(t Transform) bool { return t.Type == "key exchange" || t.Type == moreKeyExchange }))
+	}
+	if lists, ok := f.list(without...); ok && makes {
+		return s + fmt.Sprintf(" For the first, here, %s.", f.changeTo(lists))
+	}
+	return s + fmt.Sprintf(" Here that is at %s.", f.At.place())
 }
 
 func (f NoProposal) refused() string {
 	s := "The peer does not say what it would accept: its configuration or its log does."
 	if f.At.Key != "" {
-		s += fmt.Sprintf(" Add one of those here, at %s.", f.At.place())
+		s += fmt.Sprintf(" One set of algorithms from there has to be in the list here, at %s.", f.At.place())
+	}
+	if f.For == "ESP" {
+		s += " Where the tunnel was up before, it is the group in it that differs (perfect forward secrecy): the first keys of a tunnel need none."
+	}
+	if f.PlainAt.Key != "" {
+		s += fmt.Sprintf(" Or it requires a post-quantum key exchange, which this side does not offer: then, here, %s.", f.Connection.changePlain(f.PlainAt))
 	}
 	return s
 }
@@ -161,18 +174,13 @@ func (f NoProposal) change() string {
 	if !ok || len(types) == 0 {
 		return ""
 	}
-	var differ, add, lacking, offer []string
+	var differ, lacking, offer []string
 	for _, t := range types {
 		differ = append(differ, fmt.Sprintf("%s (there %s, here %s)", clean(t), list(theirs.names(t)), list(ours.names(t))))
 		if p := ours.of(t); len(p) > 0 {
 			offer = append(offer, p[0].Name)
 		}
-		theirs := theirs.of(t)
-		i := slices.IndexFunc(theirs, func(x Transform) bool { return x.Written != "" })
-		switch {
-		case i >= 0:
-			add = append(add, theirs[i].Written)
-		case len(theirs) > 0:
+		if theirs := theirs.of(t); len(theirs) > 0 && !slices.ContainsFunc(theirs, Transform.isWritten) {
 			lacking = append(lacking, theirs[0].Name)
 		}
 	}
@@ -182,14 +190,88 @@ func (f NoProposal) change() string {
 		theirsToo = "let the peer offer a proposal without"
 	}
 	switch {
+	case f.PlainAt.Key != "" && slices.Equal(types, []string{moreKeyExchange}):
+		return s + fmt.Sprintf("The peer requires a post-quantum key exchange. Either here, %s; or %s.", f.Connection.changePlain(f.PlainAt), theirsToo)
 	case len(lacking) > 0:
 		return s + fmt.Sprintf("There is no %s here, so the peer has to change: %s.", list(lacking), theirsToo)
-	case len(add) == 0:
-		return s + capital(theirsToo) + "."
-	case f.At.Key == "":
-		return s + fmt.Sprintf("Add %s here, or %s.", list(add), theirsToo)
+	case f.At.Style == VyOS:
+		return s + fmt.Sprintf("Either add a proposal of %s here, at %s; or %s.", list(theirs.meeting(ours).words()), f.At.place(), theirsToo)
 	}
-	return s + fmt.Sprintf("Add %s here, at %s, or %s.", list(add), f.At.place(), theirsToo)
+	add := theirs.meeting(ours)
+	if lists, ok := f.list(add); ok && f.At.Key != "" {
+		return s + fmt.Sprintf("Either here, %s; or %s.", f.changeTo(lists), theirsToo)
+	}
+	where := ""
+	if f.At.Key != "" {
+		where = ", at " + f.At.place()
+	}
+	return s + fmt.Sprintf("Either add %s here%s; or %s.", code(strings.Join(add.words(), "-")), where, theirsToo)
+}
+
+const moreKeyExchange = "additional key exchange"
+
+func (p Proposal) isPostQuantum() bool { return len(p.of(moreKeyExchange)) > 0 }
+
+func (t Transform) isWritten() bool { return t.Written != "" }
+
+// meeting is the least of p that has something in common with both p and q, if q is given all of it.
+func (p Proposal) meeting(q Proposal) (least Proposal) {
+	for _, typ := range p.types() {
+		of := slices.DeleteFunc(p.of(typ), func(t Transform) bool { return !t.isWritten() })
+		i := slices.IndexFunc(of, func(t Transform) bool { return slices.Contains(q.names(typ), t.Name) })
+		if len(of) > 0 && !(typ == sequenceNumbers && len(of) > 1) {
+			least = append(least, of[max(i, 0)])
+		}
+	}
+	return least
+}
+
+// sequenceNumbers of both lengths are what a proposal has that says nothing of them.
+const sequenceNumbers = "sequence numbers"
+
+// words are the proposal as a configuration writes it, which joins them by '-'.
+func (p Proposal) words() (words []string) {
+	for _, typ := range p.types() {
+		of := p.of(typ)
+		for _, t := range of {
+			if !(typ == sequenceNumbers && len(of) > 1) {
+				words = append(words, t.Written)
+			}
+		}
+	}
+	return words
+}
+
+// list is ours as a configuration writes it, with more behind it. Not ok: it is better not written out. What is not in the configuration yet is
+// the default, which more takes the place of.
+func (f NoProposal) list(more ...Proposal) (all []string, ok bool) {
+	const most = 4
+	var ours []Proposal
+	for _, p := range f.Ours {
+		plain := slices.DeleteFunc(slices.Clone(p), func(t Transform) bool { return t.Type == moreKeyExchange })
+		added := p.isPostQuantum() && slices.ContainsFunc(f.Ours, func(q Proposal) bool { return slices.Equal(q, plain) }) // by `post_quantum`
+		if !added && f.At.Line > 0 {
+			ours = append(ours, p)
+		}
+	}
+	for _, p := range append(ours, more...) {
+		word := strings.Join(p.words(), "-")
+		if slices.Contains(p.words(), "") || word == "" {
+			return nil, false
+		}
+		if !slices.Contains(all, word) {
+			all = append(all, word)
+		}
+	}
+	return all, len(all) <= most
+}
+
+func (f NoProposal) changeTo(words []string) string {
+	return f.Connection.change(f.At, f.At.assignList(words), "proposals", list(words))
+}
+
+func (c Connection) changePlain(s Setting) string {
+	return c.change(s, s.assign("prefer"), "post-quantum key exchange", "prefer")
 }
 
 // weakGroup knows the one managed peer whose default cannot be met: Azure's gateways offer MODP-1024 alone.

@@ -21,16 +21,11 @@ func (f NoPostQuantum) Report() Report {
 	if f.Connection.Name != "" {
 		summary += " for " + f.Connection.String()
 	}
-	return compose("no_post_quantum", summary,
-		"Let the peer offer ML-KEM-768 beside its classical group: strongSwan 6 and culvert write that x25519-ke1_mlkem768.",
-		f.relax())
-}
-
-func (f NoPostQuantum) relax() string {
+	there := "there, offer ML-KEM-768 beside the classical group (strongSwan 6 and culvert write that x25519-ke1_mlkem768)"
 	if f.At.Key == "" {
-		return ""
+		return compose("no_post_quantum", summary, capital(there)+".")
 	}
-	return fmt.Sprintf("A peer that cannot is only possible with %s, at %s.", f.At.assign("prefer"), f.At.place())
+	return compose("no_post_quantum", summary, fmt.Sprintf("Either %s; or here, %s, for a peer that cannot.", there, f.Connection.changePlain(f.At)))
 }
 
 // NoPPK is the view of a side that finds no post-quantum pre-shared key in common with its peer, where one of the two requires it (RFC 8784).

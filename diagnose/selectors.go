@@ -43,13 +43,19 @@ func (f NoSelectors) Report() Report {
 			f.fix(true, true))
 	}
 	local, remote := !meet(f.Local, f.PeerRemote), !meet(f.Remote, f.PeerLocal)
+	if !local && !remote { // the protocols or ports do not meet
+		return compose("selectors", summary, lists, f.differ(false, false), f.fix(texts(f.Local) != texts(f.PeerRemote), texts(f.Remote) != texts(f.PeerLocal)))
+	}
 	return compose("selectors", summary, lists, f.differ(local, remote), f.fix(local, remote))
 }
+
+// networkKeys are the words of other configurations for them.
+const networkKeys = "strongSwan: `local_ts`, `remote_ts`; VyOS: `local prefix`, `remote prefix`"
 
 func (f NoSelectors) refused(summary string) Report {
 	return compose("refused_selectors", summary,
 		fmt.Sprintf("This side offered its %s to the peer's %s, and the peer accepts no part of that.", texts(f.Local), texts(f.Remote)),
-		fmt.Sprintf("There, the local selectors have to meet %s and the remote selectors %s.", texts(f.Remote), texts(f.Local)), setHere(f.LocalAt, f.RemoteAt))
+		fmt.Sprintf("There, the local networks have to have something of %s in them, and the remote networks something of %s (%s).", texts(f.Remote), texts(f.Local), networkKeys), setHere(f.LocalAt, f.RemoteAt))
 }
 
 // setHere says where both selectors are set, if that is known.
@@ -108,10 +114,10 @@ func (f NoSelectors) fix(local, remote bool) string {
 		here = append(here, f.changeTo(f.RemoteAt, "remote", f.PeerLocal))
 	}
 	if local {
-		there = append(there, "its remote selectors to "+texts(f.Local))
+		there = append(there, "its remote networks to "+texts(f.Local))
 	}
 	if remote {
-		there = append(there, "its local selectors to "+texts(f.Remote))
+		there = append(there, "its local networks to "+texts(f.Remote))
 	}
 	switch {
 	case len(there) == 0:
@@ -123,7 +129,7 @@ func (f NoSelectors) fix(local, remote bool) string {
 }
 
 func (f NoSelectors) changeTo(s Setting, side string, to []Selector) string {
-	return f.Connection.change(s, s.assignList(textsOf(to)), side+" selectors", texts(to))
+	return f.Connection.change(s, s.assignList(textsOf(to)), side+" networks", texts(to))
 }
 
 func printable(ss []Selector) bool {

@@ -164,6 +164,8 @@ func (c Connection) change(s Setting, written, what, value string) string {
 	switch {
 	case s.Key == "" || s.File == "":
 		return fmt.Sprintf("set the %s of %s to %s", what, c, value)
+	case s.Line == 0 && c.Name == "":
+		return fmt.Sprintf("add %s in %s", written, cleanTo(s.File, maxPath))
 	case s.Line == 0:
 		return fmt.Sprintf("add %s to %s in %s", written, c, cleanTo(s.File, maxPath))
 	}

@@ -87,29 +87,6 @@ func (s *site) wantDevice(addrs, source string) {
 	}
 }
 
-// Whoever has no address is told what to change where.
-func TestAddressTroubles(t *testing.T) {
-	for name, c := range map[string]struct{ server, client, wordsA, wordsB string }{
-		"none left": {strings.Replace(textServer, "10.9.0.0/24", "fd00:9::/120", 1), textClient, "line 15 of a.toml (`addresses`)", "INTERNAL_ADDRESS_FAILURE"},
-		"no pool":   {textA, textClient, "", "`pools = "},
-		"not asked": {textServer, textB, "`request_address = ", "request_address = "},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inWorld(t, nattest.Config{Latency: 10 * time.Millisecond}, func(w *world) {
-				a, b := w.start(w.net.A, "a", c.server), w.start(w.net.B, "b", c.client)
-				w.until("problems", 5*time.Second, func() bool {
-					return (c.wordsA == "" || a.status().Peers[0].Problem != "") && b.status().Peers[0].Problem != ""
-				})
-				for s, words := range map[*site]string{a: c.wordsA, b: c.wordsB} {
-					if p := s.status().Peers[0].Problem; !strings.Contains(p, words) {
-						t.Errorf("%s says %q, want %q in it", s.name, p, words)
-					}
-				}
-			})
-		})
-	}
-}
-
 // A lease file that makes no sense costs nothing but the leases.
 func TestBadLeaseFile(t *testing.T) {
 	for name, text := range map[string]string{

@@ -13,6 +13,7 @@ import (
 	"culvert/espcrypto"
 	"culvert/ikev2"
 	"culvert/natt"
+	"culvert/pcapng"
 	"culvert/tun"
 )
 
@@ -224,99 +225,35 @@ func appendUDP(h []byte, from, to netip.AddrPort, tos uint8, n int) []byte {
 	return append(h, 0, 0)
 }
 
-// Blocks and options of pcapng (draft-ietf-opsawg-pcapng).
-const (
-	blockSection    = 0x0A0D0D0A
-	blockInterface  = 1
-	blockStatistics = 5
-	blockPacket     = 6
-
-	optComment    = 1
-	optName       = 2
-	optResolution = 9 // of an interface's times
-	optFlags      = 2 // of a packet
-	optReceived   = 4 // of statistics
-	optDropped    = 5
-
-	linkRaw = 101 // packets begin with their IP header
-)
-
-var le = binary.LittleEndian
-
-// block appends one whose body is what inside appends.
-func block(b []byte, kind uint32, inside func([]byte) []byte) []byte {
-	start := len(b)
-	b = le.AppendUint32(le.AppendUint32(b, kind), 0)
-	b = inside(b)
-	n := uint32(len(b) - start + 4)
-	le.PutUint32(b[start+4:], n)
-	return le.AppendUint32(b, n)
-}
-
-func option(b []byte, code uint16, value []byte) []byte {
-	b = le.AppendUint16(le.AppendUint16(b, code), uint16(len(value)))
-	return pad(append(b, value...), len(value))
-}
-
-func pad(b []byte, n int) []byte { return append(b, make([]byte, -n&3)...) }
-
 // begin writes what comes before the packets. Rows of keys that there are by
 // then stand in the section's comments.
 func (p *capture) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var b []byte
-	b = block(b, blockSection, func(b []byte) []byte {
-		b = le.AppendUint32(b, 0x1A2B3C4D)
-		b = le.AppendUint16(le.AppendUint16(b, 1), 0)
-		b = le.AppendUint64(b, ^uint64(0))
-		for _, row := range p.rows {
-			b = option(b, optComment, []byte(row))
-		}
-		return option(b, 0, nil)
-	})
-	p.rows = nil
-	for _, name := range []string{"outer", "inner"} {
-		b = block(b, blockInterface, func(b []byte) []byte {
-			b = le.AppendUint32(le.AppendUint16(le.AppendUint16(b, linkRaw), 0), 0)
-			b = option(b, optName, []byte(name))
-			b = option(b, optResolution, []byte{9})
-			return option(b, 0, nil)
-		})
-	}
-	p.waiting = append(b, p.waiting...)
+	b := pcapng.AppendSection(nil, p.rows...)
+	b = pcapng.AppendInterface(b, pcapng.Raw, "outer")
+	b = pcapng.AppendInterface(b, pcapng.Raw, "inner")
+	p.rows, p.waiting = nil, append(b, p.waiting...)
 	p.wake()
 }
 
 // add takes a packet in three pieces.
-func (p *capture) add(iface uint32, now int64, in bool, head, middle, rest []byte) {
+func (p *capture) add(iface int, now int64, in bool, head, middle, rest []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.opts.Packets > 0 && p.seen == p.opts.Packets {
 		return
 	}
 	p.received[iface]++
-	n := len(head) + len(middle) + len(rest)
-	if len(p.waiting)+n > captureWaiting {
+	if len(p.waiting)+len(head)+len(middle)+len(rest) > captureWaiting {
 		p.dropped[iface]++
 		return
 	}
-	p.waiting = block(p.waiting, blockPacket, func(b []byte) []byte {
-		b = le.AppendUint32(b, iface)
-		b = le.AppendUint32(le.AppendUint32(b, uint32(uint64(now)>>32)), uint32(now))
-		b = le.AppendUint32(le.AppendUint32(b, uint32(n)), uint32(n))
-		b = pad(append(append(append(b, head...), middle...), rest...), n)
-		direction := byte(2)
-		if in {
-			direction = 1
-		}
-		b = option(b, optFlags, []byte{direction, 0, 0, 0})
-		for _, row := range p.rows {
-			b = option(b, optComment, []byte(row))
-		}
-		return option(b, 0, nil)
-	})
-	p.rows = nil
+	packet := pcapng.Packet{Interface: iface, Time: now, Direction: pcapng.Outbound, Comments: p.rows}
+	if in {
+		packet.Direction = pcapng.Inbound
+	}
+	p.waiting, p.rows = packet.Append(p.waiting, head, middle, rest), nil
 	if p.seen++; p.seen == p.opts.Packets {
 		close(p.full)
 	}
@@ -342,15 +279,9 @@ func (p *capture) take() []byte {
 func (p *capture) statistics() (b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := uint64(time.Now().UnixNano())
-	for iface := range uint32(2) {
-		b = block(b, blockStatistics, func(b []byte) []byte {
-			b = le.AppendUint32(b, iface)
-			b = le.AppendUint32(le.AppendUint32(b, uint32(now>>32)), uint32(now))
-			b = option(b, optReceived, le.AppendUint64(nil, p.received[iface]))
-			b = option(b, optDropped, le.AppendUint64(nil, p.dropped[iface]))
-			return option(b, 0, nil)
-		})
+	now := time.Now().UnixNano()
+	for iface := range p.received {
+		b = pcapng.AppendStatistics(b, iface, now, p.received[iface], p.dropped[iface])
 	}
 	return b
 }

@@ -26,9 +26,11 @@ type control struct {
 	peers     map[string]*peerStatus
 	notices   chan notice // from the data path
 	reserved  []*sad.Outbound
+	dropped   map[string]*lane // of each peer's packets, over all its SAs
 	loops     loops
 	dialing   map[string]*search             // for peers' addresses
 	said      map[string]bool                // peers that the operator has told to connect, or not to
+	draining  bool                           // because the operator has said so
 	ctx       context.Context                // ends when the gateway is to
 	strangers map[ikev2.EventKind]*strangers // of log records
 	// assigned is what peers assign to us, ownAddrs the device's addresses by the
@@ -63,7 +65,7 @@ const trafficPause = time.Second
 
 func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
 	c := &control{
-		g: g, engine: e, keylog: k, children: map[uint32]*child{}, assigned: map[string]ikev2.AssignAddresses{}, ownAddrs: map[string][]netip.Addr{}, peers: map[string]*peerStatus{},
+		g: g, engine: e, keylog: k, children: map[uint32]*child{}, dropped: map[string]*lane{}, assigned: map[string]ikev2.AssignAddresses{}, ownAddrs: map[string][]netip.Addr{}, peers: map[string]*peerStatus{},
 		notices: make(chan notice, noticesLen), loops: loops{ended: make(chan error, 1)},
 		dialing: map[string]*search{}, said: map[string]bool{}, strangers: map[ikev2.EventKind]*strangers{}, history: history{peers: map[string]*past{}}, timer: time.NewTimer(time.Hour), roaming: newRoaming(), watch: newWatch(), measured: map[string]*measurement{},
 	}
@@ -85,7 +87,7 @@ func (c *control) run(ctx context.Context) (broken error) {
 	}
 	traffic := time.NewTicker(trafficInterval)
 	defer traffic.Stop()
-	c.watch.sample(c.drops())
+	c.sampleLosses()
 	c.host = c.g.doors.host()
 	c.compareClocks()
 	clock := time.NewTicker(clockInterval)
@@ -166,6 +168,7 @@ func (g *Gateway) Drain(to string) error {
 	err := ErrNotRunning
 	g.ask(func(c *control) {
 		if err = c.engine.Command(time.Now(), ikev2.Drain{To: to}); err == nil {
+			c.draining = true
 			c.g.log.Info("draining: no new peers are taken", "event", "draining", "to", to)
 		}
 	})
@@ -407,24 +410,27 @@ func (g *Gateway) findPath(ctx context.Context, gateway *config.Gateway, p *conf
 	}
 	if !local.IsValid() || local.IsUnspecified() {
 		if local, err = g.doors.LocalAddr(remote); err != nil {
-			return ikev2.Path{}, fmt.Errorf("no way to %v from this host: %w", remote, err)
+			return ikev2.Path{}, unreachable{err, remote}
 		}
 	}
 	return ikev2.Path{Local: netip.AddrPortFrom(local, gateway.IKEPort), Remote: netip.AddrPortFrom(remote, p.RemoteIKEPort)}, nil
 }
 
-// unresolved is the resolver's word on a name that leads nowhere.
-type unresolved struct{ error }
+// unreachable is the system's word on an address to which it has no way.
+type unreachable struct {
+	error
+	remote netip.Addr
+}
 
 func (g *Gateway) lookup(ctx context.Context, host string) (netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialRetry)
 	defer cancel()
 	addrs, err := g.doors.Resolve(ctx, host)
 	if err != nil {
-		return netip.Addr{}, unresolved{err}
+		return netip.Addr{}, err
 	}
 	if len(addrs) == 0 {
-		return netip.Addr{}, unresolved{errors.New("it has no address")}
+		return netip.Addr{}, errors.New("it has no address")
 	}
 	i := max(0, slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Unmap().Is4() }))
 	return addrs[i].Unmap(), nil

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"culvert/espcrypto"
+	"culvert/espcrypto/sad"
 )
 
 // counter is the index of one thing that the data path counts. The first ones
@@ -77,6 +78,27 @@ func init() {
 type lane [numCounters]atomic.Uint64
 
 func (l *lane) add(c counter, n int) { l[c].Add(uint64(n)) }
+
+// drop counts packets of a child's, for the loop and for the child's peer.
+func (l *lane) drop(of *sad.Child, c counter, n int) {
+	l.add(c, n)
+	if int(c) < len(of.Drops) {
+		of.Drops[c].Add(uint64(n))
+	}
+}
+
+// named are the counts that are not zero; nil where all are.
+func (l *lane) named() (counts map[string]uint64) {
+	for i := range l {
+		if n := l[i].Load(); n > 0 {
+			if counts == nil {
+				counts = map[string]uint64{}
+			}
+			counts[counterNames[i]] = n
+		}
+	}
+	return counts
+}
 
 // Counters are the data path's counts since the start. The zero value is
 // ready; all methods are safe for concurrent use.

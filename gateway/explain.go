@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -31,7 +32,7 @@ func (c *control) explain(e ikev2.Event) diagnose.Report {
 			return f.noAnswer()
 		}
 	case ikev2.EventDown, ikev2.EventChildDown:
-		if e.Reason == ikev2.ReasonExpired || e.Reason == ikev2.ReasonDead && e.Kind == ikev2.EventDown {
+		if e.Reason == ikev2.ReasonExpired || e.Kind == ikev2.EventDown && (e.Reason == ikev2.ReasonDead || e.Reason == ikev2.ReasonDeleted) {
 			return f.ended()
 		}
 	}
@@ -84,11 +85,13 @@ func (f facts) refusedByPeer() diagnose.Report {
 	case f.e.Reason == ikev2.ReasonNoAddress:
 		return diagnose.NoAddress{Peer: f.peer(), Connection: f.connection(), Notify: notifyName(f.e.Notify), RequestAt: f.peerSetting("request_address")}.Report()
 	case f.e.Reason == ikev2.ReasonAddressRequired:
-		return diagnose.AddressRequired{Peer: f.peer(), Connection: f.connection(), RequestAt: f.peerSetting("request_address")}.Report()
+		return diagnose.AddressRequired{Peer: f.peer(), Connection: f.connection(), RequestAt: f.peerSetting("request_address"), LocalAt: f.tunnelSetting("local")}.Report()
 	case f.e.Reason == ikev2.ReasonSelectors:
 		return f.noSelectors()
 	case f.e.Reason == ikev2.ReasonSinglePair:
 		return f.singlePair()
+	case f.e.Reason == ikev2.ReasonNotify || f.e.Reason == ikev2.ReasonChildRefused:
+		return diagnose.RefusedOtherwise{Peer: f.peer(), Connection: f.connection(), Tunnel: f.e.Child, Notify: notifyName(f.e.Notify)}.Report()
 	}
 	return diagnose.Report{}
 }
@@ -163,25 +166,42 @@ func (f facts) tunnel() *config.Tunnel {
 	return nil
 }
 
+// likely is the peer, or of who has not said who it is the only one that it can
+// be.
+func (f facts) likely() *config.Peer {
+	if f.configured() == nil && len(f.cfg.Peers) == 1 {
+		return &f.cfg.Peers[0]
+	}
+	return f.configured()
+}
+
+func (f facts) likelySetting(key string) diagnose.Setting {
+	if p := f.likely(); p != nil {
+		return f.at(p.Where, key)
+	}
+	return diagnose.Setting{}
+}
+
+func (f facts) tunnelSetting(key string) diagnose.Setting {
+	if t := f.tunnel(); t != nil {
+		return f.at(t.Where, key)
+	}
+	return diagnose.Setting{}
+}
+
 func (f facts) noProposal(what, key string) diagnose.Report {
 	r := diagnose.NoProposal{Peer: f.peer(), Connection: f.connection(), For: what, Ours: proposals(f.e.OwnProposals), Theirs: proposals(f.e.PeerProposals), Renewal: f.e.Renewal}
-	if p := f.configured(); p != nil {
-		r.At = f.at(p.Where, key)
-	} else if len(f.cfg.Peers) == 1 { // who else can be meant by one who has not said who it is?
-		r.At = f.at(f.cfg.Peers[0].Where, key)
+	if p := f.likely(); p != nil && p.PostQuantum.Mode == ikev2.ModeOff {
+		r.PlainAt = f.at(p.Where, "post_quantum")
 	}
-	if t := f.tunnel(); t != nil && what == "ESP" {
-		r.At = f.at(t.Where, key)
+	if r.At = f.likelySetting(key); what == "ESP" {
+		r.At = f.tunnelSetting(key)
 	}
 	return r.Report()
 }
 
 func (f facts) noPostQuantum() diagnose.Report {
-	r := diagnose.NoPostQuantum{Peer: f.peer(), Connection: f.connection(), Guess: f.e.Kind == ikev2.EventUnprotectedError}
-	if p := f.configured(); p != nil {
-		r.At = f.at(p.Where, "post_quantum")
-	}
-	return r.Report()
+	return diagnose.NoPostQuantum{Peer: f.peer(), Connection: f.connection(), Guess: f.e.Kind == ikev2.EventUnprotectedError, At: f.likelySetting("post_quantum")}.Report()
 }
 
 func (f facts) noPPK() diagnose.Report {
@@ -216,9 +236,7 @@ func proposals(ps []ikev2.Proposal) []diagnose.Proposal {
 func (f facts) noSelectors() diagnose.Report {
 	r := diagnose.NoSelectors{Peer: f.peer(), Connection: f.connection(), Tunnel: f.e.Child,
 		Local: selectors(f.e.LocalTS), Remote: selectors(f.e.RemoteTS), PeerLocal: selectors(f.e.PeerRemoteTS), PeerRemote: selectors(f.e.PeerLocalTS)}
-	if t := f.tunnel(); t != nil {
-		r.LocalAt, r.RemoteAt = f.at(t.Where, "local"), f.at(t.Where, "remote")
-	}
+	r.LocalAt, r.RemoteAt = f.tunnelSetting("local"), f.tunnelSetting("remote")
 	return r.Report()
 }
 
@@ -230,7 +248,12 @@ func selectors(ss []wire.Selector) []diagnose.Selector {
 	return out
 }
 
-func (f facts) noAddress(p *config.Peer, err error) diagnose.Report {
+// noPath is why a peer cannot even be called.
+func (f facts) noPath(p *config.Peer, err error) diagnose.Report {
+	var none unreachable
+	if errors.As(err, &none) {
+		return diagnose.NoPath{Connection: f.describe(p), To: none.remote, Error: none.Error()}.Report()
+	}
 	return diagnose.NoAnswer{Connection: f.describe(p), ResolveError: err.Error()}.Report()
 }
 
@@ -240,12 +263,23 @@ func (f facts) noAnswer() diagnose.Report {
 }
 
 func (f facts) ended() diagnose.Report {
-	r := diagnose.Ended{Peer: f.peer(), Connection: f.connection(), Tunnel: f.e.Child, Dead: f.e.Reason == ikev2.ReasonDead,
+	r := diagnose.Ended{Peer: f.peer(), Connection: f.connection(), Tunnel: f.e.Child, Dead: f.e.Reason == ikev2.ReasonDead, Deleted: f.e.Reason == ikev2.ReasonDeleted,
 		LifetimeAt: f.peerSetting("ike_lifetime"), LivenessAt: f.peerSetting("dpd")}
 	if t := f.tunnel(); t != nil && f.e.Child != "" {
 		r.LifetimeAt = f.at(t.Where, "lifetime")
+		r.VolumeAt = f.volumeSetting(t)
 	}
 	return r.Report()
+}
+
+// volumeSetting limits how much a tunnel carries, if something does.
+func (f facts) volumeSetting(t *config.Tunnel) (s diagnose.Setting) {
+	for _, key := range []string{"lifetime_bytes", "lifetime_packets"} {
+		if at := f.at(t.Where, key); at.Line > 0 {
+			s = at
+		}
+	}
+	return s
 }
 
 func (f facts) singlePair() diagnose.Report {

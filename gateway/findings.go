@@ -49,19 +49,18 @@ const (
 
 // watch is what control remembers so as to explain what goes on.
 type watch struct {
-	losses   []lossSample // the oldest first, over lossWindow
+	losses   losses
 	lately   map[string]*lately
 	refused  []refusal // of who is nobody we know, the oldest first
 	reported map[trouble]bool
 }
 
-type lossSample struct {
-	at     time.Time
-	counts map[string]uint64
+// lately is what a peer did, and what was dropped of its packets, in the last
+// minutes.
+type lately struct {
+	made, rekeyed []occasion
+	losses        losses
 }
-
-// lately is what a peer did in the last minutes.
-type lately struct{ made, rekeyed []occasion }
 
 type occasion struct {
 	at   time.Time
@@ -88,18 +87,23 @@ func (w *watch) saw(e ikev2.Event, r diagnose.Report) {
 	if e.Peer == "" {
 		return
 	}
-	l := w.lately[e.Peer]
-	if l == nil {
-		l = &lately{}
-		w.lately[e.Peer] = l
-	}
+	l := w.of(e.Peer)
 	at := occasion{now, e.Path.Remote.Addr().String()}
 	switch {
-	case e.Kind == ikev2.EventEstablished && !e.Resumed:
+	case e.Kind == ikev2.EventEstablished:
 		l.made = lastOf(append(l.made, at), memory)
 	case e.Kind == ikev2.EventRekeyed, e.Kind == ikev2.EventChildDown && e.Reason == ikev2.ReasonRekeyed:
 		l.rekeyed = lastOf(append(l.rekeyed, at), memory)
 	}
+}
+
+func (w *watch) of(peer string) *lately {
+	l := w.lately[peer]
+	if l == nil {
+		l = &lately{}
+		w.lately[peer] = l
+	}
+	return l
 }
 
 func lastOf[T any](list []T, n int) []T { return slices.Delete(list, 0, max(0, len(list)-n)) }
@@ -111,29 +115,6 @@ func since(all []occasion, window time.Duration) []occasion {
 		return nil
 	}
 	return all[i:]
-}
-
-// sample takes the counters, once in a trafficInterval.
-func (w *watch) sample(counts map[string]uint64) {
-	now := time.Now()
-	w.losses = slices.DeleteFunc(w.losses, func(s lossSample) bool { return now.Sub(s.at) > lossWindow })
-	w.losses = append(w.losses, lossSample{now, counts})
-}
-
-// lost is by how much each counter rose in the window, which began then.
-func (w *watch) lost(counts map[string]uint64) (rose map[string]uint64, during time.Duration) {
-	rose = map[string]uint64{}
-	var before lossSample
-	if len(w.losses) > 0 {
-		before = w.losses[0]
-		during = time.Since(before.at)
-	}
-	for name, n := range counts {
-		if n > before.counts[name] {
-			rose[name] = n - before.counts[name]
-		}
-	}
-	return rose, during
 }
 
 // Explain says what is wrong with a peer, or with peer "" all of them, and what
@@ -158,7 +139,7 @@ func (g *Gateway) Explain(peer string) (x Explanation, err error) {
 // the gateway's own.
 func (c *control) findings() []Finding {
 	all := []Finding{} // a list in JSON, empty or not
-	rose, during := c.watch.lost(c.drops())
+	rose := c.watch.losses.lost(c.drops())
 	flows, up, narrow, holes := c.flows(rose), c.tunnelsUp(), c.narrowed(), c.blackHoles()
 	for i := range c.g.cfg.Peers {
 		p := &c.g.cfg.Peers[i]
@@ -166,10 +147,15 @@ func (c *control) findings() []Finding {
 		all = append(all, narrow[p.Name]...)
 		all = append(all, holes[p.Name]...)
 		all = append(all, flows[p.Name]...)
+		all = append(all, c.peerLosses(p.Name, rose)...)
 	}
 	all = append(all, c.shared()...)
 	all = append(all, c.callers()...)
-	return append(all, c.losses(rose, during)...)
+	if c.draining {
+		all = append(all, Finding{Code: "draining", Why: "no new peers are taken",
+			Text: "The gateway was told to drain: it takes no new peers until it ends, and a peer that goes cannot come back here. A restart ends that."})
+	}
+	return append(all, c.losses(rose)...)
 }
 
 // peerFindings are those of its IKE SA, and of tunnels that should be up.
@@ -243,7 +229,7 @@ func (c *control) restless(p *config.Peer) (all []Finding) {
 	if rekeyed := since(l.rekeyed, stormWindow); len(rekeyed) >= stormRekeys*max(1, len(p.Tunnels))*len(c.g.doors.lanes()) {
 		r := diagnose.RekeyStorm{Connection: f.connection(), Rekeys: len(rekeyed), During: time.Since(rekeyed[0].at)}
 		if len(p.Tunnels) > 0 {
-			r.LifetimeAt = f.at(p.Tunnels[0].Where, "lifetime")
+			r.LifetimeAt = cmp.Or(f.volumeSetting(&p.Tunnels[0]), f.at(p.Tunnels[0].Where, "lifetime"))
 		}
 		found(r.Report())
 	}
@@ -261,7 +247,7 @@ func (c *control) flows(rose map[string]uint64) map[string][]Finding {
 			continue
 		}
 		if r.Out {
-			r.Dropped = arrivals(rose)
+			r.Dropped = arrivals(rose, c.lostOf(ch.Peer))
 		}
 		f := facts{c.g.cfg, ikev2.Event{Peer: ch.Peer, Child: ch.Name}}
 		r.Connection, r.Tunnel = f.connection(), ch.Name
@@ -289,14 +275,19 @@ func (c *control) spokenFor(ch *child, out bool) bool {
 	return false
 }
 
-// arrivals are the counters of what came in and went no further.
-func arrivals(rose map[string]uint64) (words []string) {
-	for _, name := range []string{"unknown_spi", "authentication_failed", "replayed", "stale", "truncated", "bad_padding", "bad_next_header",
-		"selector_violation", "inbound_malformed", "tun_write_error"} {
-		if n := rose[name]; n > 0 {
-			words = append(words, fmt.Sprintf("%s %d", name, n))
+// arrivals are the counters of what came in and went no further: the peer's, and
+// those of which nobody knows whose they are.
+func arrivals(rose, ofPeer map[string]uint64) (words []string) {
+	add := func(of map[string]uint64, names ...string) {
+		for _, name := range names {
+			if n := of[name]; n > 0 {
+				words = append(words, fmt.Sprintf("%s %d", name, n))
+			}
 		}
 	}
+	add(rose, "unknown_spi")
+	add(ofPeer, "authentication_failed", "replayed", "stale", "truncated", "bad_padding", "bad_next_header", "selector_violation", "inbound_malformed")
+	add(rose, "tun_write_error")
 	return words
 }
 
@@ -351,8 +342,11 @@ func (ch *child) note(in, out uint64, now time.Time) {
 // which may be the one.
 func (c *control) callers() (all []Finding) {
 	missed := c.down() != nil
+	said := func(r refusal) bool { // of the peer that it is
+		return slices.ContainsFunc(slices.Collect(maps.Values(c.peers)), func(p *peerStatus) bool { return p.Problem == r.report.Detail })
+	}
 	for _, r := range c.watch.refused {
-		if time.Since(r.at) < flapWindow {
+		if time.Since(r.at) < flapWindow && !said(r) {
 			all = append(all, Finding{Code: r.report.Code, Why: r.report.Summary, Text: fmt.Sprintf("%s (%v ago)", r.report.Detail, time.Since(r.at).Round(time.Second)), Wrong: missed})
 		}
 	}
@@ -369,47 +363,35 @@ func (c *control) down() (names []string) {
 	return names
 }
 
-// losses are the counters that rose by more than an accident.
-func (c *control) losses(rose map[string]uint64, during time.Duration) (all []Finding) {
-	for _, name := range slices.Sorted(maps.Keys(rose)) {
-		f := diagnose.Dropped{Counter: name, Count: rose[name], During: during}
-		if name == "no_outbound_sa" {
-			f.Down = c.down()
-		}
-		if r := f.Report(); f.Trouble() {
-			all = append(all, Finding{Code: r.Code, Why: r.Summary, Text: r.Detail, Wrong: true})
-		}
-	}
-	return all
-}
-
-// lookForTrouble takes a sample, and logs what tunnels that are up do not carry,
+// lookForTrouble takes samples, and logs what tunnels that are up do not carry,
 // each once until it has passed.
 func (c *control) lookForTrouble() {
-	counts := c.drops()
-	rose, during := c.watch.lost(counts)
-	c.watch.sample(counts)
+	c.sampleLosses()
+	rose := c.watch.losses.lost(c.watch.losses.last)
 	now := map[trouble]bool{}
-	report := func(f Finding) {
-		t := trouble{f.Peer, f.Tunnel, f.Code}
-		if now[t] = true; !c.watch.reported[t] {
-			level := slog.LevelInfo
-			if f.Wrong {
-				level = slog.LevelWarn
+	report := func(all []Finding) {
+		for _, f := range all {
+			t := trouble{f.Peer, f.Tunnel, f.Code}
+			if now[t] = true; !c.watch.reported[t] {
+				level := slog.LevelInfo
+				if f.Wrong {
+					level = slog.LevelWarn
+				}
+				c.g.log.Log(c.ctx, level, f.Text, "event", "trouble", "peer", f.Peer, "tunnel", f.Tunnel, "diagnosis", f.Code)
 			}
-			c.g.log.Log(c.ctx, level, f.Text, "event", "trouble", "peer", f.Peer, "tunnel", f.Tunnel, "diagnosis", f.Code)
 		}
 	}
 	flows, narrow, holes := c.flows(rose), c.narrowed(), c.blackHoles()
 	for i := range c.g.cfg.Peers {
 		p := &c.g.cfg.Peers[i]
-		for _, f := range slices.Concat(narrow[p.Name], holes[p.Name], flows[p.Name], c.restless(p)) {
-			report(f)
-		}
+		report(narrow[p.Name])
+		report(holes[p.Name])
+		report(flows[p.Name])
+		report(c.restless(p))
+		report(c.peerLosses(p.Name, rose))
 	}
-	for _, f := range append(c.shared(), c.losses(rose, during)...) {
-		report(f)
-	}
+	report(c.shared())
+	report(c.losses(rose))
 	c.watch.reported = now
 }
 

@@ -211,13 +211,13 @@ func (in *inbound) judge(sa *sad.Inbound, opened []espcrypto.Opened) (alive bool
 		case 0:
 			alive = true
 			if drop := in.deliver(sa, p.Inner); drop != 0 {
-				in.count.add(drop, 1)
+				in.count.drop(sa.Child, drop, 1)
 			}
 		case espcrypto.DropDummy:
 			alive = true
 			fallthrough
 		default:
-			in.count.add(counter(p.Drop), 1)
+			in.count.drop(sa.Child, counter(p.Drop), 1)
 		}
 	}
 	return alive
@@ -236,7 +236,6 @@ func (in *inbound) deliver(sa *sad.Inbound, inner []byte) (drop counter) {
 	}
 	inner = inner[:h.Len()]
 	if !in.permits(sa.Child, h, inner) {
-		sa.Violations.Add(1)
 		return dropSelector
 	}
 	if tun.Decapsulate(in.tos, inner) {

@@ -68,6 +68,8 @@ func TestSelectorsEnforced(t *testing.T) {
 			if tc.selector != nil {
 				tc.selector(c)
 			}
+			var dropped lane
+			c.Drops = dropped[:]
 			next := nextHeader(tc.packet)
 			got := b.receive(t, newPeer(t, gcm128, spiAtB).seal(bytes.Clone(tc.packet), next))
 			in := b.table.Load().Inbound(spiAtB)
@@ -78,8 +80,8 @@ func TestSelectorsEnforced(t *testing.T) {
 			}
 			wantPackets(t, "host", got, nil)
 			b.wantCounts(t, map[string]uint64{"selector_violation": 1})
-			if in.Violations.Load() != 1 || in.Last().IsZero() {
-				t.Errorf("the SA has %d violations, last used %v", in.Violations.Load(), in.Last())
+			if got := dropped.named(); len(got) != 1 || got["selector_violation"] != 1 || in.Last().IsZero() {
+				t.Errorf("of the peer are dropped %v, last used %v", got, in.Last())
 			}
 		})
 	}

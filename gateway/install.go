@@ -27,6 +27,14 @@ type child struct {
 	askedLocal, askedRemote []wire.Selector
 }
 
+// droppedOf counts what is dropped of a peer's packets.
+func (c *control) droppedOf(peer string) *lane {
+	if c.dropped[peer] == nil {
+		c.dropped[peer] = new(lane)
+	}
+	return c.dropped[peer]
+}
+
 // traffic says what the child carried since the last call, and so far.
 func (ch *child) traffic() ikev2.Traffic {
 	t := ikev2.Traffic{SPI: ch.InboundSPI}
@@ -60,6 +68,7 @@ const replayWindow = 4096 - 64
 
 func (c *control) installInbound(o ikev2.InstallInbound) {
 	ch := &child{Child: sadChild(o.ChildSA), since: time.Now()}
+	ch.Drops = c.droppedOf(o.Peer)[:]
 	ch.Move(sad.Path(o.Path))
 	ch.SetPathMTU(c.pathMTU(o.Peer, o.Path))
 	sa, err := espcrypto.NewInbound(o.InboundSPI, ch.Suite, espcrypto.Keys(o.Keys), replayWindow)

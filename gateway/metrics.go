@@ -30,7 +30,7 @@ func one(name, help string, value func(*Status) any) metric {
 }
 
 // metrics is every family. Labels are names out of the configuration, and those
-// of counters: nobody outside can make a series.
+// of counters: nobody outside can make more series than there are of these.
 var metrics = []metric{
 	one("culvert_start_time_seconds", "When the gateway started, in Unix time.", func(s *Status) any { return unixSeconds(s.Started) }),
 	one("culvert_device_mtu_bytes", "The MTU of the device.", func(s *Status) any { return s.Device.MTU }),
@@ -72,6 +72,14 @@ var metrics = []metric{
 			}
 		}
 	}},
+	{"culvert_peer_dropped_packets_total", "counter", "What was dropped of the packets to and from the peer, by its name in culvert status; absent while it is none.", func(s *Status, add func(any, ...string)) {
+		for i := range s.Peers {
+			p := &s.Peers[i]
+			for _, name := range slices.Sorted(maps.Keys(p.Drops)) {
+				add(p.Drops[name], "peer", p.Name, "counter", name)
+			}
+		}
+	}},
 	{"culvert_counter_total", "counter", "What was dropped, or did not go the usual way, by its name in culvert status.", func(s *Status, add func(any, ...string)) {
 		for _, name := range slices.Sorted(maps.Keys(s.Drops)) {
 			add(s.Drops[name], "counter", name)
@@ -86,8 +94,11 @@ func (s *Status) WriteMetrics(w io.Writer) error {
 		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", m.name, m.help, m.name, m.kind)
 		m.samples(s, func(value any, labels ...string) {
 			b.WriteString(m.name)
+			for i, before := 0, '{'; i < len(labels); i, before = i+2, ',' {
+				fmt.Fprintf(&b, `%c%s="%s"`, before, labels[i], labelEscapes.Replace(labels[i+1]))
+			}
 			if len(labels) > 0 {
-				fmt.Fprintf(&b, `{%s="%s"}`, labels[0], labelEscapes.Replace(labels[1]))
+				b.WriteByte('}')
 			}
 			fmt.Fprintf(&b, " %v\n", value)
 		})

@@ -251,8 +251,12 @@ const trapEvery = time.Second
 // hears of it, again only after a while; but what hosts say to their own link
 // is no reason to start anything.
 func (o *outbound) noSA(flow tun.Flow, policy *sad.Outbound) {
-	o.count.add(dropNoOutboundSA, o.split.Count())
-	if policy == nil || !policy.Trap || !flow.Dst.IsGlobalUnicast() || o.now-policy.LastNano() < int64(trapEvery) {
+	if policy == nil {
+		o.count.add(dropNoOutboundSA, o.split.Count())
+		return
+	}
+	o.count.drop(policy.Child, dropNoOutboundSA, o.split.Count())
+	if !policy.Trap || !flow.Dst.IsGlobalUnicast() || o.now-policy.LastNano() < int64(trapEvery) {
 		return
 	}
 	if post(o.opts.Notices, notice{Kind: noticeNoSA, Flow: flow, Policy: policy.Child}, o.count) {
@@ -345,10 +349,10 @@ func (o *outbound) seal() {
 	}
 	o.arenaUsed, o.runs, o.open = o.batchAt, o.runs[:o.batchRuns], false
 	if !errors.Is(err, espcrypto.ErrSequenceExhausted) {
-		o.count.add(dropSegment, n)
+		o.count.drop(o.sa.Child, dropSegment, n)
 		return
 	}
-	o.count.add(dropSequenceExhausted, n)
+	o.count.drop(o.sa.Child, dropSequenceExhausted, n)
 	if o.noticeRate.allow(o.now) {
 		post(o.opts.Notices, notice{Kind: noticeExhausted, InboundSPI: o.sa.InboundSPI}, o.count)
 	}
@@ -399,7 +403,7 @@ func (o *outbound) oversize(packet []byte, mtu int) {
 		o.fragment(packet, mtu)
 		return
 	}
-	o.count.add(dropTooBig, o.split.Count())
+	o.count.drop(o.sa.Child, dropTooBig, o.split.Count())
 	if !o.icmpRate.allow(o.now) {
 		o.count.add(icmpRateLimited, 1)
 		return

@@ -3,7 +3,6 @@ package gateway
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -40,7 +39,7 @@ func (c *control) happened(ctx context.Context, e ikev2.Event) {
 		p.note(e, text)
 		p.Totals.note(e)
 		if p.Problem == text {
-			p.code, p.Why = report.Code, cmp.Or(report.Summary, sentence(e))
+			p.code, p.Why = report.Code, cmp.Or(report.Summary, strings.TrimPrefix(sentence(e), e.Peer+": "))
 		}
 	}
 	if ch := c.children[e.InboundSPI]; ch != nil && e.Kind == ikev2.EventChildUp {
@@ -75,16 +74,9 @@ func ranOut(e ikev2.Event) bool {
 
 // noPath says that a peer cannot even be called, and why.
 func (c *control) noPath(p *config.Peer, err error) {
-	text, code := fmt.Sprintf("peer %s: %v", p.Name, err), ""
-	why := text
-	var u unresolved
-	if errors.As(err, &u) {
-		r := facts{cfg: c.g.cfg}.noAddress(p, u)
-		text, why, code = r.Detail, r.Summary, r.Code
-	}
-	s := c.peers[p.Name]
-	s.Problem, s.Why, s.code = text, why, cmp.Or(code, "no_path")
-	c.g.log.Warn(text, "event", "no_path", "peer", p.Name, "wait", dialRetry, "diagnosis", code)
+	r, s := facts{cfg: c.g.cfg}.noPath(p, err), c.peers[p.Name]
+	s.Problem, s.Why, s.code = r.Detail, r.Summary, r.Code
+	c.g.log.Warn(r.Detail, "event", "no_path", "peer", p.Name, "wait", dialRetry, "diagnosis", r.Code)
 }
 
 // lookAgain gives the next attempt the address that the peer's name has then.

@@ -3,8 +3,6 @@ package gateway
 import (
 	"encoding/csv"
 	"encoding/hex"
-	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,116 +16,6 @@ import (
 	"culvert/natt"
 	"culvert/natt/nattest"
 )
-
-// said is what one side is to say of a refusal: its diagnosis, words of its
-// text, and the settings whose lines the text names.
-type said struct {
-	code  string
-	words []string
-	lines []string
-}
-
-// TestRefusals: each side logs its own half, with the line to change, and the
-// wire carries one notify and nothing else.
-func TestRefusals(t *testing.T) {
-	const authFailed = wire.NotifyAuthenticationFailed
-	for _, c := range []struct {
-		name         string
-		textA, textB string
-		a, b         said
-		wire         wire.NotifyType // protected, in the answer to IKE_AUTH
-	}{{
-		name: "wrong key", textA: textA, textB: with(textB, "psk", `"another-key-than-the-other-side-has"`),
-		a:    said{"wrong_key", []string{"192.0.2.10:", "behind NAT", "@foo"}, []string{"psk"}},
-		b:    said{"refused", []string{"AUTHENTICATION_FAILED", "@foo (FQDN)"}, []string{"local_id", "remote_id", "psk"}},
-		wire: authFailed,
-	}, {
-		name: "wrong identity", textA: textA, textB: with(textB, "local_id", `"@bar"`),
-		a:    said{"identity", []string{"presented @bar as an FQDN identity", "connection remote expects @foo", "behind NAT"}, []string{"remote_id"}},
-		b:    said{"refused", []string{"identified itself as @bar"}, []string{"local_id", "remote_id", "psk"}},
-		wire: authFailed,
-	}, {
-		name: "private address as identity", textA: textA, textB: with(textB, "local_id", `"172.16.0.1"`),
-		a:    said{"identity_private_address", []string{"presented 172.16.0.1 as an IPv4 identity", "connection remote expects @foo", "behind NAT"}, []string{"remote_id"}},
-		b:    said{"refused_private_address", []string{"172.16.0.1 is a private address", "This side is behind NAT"}, []string{"local_id"}},
-		wire: authFailed,
-	}, {
-		name: "public address expected", textA: with(textA, "remote_id", `"192.0.2.10"`), textB: with(textB, "local_id", `"172.16.0.1"`),
-		a:    said{"identity_private_address", []string{"presented 172.16.0.1", "192.0.2.10"}, []string{"remote_id"}},
-		b:    said{"refused_private_address", nil, []string{"local_id"}},
-		wire: authFailed,
-	}, {
-		name: "asked for another", textA: textA, textB: with(textB, "remote_id", `"@a"`),
-		a:    said{"identity_not_ours", []string{"asked for @a"}, []string{"local_id"}},
-		b:    said{"refused", []string{"This side expects the peer to be @a"}, []string{"remote_id"}},
-		wire: authFailed,
-	}, {
-		name: "disjoint selectors", textA: textA, textB: with(textB, "local", `"10.99.0.0/24"`),
-		a:    said{"selectors", []string{"10.99.0.0/24", "10.104.0.0/24"}, []string{"remote"}},
-		b:    said{"refused_selectors", []string{"10.99.0.0/24"}, []string{"local", "remote"}},
-		wire: wire.NotifyTSUnacceptable,
-	}, {
-		name: "ESP proposals", textA: textA, textB: with(textB, "esp", `"aes256-sha256"`),
-		a:    said{"no_proposal", []string{"no ESP proposal in common", "AES_CBC_256", "AES_GCM_16_128"}, []string{"esp"}},
-		b:    said{"refused_proposal", []string{"AES_CBC_256"}, []string{"esp"}},
-		wire: wire.NotifyNoProposalChosen,
-	}, {
-		name: "IKE proposals", textA: textA, textB: with(textB, "ike", `"aes256-sha256-modp2048"`),
-		a: said{"no_proposal", []string{"no IKE proposal in common", "AES_CBC_256", "AES_GCM_16_128"}, []string{"ike"}},
-		b: said{"refused_proposal", []string{"AES_CBC_256"}, []string{"ike"}},
-	}} {
-		t.Run(c.name, func(t *testing.T) {
-			inWorld(t, nattest.Config{}, func(w *world) {
-				keys := w.TempDir()
-				a := w.start(w.net.A, "a", c.textA, func(s *starting) { s.KeyLog = keys })
-				b := w.start(w.net.B, "b", c.textB)
-				a.says(c.a, c.textA)
-				b.says(c.b, c.textB)
-				if got := w.answers(keys); c.wire != 0 && !slices.Equal(got, []string{fmt.Sprint(c.wire)}) {
-					w.Errorf("the wire carried %v", got)
-				}
-				if b.peer().Problem == "" {
-					w.Error("B's status has no problem")
-				}
-			})
-		})
-	}
-}
-
-// says waits for the first warning and holds it to what it should be.
-func (s *site) says(want said, text string) {
-	s.w.Helper()
-	var r record
-	s.w.until("warning of "+s.name, time.Second, func() bool {
-		s.log.mu.Lock()
-		defer s.log.mu.Unlock()
-		i := slices.IndexFunc(s.log.records, func(r record) bool { return r.level >= slog.LevelWarn })
-		if i >= 0 {
-			r = s.log.records[i]
-		}
-		return i >= 0
-	})
-	if !strings.HasPrefix(r.attrs["diagnosis"], want.code) {
-		s.w.Errorf("%s: diagnosis %q, want %q", s.name, r.attrs["diagnosis"], want.code)
-	}
-	for _, word := range want.words {
-		if !strings.Contains(r.text, word) {
-			s.w.Errorf("%s does not say %q: %s", s.name, word, r.text)
-		}
-	}
-	for _, key := range want.lines {
-		line := 1 + strings.Count(text[:strings.Index(text, "\n"+key+" = ")+1], "\n")
-		if key == "remote" && strings.HasPrefix(want.code, "selectors") || strings.HasPrefix(want.code, "refused_selectors") {
-			line = 1 + strings.Count(text[:strings.LastIndex(text, "\n"+key+" = ")+1], "\n")
-		}
-		if place := fmt.Sprintf("line %d of %s.toml", line, s.name); !strings.Contains(r.text, place) {
-			s.w.Errorf("%s does not name %s, its %s: %s", s.name, place, key, r.text)
-		}
-	}
-	if strings.ContainsAny(r.text, "\n\t") {
-		s.w.Errorf("%s needs more than a paragraph: %q", s.name, r.text)
-	}
-}
 
 // answers decrypts the answers to IKE_AUTH with the keys that a gateway logged,
 // and gives the error notifies in them. In a message that refuses

@@ -68,6 +68,10 @@ type PeerStatus struct {
 	Assigned *AssignedStatus `json:"assigned,omitempty"`
 	Children []ChildStatus   `json:"children"`
 	Totals   Totals          `json:"totals"`
+	// Drops are what was dropped of the peer's packets, to it and from it, since
+	// Totals began, by name; what is zero is not there. They are in the gateway's
+	// Drops too.
+	Drops map[string]uint64 `json:"drops,omitempty"`
 }
 
 // AssignedStatus are our addresses at a peer, and what the peer says of the
@@ -114,7 +118,7 @@ func (g *Gateway) Status() (Status, bool) {
 			peer := c.peers[p.Name].PeerStatus
 			peer.Assigned = c.assignedStatus(p.Name)
 			peer.Children = append([]ChildStatus{}, children[p.Name]...) // a list in JSON, empty or not
-			peer.Totals = totals[p.Name]
+			peer.Totals, peer.Drops = totals[p.Name], c.droppedOf(p.Name).named()
 			last := c.history.last(p.Name)
 			peer.BitsIn, peer.BitsOut, peer.RoundTrip = float64(last.in), float64(last.out), c.roundTrip(p.Name).Seconds()
 			peer.PathMTU = c.reached(p.Name)

@@ -141,7 +141,7 @@ func TestNoName(t *testing.T) {
 		b := w.start(w.net.B, "b", with(textB, "remote", `"vpn.example"`), named)
 		time.Sleep(10*dialRetry + time.Second)
 		if r := b.log.of("no_path"); len(r) != 11 || r[0].level != slog.LevelWarn || !strings.Contains(r[0].text, "vpn.example") || !strings.Contains(r[0].text, "no such host") ||
-			!strings.Contains(r[0].text, "line 2 of b.toml") || r[0].attrs["diagnosis"] != "no_address" {
+			!strings.Contains(r[0].text, "line 2 of b.toml") || r[0].attrs["diagnosis"] != "name_unresolved" {
 			w.Errorf("said %d times: %v", len(r), r)
 		}
 		if p := b.peer(); !strings.Contains(p.Problem, "no such host") {
@@ -431,7 +431,7 @@ func TestFindPath(t *testing.T) {
 	}}
 	for remote, want := range map[string]string{
 		"203.0.113.1": "203.0.113.1:500", "::ffff:203.0.113.1": "203.0.113.1:500", "both": "203.0.113.1:500",
-		"six": "no way to 2001:db8::1 from this host", "none": "it has no address",
+		"six": "no route to 2001:db8::1", "none": "it has no address",
 	} {
 		path, err := g.findPath(t.Context(), &config.Gateway{}, &config.Peer{Remote: remote, RemoteIKEPort: 500})
 		got := path.Remote.String()

@@ -200,6 +200,7 @@ type site struct {
 	*Gateway
 	w      *world
 	name   string
+	text   string // its configuration
 	host   *nattest.Host
 	device *tuntest.Device
 	log    *journal
@@ -228,7 +229,7 @@ func (w *world) open(host *nattest.Host, name, text string, changes ...func(*sta
 	w.Helper()
 	cfg, err := config.Parse(name+".toml", []byte(text), config.Lookups{})
 	noError(w, err)
-	s := &site{w: w, name: name, host: host, log: new(journal), done: make(chan error, 1)}
+	s := &site{w: w, name: name, text: text, host: host, log: new(journal), done: make(chan error, 1)}
 	s.device = tuntest.New(tuntest.Options{Name: "tun-" + name, MTU: 1438, Offload: tun.Offload{TCP: true, UDP: true}})
 	st := &starting{Options{Log: slog.New(s.log), Doors: s.doors()}, s}
 	for _, change := range changes {

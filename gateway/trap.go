@@ -36,6 +36,7 @@ func (c *control) reserve(cfg *config.Config) {
 				delete(old, name)
 				continue
 			}
+			want.Drops = c.droppedOf(p.Name)[:]
 			r, err := c.g.table.Reserve(want, trap)
 			if err != nil {
 				c.g.log.Error(fmt.Sprintf("peer %s, tunnel %s: %v", p.Name, t.Name, err), "event", "reserve_failed", "peer", p.Name, "tunnel", t.Name)

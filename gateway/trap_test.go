@@ -70,32 +70,6 @@ func TestOutermost(t *testing.T) {
 	}
 }
 
-// Two peers with the same inner addresses: the second is refused in words that
-// name both and their lines, on each side in its own, and the first keeps its
-// tunnel.
-func TestSameNetworks(t *testing.T) {
-	inWorld(t, nattest.Config{Latency: 5 * time.Millisecond}, func(w *world) {
-		third := strings.NewReplacer("[peer.remote", "[peer.third", "@foo", "@bar", "10.104.0.0/24", "10.104.0.0/16").Replace(textA)
-		textC := strings.NewReplacer("@foo", "@bar").Replace(textB)
-		a, b := w.pair(textA+"\n"+third, textB)
-		c := w.start(w.net.C, "c", textC)
-		w.until("refusal", time.Second, func() bool { return len(a.log.of("refused")) > 0 && len(c.log.of("refused_by_peer")) > 0 })
-		r := a.log.of("refused")[0]
-		if r.attrs["diagnosis"] != "same_networks" || r.attrs["reason"] != "selector_conflict" {
-			w.Errorf("%v", r)
-		}
-		for _, word := range []string{"connection third", "connection remote", "10.104.0.0/24", "line 10 of a.toml", "line 22 of a.toml"} {
-			if !strings.Contains(r.text, word) {
-				w.Errorf("no %q in: %s", word, r.text)
-			}
-		}
-		if r := c.log.of("refused_by_peer")[0]; r.attrs["diagnosis"] != "refused_selectors" {
-			w.Errorf("%v", r)
-		}
-		w.bothWays(a, b)
-	})
-}
-
 // Under duplicates = "never" a second client with the identity of the first is
 // refused in words, and let in when the first is found dead.
 func TestDuplicatesNever(t *testing.T) {

@@ -10,13 +10,16 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"culvert/pcapng"
 )
 
 // Capture is a running capture of an interface of a host.
 type Capture struct {
 	host   *Host
 	socket packetSocket
-	file   *pcapng
+	w      io.Writer
+	block  []byte // the last one, whose room the next one takes
 	done   chan struct{}
 	once   sync.Once
 
@@ -36,9 +39,8 @@ type packetSocket struct {
 // it. Runs of segments appear whole, as the kernel hands them on, and checksums
 // that the kernel leaves to the interface are unfinished.
 func (h *Host) Capture(iface string, w io.Writer) (*Capture, error) {
-	c := &Capture{host: h, done: make(chan struct{})}
-	var err error
-	if c.file, err = newPcapng(w); err != nil {
+	c := &Capture{host: h, w: w, done: make(chan struct{})}
+	if _, err := w.Write(pcapng.AppendInterface(pcapng.AppendSection(nil), pcapng.Ethernet, iface)); err != nil {
 		return nil, fmt.Errorf("lab: capture: %w", err)
 	}
 	if err := h.Do(func() error { return c.socket.open(iface) }); err != nil {
@@ -96,7 +98,9 @@ func (c *Capture) run() {
 }
 
 func (c *Capture) write(frame []byte) {
-	c.err = c.file.packet(time.Now(), frame, len(frame))
+	p := pcapng.Packet{Time: time.Now().UnixNano()}
+	c.block = p.Append(c.block[:0], frame)
+	_, c.err = c.w.Write(c.block)
 	c.stats.Packets++
 }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"culvert/pcapng"
 )
 
 // capturePings captures four echoes and their answers between gwa and the NAT.
@@ -28,27 +30,16 @@ func capturePings(t *testing.T) []byte {
 	return file.Bytes()
 }
 
-// frames reads a capture back, checking the form of every block.
+// frames reads a capture back.
 func frames(t *testing.T, file []byte) (packets [][]byte, times []time.Time) {
 	t.Helper()
-	le := binary.LittleEndian
-	for at := 0; len(file) > 0; at++ {
-		kind, total := le.Uint32(file), int(le.Uint32(file[4:]))
-		if total%4 != 0 || total > len(file) || int(le.Uint32(file[total-4:])) != total {
-			t.Fatalf("block %d of kind %#x and %d bytes is malformed", at, kind, total)
+	for r := bytes.NewReader(file); r.Len() > 0; {
+		b, err := pcapng.Read(r)
+		if err != nil {
+			t.Fatal(err)
 		}
-		body := file[8 : total-4]
-		file = file[total:]
-		want := uint32(blockEnhancedPacket)
-		if at < 2 {
-			want = []uint32{blockSectionHeader, blockInterface}[at]
-		}
-		if kind != want {
-			t.Fatalf("block %d is of kind %#x, want %#x", at, kind, want)
-		}
-		if at >= 2 {
-			packets = append(packets, body[20:20+le.Uint32(body[12:])])
-			times = append(times, time.Unix(0, int64(le.Uint32(body[4:]))<<32|int64(le.Uint32(body[8:]))))
+		if frame, ns, ok := b.Packet(); ok {
+			packets, times = append(packets, frame), append(times, time.Unix(0, ns))
 		}
 	}
 	return packets, times

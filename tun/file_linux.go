@@ -137,7 +137,7 @@ func openError(name string, err error) error {
 	hint := ""
 	switch {
 	case errors.Is(err, unix.EBUSY):
-		hint = ": another process has a device of this name"
+		hint = ": another process has a device of this name; give this gateway another, such as device = \"culvert1\""
 	case errors.Is(err, unix.EINVAL):
 		hint = ": a device of this name but another kind exists, or the name is longer than 15 bytes"
 	}

@@ -153,6 +153,8 @@ function drawPeer(peer, past, interval) {
   if (peer.problem && shown.length === 1) shown.push(explained(peer));
   card.append(el("div", { class: "body" }, ...shown));
   if (peer.children.length) card.append(tunnels(peer));
+  const dropped = Object.entries(peer.drops || {}).sort().map(([name, n]) => `${name} ${count(n)}`);
+  if (dropped.length) card.append(el("p", { class: "dropped" }, "dropped: ", dropped.join(", ")));
   return card;
 }
 

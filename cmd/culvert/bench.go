@@ -60,7 +60,7 @@ It touches nothing outside the network it makes, and takes that down.`,
 	cmd.Flags().BoolVar(&opts.peers, "peers", false, "measure strongSwan and wireguard-go beside it")
 	cmd.Flags().IntVar(&opts.turns, "turns", 51, "how many turns of 2 ms each has in memory")
 	cmd.Flags().IntVar(&opts.rounds, "rounds", 3, "how often each carries traffic")
-	cmd.Flags().DurationVar(&opts.duration, "duration", 0, "how long it does each thing (default 1s to 3s)")
+	cmd.Flags().DurationVar(&opts.duration, "duration", 0, "the `time` for each thing (default 1s to 3s)")
 	return cmd
 }
 

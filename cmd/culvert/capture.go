@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +20,7 @@ import (
 
 	"culvert/api"
 	"culvert/gateway"
+	"culvert/pcapng"
 )
 
 // capture streams pcapng until the reader goes.
@@ -41,14 +41,15 @@ func (d *daemon) capture(r *http.Request, w io.Writer) error {
 }
 
 type captureOptions struct {
-	socket, file string
+	door
+	file string
 	gateway.CaptureOptions
 	duration time.Duration
 }
 
 func captureCommand() *cobra.Command {
 	var o captureOptions
-	cmd := &cobra.Command{
+	cmd := o.socketFlag(&cobra.Command{
 		Use:   "capture",
 		Short: "record packets outside and inside of ESP, for Wireshark",
 		Long: `Writes what a running gateway sends and receives into a pcapng file, until Ctrl-C
@@ -67,8 +68,11 @@ what was recorded elsewhere. The log says that it was done.`,
   sudo culvert capture -o office.pcapng --with-keys --packets 1000`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.file == "" || o.Packets < 0 || o.duration < 0 || o.Keys && o.file == "-" {
+			if o.file == "" || o.Keys && o.file == "-" {
 				return usageError(fmt.Errorf("capture takes -o FILE, or without --with-keys -o - (see '%s --help')", cmd.CommandPath()))
+			}
+			if o.Packets < 0 || o.duration < 0 {
+				return usageError(errors.New("--packets and --duration take 0 or more"))
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
@@ -79,14 +83,13 @@ what was recorded elsewhere. The log says that it was done.`,
 			}
 			n, err := o.record(ctx, cmd.OutOrStdout())
 			if err != nil {
-				return failure(err)
+				return o.failed(cmd, err)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%d packets in %s\n", n, o.file)
 			return nil
 		},
-	}
+	})
 	f := cmd.Flags()
-	f.StringVar(&o.socket, "socket", api.DefaultSocket(), "control socket of the gateway")
 	f.StringVarP(&o.file, "output", "o", "", "the `file`; - is standard output")
 	f.StringVar(&o.Peer, "peer", "", "only ESP of this peer, and IKE of its address")
 	f.IntVar(&o.Packets, "packets", 0, "end after so many; 0 is never")
@@ -118,65 +121,34 @@ func (o *captureOptions) record(ctx context.Context, stdout io.Writer) (packets 
 	return out.packets, err
 }
 
-// recording takes blocks of pcapng apart: it counts packets, and puts the rows of
-// keys in comments into tables.
+// recording counts packets, and puts the rows of keys in comments into tables.
 type recording struct {
 	w       io.Writer
 	tables  string
 	packets int
 }
 
-// maxBlock is more than a packet with comments takes.
-const maxBlock = 1 << 20
-
 func (r *recording) copy(in io.Reader) error {
 	for {
-		head := make([]byte, 8)
-		if _, err := io.ReadFull(in, head); errors.Is(err, io.EOF) {
+		block, err := pcapng.Read(in)
+		if errors.Is(err, io.EOF) {
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
-		n := binary.LittleEndian.Uint32(head[4:])
-		if n < 12 || n > maxBlock {
-			return errors.New("the gateway's answer is no capture")
+		if _, _, ok := block.Packet(); ok {
+			r.packets++
 		}
-		block := append(head, make([]byte, n-8)...)
-		if _, err := io.ReadFull(in, block[8:]); err != nil {
-			return err
-		}
-		if err := r.keys(block); err != nil {
-			return err
+		for _, comment := range block.Comments() {
+			if err := r.row(comment); err != nil {
+				return err
+			}
 		}
 		if _, err := r.w.Write(block); err != nil {
 			return err
 		}
 	}
-}
-
-func (r *recording) keys(block []byte) error {
-	options := 24 // of a section
-	switch binary.LittleEndian.Uint32(block) {
-	case 6: // an enhanced packet
-		r.packets++
-		options = 28 + int(binary.LittleEndian.Uint32(block[20:])+3)&^3
-	case 0x0A0D0D0A:
-	default:
-		return nil
-	}
-	for options+4 <= len(block)-4 {
-		code, n := binary.LittleEndian.Uint16(block[options:]), int(binary.LittleEndian.Uint16(block[options+2:]))
-		if options += 4; options+n > len(block)-4 {
-			return errors.New("the gateway's answer is no capture")
-		}
-		if code == 1 {
-			if err := r.row(string(block[options : options+n])); err != nil {
-				return err
-			}
-		}
-		options += (n + 3) &^ 3
-	}
-	return nil
 }
 
 // row adds one to the table that it names.

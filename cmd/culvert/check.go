@@ -49,6 +49,16 @@ when FILE cannot be used; warnings leave it at 0.`,
 
 // loadConfig reads a configuration and prints what there is to say about it.
 func loadConfig(stderr io.Writer, file string) (*config.Config, error) {
+	cfg, err := readConfig(stderr, file)
+	if err == nil {
+		complaints(stderr, cfg.Warnings)
+	}
+	return cfg, err
+}
+
+// readConfig reads a configuration and prints what is wrong with one that cannot
+// be used.
+func readConfig(stderr io.Writer, file string) (*config.Config, error) {
 	cfg, err := config.Load(file)
 	var wrong *config.Error
 	if errors.As(err, &wrong) {
@@ -58,7 +68,6 @@ func loadConfig(stderr io.Writer, file string) (*config.Config, error) {
 	if err != nil {
 		return nil, usageError(err)
 	}
-	complaints(stderr, cfg.Warnings)
 	return cfg, nil
 }
 
@@ -81,7 +90,7 @@ func describe(w io.Writer, cfg *config.Config) {
 			if t.OnTraffic() {
 				when = ", when there is traffic"
 			}
-			fmt.Fprintf(w, "  tunnel %s: %v here, %v there%s\n", t.Name, t.LocalNetworks(), t.RemoteNetworks(), when)
+			fmt.Fprintf(w, "  tunnel %s: %s here, %s there%s\n", t.Name, strings.Join(t.LocalNetworks(), ", "), strings.Join(t.RemoteNetworks(), ", "), when)
 		}
 		if lines := p.PresetLines(); lines != nil {
 			fmt.Fprintf(w, "  preset %s sets\n    %s\n", p.Preset, strings.Join(lines, "\n    "))

@@ -41,6 +41,6 @@ a key in a file of its own or in an environment variable is not.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&to, "to", string(config.FormatTOML), "print `toml` or swanctl")
+	cmd.Flags().StringVar(&to, "to", string(config.FormatTOML), "the `form` to print: toml or swanctl")
 	return cmd
 }

@@ -39,6 +39,7 @@ type reloaded struct {
 
 // answer is what the control socket does; api/openapi.yaml describes it.
 func (d *daemon) answer(s *api.Server) {
+	s.ShowPage()
 	d.show(s)
 	s.Handle("GET /v1/metrics", d.metrics)
 	s.Stream("GET /v1/capture", "application/x-pcapng", d.capture)

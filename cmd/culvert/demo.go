@@ -63,20 +63,18 @@ memory. It touches nothing outside what it makes.`,
 		Example: `  culvert demo
   culvert demo --json | jq 'select(.type == "throughput")'
   sudo culvert demo --keep      # leave it up to look around; Ctrl-C ends it`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError(errors.New("demo takes no arguments"))
-			}
-			return nil
-		},
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if opts.duration <= 0 {
+				return usageError(errors.New("--duration takes more than 0"))
+			}
 			return demo(cmd.Context(), cmd.OutOrStdout(), opts)
 		},
 	}
 	cmd.Flags().BoolVar(&opts.json, "json", false, "print one JSON object a line")
 	cmd.Flags().BoolVar(&opts.keep, "keep", false, "leave the network up until Ctrl-C, and print how to enter it")
 	cmd.Flags().BoolVar(&opts.memory, "memory", false, "no namespaces: both gateways in this process, over a NAT in memory")
-	cmd.Flags().DurationVar(&opts.duration, "duration", 3*time.Second, "how long to move TCP")
+	cmd.Flags().DurationVar(&opts.duration, "duration", 3*time.Second, "the `time` to move TCP for")
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -127,10 +128,11 @@ func sinceTime(text string, now time.Time) (time.Time, error) {
 }
 
 func eventsCommand() *cobra.Command {
-	var socket, since string
+	var d door
+	var since string
 	var follow, text bool
 	var count int
-	cmd := &cobra.Command{
+	cmd := d.socketFlag(&cobra.Command{
 		Use:   "events [PEER]",
 		Short: "show what happens, as it happens",
 		Long: `Shows what a running gateway has logged lately, the last few hundred records, and
@@ -147,12 +149,7 @@ that are kept with --follow=false; 1 when the gateway ends.`,
   sudo culvert events --since 10m --follow=false office
   sudo culvert events --text --since 0s
   sudo culvert events | jq -r 'select(.level == "WARN") | .msg'`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usageError(fmt.Errorf("events takes the name of one peer, or none for all (see '%s --help')", cmd.CommandPath()))
-			}
-			return nil
-		},
+		Args: anyPeer,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := sinceTime(since, time.Now()); since != "" && err != nil {
 				return usageError(fmt.Errorf("--%w", err))
@@ -160,9 +157,12 @@ that are kept with --follow=false; 1 when the gateway ends.`,
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			path := "/v1/events?" + url.Values{"since": {since}, "follow": {strconv.FormatBool(follow)}}.Encode()
-			in, err := api.Open(ctx, socket, path)
+			in, err := api.Open(ctx, d.socket, path)
+			if err == nil && len(args) == 1 {
+				err = d.known(ctx, args[0])
+			}
 			if err != nil {
-				return failure(err)
+				return d.failed(cmd, err)
 			}
 			defer func() { _ = in.Close() }()
 			enough, err := printEvents(cmd.OutOrStdout(), in, args, text, count)
@@ -174,14 +174,23 @@ that are kept with --follow=false; 1 when the gateway ends.`,
 			}
 			return failure(err)
 		},
-	}
+	})
 	f := cmd.Flags()
-	f.StringVar(&socket, "socket", api.DefaultSocket(), "control socket of the gateway")
-	f.StringVar(&since, "since", "", "begin so long ago, as `10m`, or at a time; without it with all that is kept")
+	f.StringVar(&since, "since", "", "begin so long ago, such as 10m, or at that `time`; without it with all that is kept")
 	f.BoolVarP(&follow, "follow", "f", true, "go on with what happens")
 	f.IntVar(&count, "count", 0, "end after so many events; 0 is never")
 	f.BoolVar(&text, "text", false, "lines for people, as in the log")
 	return cmd
+}
+
+// known is an error where no peer has that name: nothing would ever be shown.
+func (d *door) known(ctx context.Context, peer string) error {
+	err := api.Get(ctx, d.socket, peerPath(peer, "explain"), &gateway.Explanation{})
+	var e *api.Error
+	if errors.As(err, &e) && e.Status == http.StatusNotFound {
+		return err
+	}
+	return nil
 }
 
 // maxEvent bounds a line: a paragraph of explanation, and its facts.

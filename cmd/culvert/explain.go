@@ -26,12 +26,7 @@ answers; what is only worth knowing is marked so and counts as nothing wrong.`,
 		Example: `  sudo culvert explain
   sudo culvert explain office
   sudo culvert explain --json | jq -r '.findings[] | select(.wrong) | .code'`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usageError(fmt.Errorf("explain takes the name of one peer, or none for all (see '%s --help')", cmd.CommandPath()))
-			}
-			return nil
-		},
+		Args: anyPeer,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path := "/v1/explain"
 			if len(args) == 1 {

@@ -25,19 +25,15 @@ func initCommand() *cobra.Command {
 		Long: `Asks who is at either end and writes into DIR, or here, the files of one tunnel:
 this side's for culvert, the other side's for culvert, strongSwan or VyOS, and a
 new key for both. Answers may come from a pipe, a line each; an empty line takes
-what is in brackets. What is there already is not overwritten.
+what is in brackets. DIR is made if need be; what is there already is not
+overwritten.
 
 Bring the other side's file there by a way that nobody else can read: the key is
 in it, or beside it.`,
 		Example: `  culvert init
   culvert init /etc/culvert
   printf '%s\n' vyos branch office yes 203.0.113.1 10.104.0.0/24 10.103.0.0/24 | culvert init`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usageError(fmt.Errorf("init takes one directory, or none for this one (see '%s --help')", cmd.CommandPath()))
-			}
-			return nil
-		},
+		Args: takes(0, 1, "one directory, or none for this one"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := "."
 			if len(args) == 1 {
@@ -83,6 +79,7 @@ func (i *interview) ask(question, standard string, check func(string) (string, e
 		}
 		fmt.Fprint(i.out, ": ")
 		if !i.in.Scan() {
+			fmt.Fprintln(i.out)
 			i.err = errors.New("the answers ended before the questions did; nothing is written")
 			break
 		}
@@ -325,6 +322,9 @@ func (p plan) write(out io.Writer, dir string) error {
 		if _, err := config.Parse(f.name, []byte(f.text), keys); err != nil {
 			return usageError(fmt.Errorf("these answers do not make a configuration; nothing is written:\n%w", err))
 		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return failure(err)
 	}
 	for _, f := range files {
 		if err := writeNew(filepath.Join(dir, f.name), f.text); err != nil {

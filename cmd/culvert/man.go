@@ -18,41 +18,42 @@ import (
 func manCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:    "man DIR",
-		Short:  "write a man page for each command into a directory",
+		Short:  "write the man pages below a directory, such as /usr/share/man",
 		Hidden: true,
-		Args:   cobra.ExactArgs(1),
+		Args:   takes(1, 1, "the directory to write to"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			err := writePages(root, args[0])
-			if err == nil {
-				err = os.WriteFile(filepath.Join(args[0], "culvert.toml.5"), []byte(configPage()), 0o644)
-			}
-			if err != nil {
-				return failure(err)
+			pages := map[string]string{"man5/culvert.toml.5": configPage()}
+			addPages(pages, root)
+			for name, text := range pages {
+				if err := writePage(filepath.Join(args[0], name), text); err != nil {
+					return failure(err)
+				}
 			}
 			return nil
 		},
 	}
 }
 
-func writePages(c *cobra.Command, dir string) error {
-	name := filepath.Join(dir, pageName(c)+".1")
-	if err := os.WriteFile(name, []byte(manPage(c)), 0o644); err != nil {
-		return err
-	}
+func addPages(pages map[string]string, c *cobra.Command) {
+	pages["man1/"+pageName(c)+".1"] = manPage(c)
 	for _, sub := range c.Commands() {
 		if sub.IsAvailableCommand() && sub.Name() != "help" {
-			if err := writePages(sub, dir); err != nil {
-				return err
-			}
+			addPages(pages, sub)
 		}
 	}
-	return nil
+}
+
+func writePage(name, text string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(name, []byte(text), 0o644)
 }
 
 // configPage is that of the configuration, out of its reference.
 func configPage() string {
 	var b strings.Builder
-	b.WriteString(".TH CULVERT.TOML 5\n.SH NAME\nculvert.toml \\- configuration of culvert\n.SH DESCRIPTION\nLengths of time have a unit: \"500ms\", \"30s\", \"10m\", \"4h\". Names of files are relative to the configuration's folder. A setting that nobody knows is an error; \n.BR culvert-check (1)\nsays what is wrong in a file.\n")
+	b.WriteString(".TH CULVERT.TOML 5\n.SH NAME\nculvert.toml \\- configuration of culvert\n.SH DESCRIPTION\nLengths of time have a unit: \"500ms\", \"30s\", \"10m\", \"4h\". Names of files are relative to the configuration's folder. A setting that nobody knows is an error;\n.BR culvert-check (1)\nsays what is wrong in a file.\n")
 	for _, s := range config.Reference() {
 		fmt.Fprintf(&b, ".SH %s\n", roff(s.Title))
 		for _, k := range s.Settings {
@@ -67,7 +68,7 @@ func sentences(k config.Setting) string {
 	if k.Default == "-" || k.Default == "" {
 		return k.Doc
 	}
-	return strings.TrimSpace(k.Doc + " Default: " + k.Default + ".")
+	return strings.TrimSuffix(k.Doc, ".") + ". Default: " + k.Default + "."
 }
 
 var markdownLink = regexp.MustCompile(`\[([^]]*)\]\([^)]*\)`)

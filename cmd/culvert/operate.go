@@ -7,10 +7,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"culvert/api"
+	"culvert/gateway"
 )
 
 // door is how a command reaches a running gateway, and how it prints.
@@ -20,8 +22,30 @@ type door struct {
 }
 
 func (d *door) flags(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().StringVar(&d.socket, "socket", api.DefaultSocket(), "control socket of the gateway")
 	cmd.Flags().BoolVar(&d.json, "json", false, "print JSON")
+	return d.socketFlag(cmd)
+}
+
+// peers completes the name of a peer, of those that the running gateway has.
+func (d *door) peers(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var s gateway.Status
+	if len(args) > 0 || api.Get(cmd.Context(), d.socket, "/v1/status", &s) != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, p := range s.Peers {
+		names = append(names, p.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func (d *door) socketFlag(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringVar(&d.socket, "socket", api.DefaultSocket(), "control socket of the gateway, a `path`")
+	if strings.Contains(cmd.Use, "PEER") {
+		cmd.ValidArgsFunction = d.peers
+	} else {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
 	return cmd
 }
 
@@ -51,7 +75,7 @@ func printJSON(w io.Writer, v any) error {
 func (d *door) failed(cmd *cobra.Command, err error) error {
 	var e *api.Error
 	if !errors.As(err, &e) {
-		return failure(err)
+		e = &api.Error{Message: err.Error()}
 	}
 	exit := &exitError{exitFailure, err}
 	if e.Status == http.StatusNotFound || e.Status == http.StatusUnprocessableEntity {
@@ -75,20 +99,22 @@ func said(d done) string { return d.Done }
 // peerPath is a peer's place in the API; names may have any characters.
 func peerPath(peer, verb string) string { return "/v1/peers/" + url.PathEscape(peer) + "/" + verb }
 
-// noArguments and onePeer are cobra's in words that help.
-func noArguments(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usageError(fmt.Errorf("%s takes no arguments", cmd.Name()))
+// takes is cobra.RangeArgs in words that help.
+func takes(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if least <= len(args) && len(args) <= most {
+			return nil
+		}
+		return usageError(fmt.Errorf("%s takes %s (see '%s --help')", cmd.Name(), what, cmd.CommandPath()))
 	}
-	return nil
 }
 
-func onePeer(cmd *cobra.Command, args []string) error {
-	if len(args) == 1 {
-		return nil
-	}
-	return usageError(fmt.Errorf("%s takes the name of one peer (see '%s --help')", cmd.Name(), cmd.CommandPath()))
-}
+var (
+	noArguments = takes(0, 0, "no arguments")
+	oneFile     = takes(1, 1, "one configuration file")
+	onePeer     = takes(1, 1, "the name of one peer")
+	anyPeer     = takes(0, 1, "the name of one peer, or none for all")
+)
 
 func reloadCommand() *cobra.Command {
 	var d door

@@ -3,8 +3,10 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,8 +80,30 @@ func (n *peerNet) refusedPage(more string) (b *culvertProcess) {
 	return b
 }
 
-// TestStatusPage opens the page of a real gateway in a real browser: one tunnel
-// up, through a NAT, and one peer that refuses it.
+// forwarded is the URL that `culvert page` prints on the gateway of b.
+func (n *peerNet) forwarded(b *culvertProcess) (url string) {
+	n.t.Helper()
+	p := n.GatewayB.Command(context.Background(), os.Args[0], "page", "--socket", b.socket, "--listen", "127.0.0.1:0")
+	p.Env = []string{asCulvert + "=1"}
+	in, out := io.Pipe()
+	p.Stdout, p.Stderr = out, os.Stderr
+	if err := p.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() {
+		if err := p.Stop(); err != nil {
+			n.t.Error(err)
+		}
+	})
+	url, err := bufio.NewReader(in).ReadString('\n')
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return strings.TrimSpace(url)
+}
+
+// TestStatusPage opens the page of a real gateway in a real browser, through
+// `culvert page`: one tunnel up, through a NAT, and one peer that refuses it.
 func TestStatusPage(t *testing.T) {
 	needChromium(t)
 	n := newPeerNet(t)
@@ -88,7 +112,7 @@ func TestStatusPage(t *testing.T) {
 		x := n.history(b)
 		return len(x.Peers) == 1 && len(x.Peers[0].BitsIn) > 2
 	})
-	dom := n.browse(n.GatewayB, "http://"+pageAt+"/", "--dump-dom")
+	dom := n.browse(n.GatewayB, n.forwarded(b), "--dump-dom")
 	for what, want := range map[string]string{
 		"title":          `<title>1/3 up . culvert</title>`,
 		"sum":            `<p id="sum">1 of 3 peers up</p>`,

@@ -35,7 +35,7 @@ can be either side.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&peer, "for", "", "characters that this peer takes: `aws`, or any other preset")
+	cmd.Flags().StringVar(&peer, "for", "", "characters that this `kind` of peer takes: aws, or any other preset")
 	return cmd
 }
 

@@ -19,9 +19,8 @@ import (
 func complaints(w io.Writer, all []config.Diagnostic) {
 	files := map[string][]string{}
 	for _, d := range all {
-		if _, read := files[d.File]; !read {
-			text, _ := os.ReadFile(d.File) // without it there is no line to show
-			files[d.File] = strings.Split(strings.ReplaceAll(string(text), "\r\n", "\n"), "\n")
+		if _, read := files[d.File]; !read && d.Line > 0 {
+			files[d.File] = linesOf(d.File)
 		}
 		first, hint, _ := strings.Cut(d.String(), "\n")
 		fmt.Fprintln(w, first)
@@ -32,6 +31,15 @@ func complaints(w io.Writer, all []config.Diagnostic) {
 			fmt.Fprintln(w, hint)
 		}
 	}
+}
+
+// linesOf are none where the file is no longer there, or can be read only once.
+func linesOf(file string) []string {
+	if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	text, _ := os.ReadFile(file)
+	return strings.Split(strings.ReplaceAll(string(text), "\r\n", "\n"), "\n")
 }
 
 var (

@@ -133,7 +133,7 @@ var refusals = []refusal{
 		b:         []string{`esp = ["aes128gcm16"]`, `esp = ["aes256-sha512"]`},
 		swan:      func(c *lab.StrongSwanConfig) { c.Children[0].ESP = "aes256-sha512" },
 		wire:      "IKE_AUTH response 1 [ IDr AUTH N(MOBIKE_SUP) N(NO_PROP) N(CRASH_DET) ]",
-		responder: half{"refused", "no_proposal", []string{"ESP", "AES_CBC_256", "AES_GCM_16_128", "line 11 of FILE (`esp`)"}},
+		responder: half{"refused", "no_proposal", []string{"ESP", "AES_CBC_256", "AES_GCM_16_128", "line 11 of FILE to `esp = "}},
 		initiator: half{"refused_by_peer", "refused_proposal", []string{"ESP", "AES_CBC_256", "line 11 of FILE (`esp`)"}},
 		childOnly: true,
 	},

@@ -45,6 +45,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv(asCulvert, "1")
+			env.Setenv("CULVERT", self)
 			env.Setenv("EXAMPLES", filepath.Join(here, "..", "..", "examples"))
 			return nil
 		},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -42,14 +43,25 @@ Only the user who runs the gateway may ask.`,
 			if err := w.check(); err != nil {
 				return err
 			}
+			if d.json && details {
+				return usageError(errors.New("--json has all details, and goes without --details"))
+			}
+			f := cmd.Flags()
+			if !watch && (f.Changed("interval") || f.Changed("count")) {
+				return usageError(errors.New("--interval and --count go with --watch"))
+			}
 			out := cmd.OutOrStdout()
 			show := func(ctx context.Context, to io.Writer) error {
 				return d.showStatus(ctx, to, details, watch, onTerminal(out))
 			}
-			if !watch {
-				return show(cmd.Context(), out)
+			run := show
+			if watch {
+				run = func(ctx context.Context, to io.Writer) error { return w.run(ctx, to, show) }
 			}
-			return w.run(cmd.Context(), out, show)
+			if err := run(cmd.Context(), out); err != nil {
+				return d.failed(cmd, err)
+			}
+			return nil
 		},
 	})
 	f := cmd.Flags()
@@ -57,7 +69,6 @@ Only the user who runs the gateway may ask.`,
 	f.BoolVarP(&watch, "watch", "w", false, "show it again and again")
 	f.DurationVar(&w.interval, "interval", w.interval, "with --watch, the `time` between two looks")
 	f.IntVar(&w.count, "count", 0, "with --watch, end after so many looks; 0 is never")
-	cmd.MarkFlagsMutuallyExclusive("json", "details")
 	return cmd
 }
 
@@ -65,7 +76,7 @@ Only the user who runs the gateway may ask.`,
 func (d *door) showStatus(ctx context.Context, w io.Writer, details, past, colour bool) error {
 	var s gateway.Status
 	if err := api.Get(ctx, d.socket, "/v1/status", &s); err != nil {
-		return failure(err)
+		return err
 	}
 	t := table{now: time.Now(), colour: colour}
 	switch {
@@ -76,7 +87,7 @@ func (d *door) showStatus(ctx context.Context, w io.Writer, details, past, colou
 		return nil
 	case past:
 		if err := api.Get(ctx, d.socket, "/v1/history", &t.past); err != nil {
-			return failure(err)
+			return err
 		}
 	}
 	t.print(w, s)
@@ -129,45 +140,60 @@ func printPeer(w io.Writer, p gateway.PeerStatus, lanes int, now time.Time) {
 		fmt.Fprintf(w, ", attempt %d", p.Attempt)
 	}
 	fmt.Fprintln(w)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	field := func(name, format string, args ...any) {
-		fmt.Fprintf(t, "  %s\t%s\n", name, fmt.Sprintf(format, args...))
-	}
-	field("identities", "%v (here) <-> %v (peer)", p.LocalID, p.RemoteID)
+	t := fields{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	t.add("identities", "%v (here) <-> %v (peer)", p.LocalID, p.RemoteID)
 	if p.RemoteAddress.IsValid() {
-		field("addresses", "%v <-> %v", p.LocalAddress, p.RemoteAddress)
+		t.add("addresses", "%v <-> %v", p.LocalAddress, p.RemoteAddress)
 	}
 	if p.InitiatorSPI != "" {
-		field("IKE SA", "%s, SPIs %s_i %s_r, started by %s", p.Suite, p.InitiatorSPI, p.ResponderSPI, starter(p.Initiator))
-		field("post-quantum", "%s", yesNo(p.PostQuantum))
-		field("NAT", "%s", p.NAT)
+		t.add("IKE SA", "%s, SPIs %s_i %s_r, started by %s", p.Suite, p.InitiatorSPI, p.ResponderSPI, starter(p.Initiator))
+		t.add("post-quantum", "%s", yesNo(p.PostQuantum))
+		t.add("NAT", "%s", p.NAT)
 	}
-	if a := p.Assigned; a != nil {
-		field("our addresses", "%s", join(a.Addresses))
-		if len(a.DNS) > 0 {
-			field("name servers", "%s (not set on this host)", join(a.DNS))
-		}
-		if len(a.Domains) > 0 {
-			field("domains", "%s", strings.Join(a.Domains, ", "))
-		}
-		if len(a.Subnets) > 0 {
-			field("its networks", "%s", join(a.Subnets))
-		}
+	if p.Assigned != nil {
+		t.assigned(p.Assigned)
 	}
 	if p.Problem != "" {
-		field("problem", "%s", p.Problem)
+		t.add("problem", "%s", p.Problem)
 	}
 	for _, c := range p.Children {
-		name := "tunnel " + c.Name
-		if lanes > 1 {
-			name += fmt.Sprintf(", lane %d", c.Lane)
-		}
-		field(name, "%s <-> %s", strings.Join(c.Local, ", "), strings.Join(c.Remote, ", "))
-		field("", "%s, SPIs %s in, %s out, up %s", c.Suite, c.InboundSPI, c.OutboundSPI, ago(now, c.Since))
-		field("", "in  %d packets, %s, last %s", c.PacketsIn, bytesText(c.BytesIn), last(now, c.LastIn))
-		field("", "out %d packets, %s, last %s", c.PacketsOut, bytesText(c.BytesOut), last(now, c.LastOut))
+		t.child(c, lanes, now)
+	}
+	if len(p.Drops) > 0 {
+		t.add("dropped", "%s", countsText(p.Drops))
 	}
 	_ = t.Flush()
+}
+
+// fields are names and what they stand for, below each other.
+type fields struct{ *tabwriter.Writer }
+
+func (t fields) add(name, format string, args ...any) {
+	fmt.Fprintf(t, "  %s\t%s\n", name, fmt.Sprintf(format, args...))
+}
+
+func (t fields) assigned(a *gateway.AssignedStatus) {
+	t.add("our addresses", "%s", join(a.Addresses))
+	if len(a.DNS) > 0 {
+		t.add("name servers", "%s (not set on this host)", join(a.DNS))
+	}
+	if len(a.Domains) > 0 {
+		t.add("domains", "%s", strings.Join(a.Domains, ", "))
+	}
+	if len(a.Subnets) > 0 {
+		t.add("its networks", "%s", join(a.Subnets))
+	}
+}
+
+func (t fields) child(c gateway.ChildStatus, lanes int, now time.Time) {
+	name := "tunnel " + c.Name
+	if lanes > 1 {
+		name += fmt.Sprintf(", lane %d", c.Lane)
+	}
+	t.add(name, "%s <-> %s", strings.Join(c.Local, ", "), strings.Join(c.Remote, ", "))
+	t.add("", "%s, SPIs %s in, %s out, up %s", c.Suite, c.InboundSPI, c.OutboundSPI, ago(now, c.Since))
+	t.add("", "in  %d packets, %s, last %s", c.PacketsIn, bytesText(c.BytesIn), last(now, c.LastIn))
+	t.add("", "out %d packets, %s, last %s", c.PacketsOut, bytesText(c.BytesOut), last(now, c.LastOut))
 }
 
 func join[T fmt.Stringer](list []T) string {
@@ -194,15 +220,20 @@ func starter(here bool) string {
 
 // printDrops lists the counters that are not zero.
 func printDrops(w io.Writer, drops map[string]uint64) {
-	var names []string
-	for _, name := range slices.Sorted(maps.Keys(drops)) {
-		if drops[name] > 0 {
-			names = append(names, fmt.Sprintf("%s %d", name, drops[name]))
+	if text := countsText(drops); text != "" {
+		fmt.Fprintf(w, "\ncounters: %s\n", text)
+	}
+}
+
+// countsText has those that are not zero, by name.
+func countsText(of map[string]uint64) string {
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		if of[name] > 0 {
+			words = append(words, fmt.Sprintf("%s %d", name, of[name]))
 		}
 	}
-	if len(names) > 0 {
-		fmt.Fprintf(w, "\ncounters: %s\n", strings.Join(names, ", "))
-	}
+	return strings.Join(words, ", ")
 }
 
 func ago(now, t time.Time) string { return now.Sub(t).Round(time.Second).String() }

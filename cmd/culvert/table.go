@@ -32,7 +32,11 @@ const (
 var stateColours = map[string]string{"up": green, "connecting": yellow, "down": red}
 
 func (t *table) print(w io.Writer, s gateway.Status) {
-	fmt.Fprintf(w, "culvert, up %s, %s, device %s\n\n", span(t.now.Sub(s.Started)), s.Config, s.Device.Name)
+	draining := ""
+	if slices.ContainsFunc(s.Findings, func(f gateway.Finding) bool { return f.Code == "draining" }) {
+		draining = ", draining"
+	}
+	fmt.Fprintf(w, "culvert, up %s, %s, device %s%s\n\n", span(t.now.Sub(s.Started)), s.Config, s.Device.Name, draining)
 	rows := [][]cell{t.header()}
 	for _, p := range s.Peers {
 		rows = append(rows, t.rows(p)...)

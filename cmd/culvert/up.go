@@ -43,18 +43,10 @@ is 0 after a signal, 1 when something failed, 2 when FILE is not right.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&opts.socket, "socket", api.DefaultSocket(), "control socket for `culvert status` and the other commands")
+	f.StringVar(&opts.socket, "socket", api.DefaultSocket(), "control socket, a `path`, for culvert status and the other commands")
 	f.StringVar(&opts.keyLog, "keylog", "", "write Wireshark's tables of IKE and ESP keys into this `directory`")
-	f.StringVar(&opts.logFormat, "log", "text", "log as `text` or json, on standard error")
+	f.StringVar(&opts.logFormat, "log", "text", "log in this `form`, text or json, on standard error")
 	return cmd
-}
-
-// oneFile is cobra.ExactArgs(1) in words that help.
-func oneFile(cmd *cobra.Command, args []string) error {
-	if len(args) == 1 {
-		return nil
-	}
-	return usageError(fmt.Errorf("%s takes one configuration file (see '%s --help')", cmd.Name(), cmd.CommandPath()))
 }
 
 func up(ctx context.Context, stderr io.Writer, file string, opts upOptions) error {
@@ -65,9 +57,9 @@ func up(ctx context.Context, stderr io.Writer, file string, opts upOptions) erro
 	if _, err := aesgcm.Path(); err != nil {
 		return usageError(err)
 	}
-	cfg, err := config.Load(file)
+	cfg, err := readConfig(stderr, file)
 	if err != nil {
-		return usageError(err)
+		return err
 	}
 	warn(log, cfg)
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)

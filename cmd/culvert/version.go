@@ -14,18 +14,22 @@ func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "print the version, and what this machine does AES-GCM with",
-		Long: "Print the version, and what this machine does AES-GCM with.\n\n" +
-			"The best that the processor has is chosen at start; " + aesgcm.Variable + " set to a name (stdlib) chooses another.",
-		Args: cobra.NoArgs,
+		Long: `Prints the version, and what this machine does AES-GCM with: the best that its
+processor has, or what ` + aesgcm.Variable + ` names ("stdlib").`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			path, err := aesgcm.Path()
-			fmt.Fprintf(cmd.OutOrStdout(), "culvert %s %s %s/%s, AES-GCM: %s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH, path)
-			if err != nil {
+			fmt.Fprintln(cmd.OutOrStdout(), versionText())
+			if _, err := aesgcm.Path(); err != nil {
 				return usageError(err)
 			}
 			return nil
 		},
 	}
+}
+
+func versionText() string {
+	path, _ := aesgcm.Path()
+	return fmt.Sprintf("culvert %s %s %s/%s, AES-GCM: %s", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH, path)
 }
 
 // stamped is the version of a release: -ldflags "-X main.stamped=v1.2.3".

@@ -81,8 +81,8 @@ const (
 
 // openScreen takes the terminal over; q and Ctrl-C are its end.
 func openScreen(out io.Writer, end func()) *screen {
-	f, ok := out.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	f := terminal(out)
+	if f == nil || !term.IsTerminal(int(f.Fd())) {
 		return nil
 	}
 	s := &screen{out: f}
@@ -137,6 +137,9 @@ func (s *screen) show(out io.Writer, shown int, text string) error {
 	if err != nil {
 		return errors.Join(errors.New("the terminal is gone"), err)
 	}
+	if width == 0 || height == 0 { // it does not know its size
+		width, height = 80, 24
+	}
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	lines = lines[:min(len(lines), max(1, height-1))]
 	var b strings.Builder
@@ -170,6 +173,6 @@ func cut(line string, columns int) string {
 
 // onTerminal says whether colours are wanted there.
 func onTerminal(out io.Writer) bool {
-	f, ok := out.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	f := terminal(out)
+	return f != nil && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }

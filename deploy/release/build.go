@@ -134,9 +134,6 @@ func (r *release) document() error {
 	if err := r.compile(program); err != nil {
 		return err
 	}
-	if err := os.Mkdir(man, 0o755); err != nil {
-		return err
-	}
 	if said, err := exec.Command(program, "man", man).CombinedOutput(); err != nil {
 		return fmt.Errorf("man pages: %w\n%s", err, said)
 	}
@@ -150,8 +147,7 @@ func (r *release) document() error {
 	}
 	return fs.WalkDir(os.DirFS(man), ".", func(name string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
-			section := name[len(name)-1:]
-			r.pages["man/man"+section+"/"+name], err = os.ReadFile(filepath.Join(man, name))
+			r.pages["man/"+name], err = os.ReadFile(filepath.Join(man, name))
 		}
 		return err
 	})

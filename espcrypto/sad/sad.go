@@ -53,6 +53,9 @@ type Child struct {
 	// Lane of the gateway's is the one that the child is for, where there are
 	// several children with the same selectors (RFC 9611).
 	Lane int
+	// Drops counts what is dropped of the child's packets, by numbers of the
+	// caller's. It may be shared by the children of a peer.
+	Drops []atomic.Uint64
 
 	path    atomic.Pointer[Path]
 	pathMTU atomic.Int64
@@ -101,8 +104,6 @@ type Inbound struct {
 	// Mutex is whose that opens, where there are several lanes: a packet may come
 	// by another than the child's.
 	sync.Mutex
-	// Violations counts authentic packets outside the selectors.
-	Violations atomic.Uint64
 	// Strayed is the path that control was last told of when it was not the
 	// child's own. Only the inbound loop writes it, under the lock.
 	Strayed Path
@@ -260,12 +261,6 @@ func (s *Snapshot) Match(f *Flow) *Outbound { return s.MatchLane(f, 0) }
 // comes before newer ones.
 func (s *Snapshot) MatchLane(f *Flow, lane int) *Outbound { return matchFlow(s.flows, f, lane) }
 
-// Inbounds lists all inbound SAs by the index of their SPI.
-func (s *Snapshot) Inbounds() []*Inbound { return s.inbound.all() }
-
-// Outbounds lists all outbound SAs by the index of their child's inbound SPI.
-func (s *Snapshot) Outbounds() []*Outbound { return s.outbound.all() }
-
 func check(c *Child) error {
 	if c.InboundSPI < 256 {
 		return ErrSPI
@@ -310,19 +305,4 @@ func (d *directory[T]) with(spi uint32, v *T) *directory[T] {
 	p[spi%(1<<pageBits)] = v
 	next[spi>>pageBits] = &p
 	return &next
-}
-
-func (d *directory[T]) all() []*T {
-	var list []*T
-	for _, p := range d {
-		if p == nil {
-			continue
-		}
-		for _, v := range p {
-			if v != nil {
-				list = append(list, v)
-			}
-		}
-	}
-	return list
 }
