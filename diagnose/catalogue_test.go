@@ -50,6 +50,7 @@ var catalogue = []chapter{
 	}},
 	{"It does not stay up", "", [][2]string{
 		{"dead", "The peer does not answer any more"}, {"deleted-by-peer", "The peer ended it"}, {"expired", "The lifetime is over"}, {"rekey-storm", "New keys all the time"}, {"flapping", "The peer comes again and again"}, {"same-identity-twice", "Two devices with one identity"},
+		{"slept", "The machine sleeps"}, {"clock-forward", "The clock was set"}, {"clock-back", "The clock was set back"},
 	}},
 }
 
@@ -62,6 +63,7 @@ all that it can say, by what you see, with the names and addresses of examples. 
 (` + "`culvert explain --json`" + `, ` + "`diagnosis`" + ` in the log).
 
 On the wire a peer is told no more than the bare error that the RFCs ask for: whoever knocks learns nothing. So each side can only explain its own half.
+Records of the two sides are matched by SPI (` + "`spi_in`" + ` of the one is ` + "`spi_out`" + ` of the other) and not by time: each log has the time of its own machine's clock.
 
 Beside these, ` + "`explain`" + ` says where nothing is wrong what is going on: ` + "`connecting`" + `, ` + "`waiting`" + ` for a peer that calls, ` + "`down`" + ` between two attempts, ` + "`disconnected`" + ` by the operator, ` + "`draining`" + ` likewise,
 ` + "`tunnel_down`" + ` where a connection is up without one of its tunnels.

@@ -31,6 +31,7 @@
 //	OneWay            both        a tunnel that is up carries packets in one direction only
 //	BlackHole         both        the path loses what is large and does not say so
 //	Dropped           both        a counter of what goes no further rises
+//	Slept, ClockSet   both        the machine has slept, or its clock was set
 //	NoStart           both        the gateway does not come up: a device, a port or a right is missing
 //
 // The package imports nothing of this module: facts are plain strings and addresses. What comes off the wire is escaped and bounded here, whoever

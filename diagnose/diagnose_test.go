@@ -241,6 +241,11 @@ var cases = map[string]facts{
 	"esp-dropped":         flowing(func(f *OneWay) { f.Dropped = []string{"authentication_failed 40", "unknown_spi 2"} }),
 	"nothing-sent":        flowing(func(f *OneWay) { f.Out = false }),
 
+	// The machine's clock.
+	"slept":         Slept{For: 63 * time.Minute},
+	"clock-forward": ClockSet{By: 3 * time.Hour},
+	"clock-back":    ClockSet{By: -3 * time.Hour},
+
 	// The gateway itself.
 	"no-tun":        NoStart{Why: NoDeviceFile, Device: "culvert0", Error: "no such file or directory"},
 	"no-capability": NoStart{Why: NoRight, Device: "culvert0", Error: "operation not permitted"},
@@ -340,7 +345,7 @@ func TestReportsAreLines(t *testing.T) {
 		check(t, f.Report())
 	}
 	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoPostQuantum{}, NoPPK{}, NoSelectors{}, SameNetworks{}, Duplicate{}, NoAddressLeft{}, AddressNotAsked{}, NoAddress{}, AddressRequired{}, NoAnswer{},
-		SinglePair{}, RefusedOtherwise{}, NoPath{}, Ended{}, Ended{Deleted: true}, RekeyStorm{}, Flapping{}, OneWay{}, Dropped{}, BlackHole{}, Narrowed{}, SharedNetwork{}, NoStart{}} {
+		SinglePair{}, RefusedOtherwise{}, NoPath{}, Ended{}, Ended{Deleted: true}, RekeyStorm{}, Flapping{}, OneWay{}, Dropped{}, BlackHole{}, Narrowed{}, SharedNetwork{}, NoStart{}, Slept{}, ClockSet{}} {
 		check(t, f.Report()) // facts that are missing make a poor report, and no panic
 	}
 }

@@ -50,6 +50,7 @@ type capture struct {
 	remote netip.Addr // of the one peer, where it is known
 
 	mu       sync.Mutex
+	wall     int64  // nanoseconds from nanotime to the time of day, as it was at first
 	waiting  []byte // blocks of pcapng
 	seen     int
 	received [2]uint64
@@ -185,7 +186,7 @@ func (p *capture) ike(path natt.Path, b []byte, in bool) {
 	if path.Encap && len(b) > 1 {
 		marker = natt.AppendMarker(nil)
 	}
-	p.outer(time.Now().UnixNano(), path, 0, marker, b, in)
+	p.outer(nanotime(), path, 0, marker, b, in)
 }
 
 // outer puts the headers of IP and UDP before a datagram, as the path has them.
@@ -230,6 +231,7 @@ func appendUDP(h []byte, from, to netip.AddrPort, tos uint8, n int) []byte {
 func (p *capture) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.wall = time.Now().UnixNano() - nanotime()
 	b := pcapng.AppendSection(nil, p.rows...)
 	b = pcapng.AppendInterface(b, pcapng.Raw, "outer")
 	b = pcapng.AppendInterface(b, pcapng.Raw, "inner")
@@ -249,7 +251,7 @@ func (p *capture) add(iface int, now int64, in bool, head, middle, rest []byte) 
 		p.dropped[iface]++
 		return
 	}
-	packet := pcapng.Packet{Interface: iface, Time: now, Direction: pcapng.Outbound, Comments: p.rows}
+	packet := pcapng.Packet{Interface: iface, Time: p.wall + now, Direction: pcapng.Outbound, Comments: p.rows}
 	if in {
 		packet.Direction = pcapng.Inbound
 	}

@@ -44,6 +44,7 @@ type control struct {
 	deadline      <-chan time.Time // when stopping: the end of waiting for peers
 	scratch       []byte
 	roaming       roaming
+	clocks        clocks
 	history       history
 	watch         watch
 	measured      map[string]*measurement // by peer

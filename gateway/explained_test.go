@@ -463,6 +463,11 @@ var situations = []situation{
 	}, after: lasts(2 * time.Minute)},
 	{name: "half-open", a: "[gateway]\ncookie_threshold = \"off\"\n" + textA, then: floods, after: lasts(2 * time.Minute)},
 
+	// Time.
+	clockMoves("slept", time.Hour+3*time.Minute, 0),
+	clockMoves("clock-forward", 0, 3*time.Hour),
+	clockMoves("clock-back", 0, -3*time.Hour),
+
 	// It does not stay up.
 	{name: "dead-peer", then: steps(func(_ *world, a, _ *site) { a.kill() }, lasts(2*time.Minute), speaks(1, nil, fromB))},
 	{name: "expired", a: with(textA, "esp", `"aes128gcm16-ecp384"`) + "lifetime = \"5m\"\n", b: textB + "lifetime = \"5m\"\n", then: lasts(6*time.Minute + 30*time.Second)},
@@ -488,6 +493,22 @@ var situations = []situation{
 		a = w.start(w.net.A, "a", textA)
 		speaks(10, fromA, fromB)(w, a, b)
 	}, after: lasts(15 * time.Minute)},
+}
+
+// clockMoves is B's machine, which sleeps, and has its clock set.
+func clockMoves(name string, slept, set time.Duration) situation {
+	var net *network
+	return situation{name: name, after: lasts(15 * time.Minute), before: func(s *starting) {
+		if s.name == "b" {
+			n, watch := watched()
+			net = n
+			watch(s)
+		}
+	}, then: func(*world, *site, *site) {
+		net.slept.Store(int64(slept))
+		net.set.Store(int64(set))
+		time.Sleep(30 * time.Second)
+	}}
 }
 
 func resolvesSlowly(s *starting) {

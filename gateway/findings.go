@@ -151,6 +151,7 @@ func (c *control) findings() []Finding {
 	}
 	all = append(all, c.shared()...)
 	all = append(all, c.callers()...)
+	all = append(all, c.clocks.findings()...)
 	if c.draining {
 		all = append(all, Finding{Code: "draining", Why: "no new peers are taken",
 			Text: "The gateway was told to drain: it takes no new peers until it ends, and a peer that goes cannot come back here. A restart ends that."})
@@ -268,7 +269,7 @@ func (c *control) spokenFor(ch *child, out bool) bool {
 		if x == ch || x.Peer != ch.Peer || x.Name != ch.Name || !slices.Equal(x.Local, ch.Local) || !slices.Equal(x.Remote, ch.Remote) {
 			continue
 		}
-		if out && x.in != nil && time.Since(x.in.Last()) < silenceTime || !out && x.out != nil && time.Since(x.out.Last()) < silenceTime {
+		if out && x.in != nil && sinceNano(x.in.LastNano()) < silenceTime || !out && x.out != nil && sinceNano(x.out.LastNano()) < silenceTime {
 			return true
 		}
 	}
@@ -304,14 +305,14 @@ func (ch *child) oneWay() (r diagnose.OneWay, ok bool) {
 		out          bool
 		speaks, mute direction
 		packets      uint64
-		last         time.Time
+		last         int64
 	}{
-		{true, ch.quietOut, ch.quietIn, out, ch.out.Last()},
-		{false, ch.quietIn, ch.quietOut, in, ch.in.Last()},
+		{true, ch.quietOut, ch.quietIn, out, ch.out.LastNano()},
+		{false, ch.quietIn, ch.quietOut, in, ch.in.LastNano()},
 	} {
 		r.Out, r.Never, r.For = d.out, d.mute.packets == 0, now.Sub(d.mute.at)
 		r.Packets = d.packets - d.mute.others
-		if r.Packets >= silencePacket && r.For >= silenceTime && now.Sub(d.last) < silenceTime {
+		if r.Packets >= silencePacket && r.For >= silenceTime && sinceNano(d.last) < silenceTime {
 			return r, true
 		}
 	}

@@ -62,9 +62,9 @@ type Doors struct {
 	// Network tells of changes of this host's addresses and routes; nil tells
 	// of none.
 	Network Network
-	// Wall is the time of day, which goes on while the machine sleeps; nil is
-	// the system's.
-	Wall func() time.Time
+	// Clock is the time of day, and for how long the machine has slept since it
+	// was started; nil is the system's.
+	Clock func() (wall time.Time, slept time.Duration)
 	// Resolve turns a host name into addresses.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Host is what the machine's interfaces say; nil knows nothing.

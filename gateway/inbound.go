@@ -110,7 +110,7 @@ func (in *inbound) run() error {
 		if err != nil {
 			return fmt.Errorf("receiving ESP: %w", err)
 		}
-		in.now, in.snapshot = time.Now().UnixNano(), in.table.Load()
+		in.now, in.snapshot = nanotime(), in.table.Load()
 		for i := range in.runs[:n] {
 			in.sort(&in.runs[i])
 		}

@@ -80,8 +80,8 @@ func TestSelectorsEnforced(t *testing.T) {
 			}
 			wantPackets(t, "host", got, nil)
 			b.wantCounts(t, map[string]uint64{"selector_violation": 1})
-			if got := dropped.named(); len(got) != 1 || got["selector_violation"] != 1 || in.Last().IsZero() {
-				t.Errorf("of the peer are dropped %v, last used %v", got, in.Last())
+			if got := dropped.named(); len(got) != 1 || got["selector_violation"] != 1 || in.LastNano() == 0 {
+				t.Errorf("of the peer are dropped %v, last used %v", got, in.LastNano())
 			}
 		})
 	}
@@ -258,10 +258,10 @@ func TestDummyIsASignOfLife(t *testing.T) {
 	in := b.table.Load().Inbound(spiAtB)
 	forged := newPeer(t, gcm128, spiAtB).seal(noise(1, 50), espcrypto.NextHeaderDummy)
 	forged.Bytes[20] ^= 1
-	if b.receive(t, forged); !in.Last().IsZero() {
+	if b.receive(t, forged); in.LastNano() != 0 {
 		t.Error("a forged packet was taken for a sign of life")
 	}
-	if b.receive(t, newPeer(t, gcm128, spiAtB).seal(noise(1, 50), espcrypto.NextHeaderDummy)); in.Last().IsZero() {
+	if b.receive(t, newPeer(t, gcm128, spiAtB).seal(noise(1, 50), espcrypto.NextHeaderDummy)); in.LastNano() == 0 {
 		t.Error("an authentic dummy packet was not")
 	}
 }

@@ -17,7 +17,7 @@ type child struct {
 	since           time.Time
 	in              *sad.Inbound
 	out             *sad.Outbound
-	seenIn, seenOut time.Time
+	seenIn, seenOut int64
 	// quietIn and quietOut tell whether one direction is silent; findings.go.
 	quietIn, quietOut direction
 	// keyRows are its keys as Wireshark has them. Secret.
@@ -39,13 +39,13 @@ func (c *control) droppedOf(peer string) *lane {
 func (ch *child) traffic() ikev2.Traffic {
 	t := ikev2.Traffic{SPI: ch.InboundSPI}
 	if ch.in != nil {
-		last, stats := ch.in.Last(), ch.in.SA.Stats()
-		t.In, ch.seenIn = last.After(ch.seenIn), last
+		last, stats := ch.in.LastNano(), ch.in.SA.Stats()
+		t.In, ch.seenIn = last > ch.seenIn, last
 		t.Bytes, t.Packets = stats.Bytes, stats.Packets
 	}
 	if ch.out != nil {
-		last, stats := ch.out.Last(), ch.out.SA.Stats()
-		t.Out, ch.seenOut = last.After(ch.seenOut), last
+		last, stats := ch.out.LastNano(), ch.out.SA.Stats()
+		t.Out, ch.seenOut = last > ch.seenOut, last
 		t.Bytes, t.Packets = max(t.Bytes, stats.Bytes), max(t.Packets, stats.Packets)
 	}
 	return t

@@ -165,7 +165,7 @@ func newOutbound(dev tun.Device, conn natt.Conn, table *sad.Table, c *Counters, 
 func (o *outbound) run() error {
 	for failures := 0; ; {
 		s, err := o.first()
-		o.now = time.Now().UnixNano()
+		o.now = nanotime()
 		for err == nil {
 			failures = 0
 			o.take(&s)
@@ -361,7 +361,7 @@ func (o *outbound) seal() {
 // flush seals and sends what there is. Send itself drops and counts what the
 // kernel refuses; its error means that the socket is no more.
 func (o *outbound) flush() {
-	o.now = time.Now().UnixNano()
+	o.now = nanotime()
 	o.seal()
 	o.send(len(o.runs))
 	o.arenaUsed, o.open = 0, false

@@ -75,6 +75,9 @@ func ranOut(e ikev2.Event) bool {
 // noPath says that a peer cannot even be called, and why.
 func (c *control) noPath(p *config.Peer, err error) {
 	r, s := facts{cfg: c.g.cfg}.noPath(p, err), c.peers[p.Name]
+	if s.Problem == r.Detail {
+		return // said, and tried every few seconds
+	}
 	s.Problem, s.Why, s.code = r.Detail, r.Summary, r.Code
 	c.g.log.Warn(r.Detail, "event", "no_path", "peer", p.Name, "wait", dialRetry, "diagnosis", r.Code)
 }
@@ -110,7 +113,7 @@ func (c *control) allowStranger(k ikev2.EventKind) bool {
 		s = &strangers{limiter: limiter{every: time.Second / strangersPerSecond, burst: strangersPerSecond}}
 		c.strangers[k] = s
 	}
-	if s.allow(time.Now().UnixNano()) {
+	if s.allow(nanotime()) {
 		return true
 	}
 	s.leftOut++

@@ -26,12 +26,6 @@ const (
 	settleTime = 100 * time.Millisecond
 	// lookInterval bounds how often the ways to all peers are looked at.
 	lookInterval = time.Second
-	// sleepJump is by how much the clock on the wall has to run ahead of the
-	// one that stops while the machine sleeps: a nap that peers and NATs may
-	// have noticed.
-	sleepJump = 5 * time.Second
-	// clockInterval is how soon after waking up that is seen.
-	clockInterval = time.Second
 )
 
 // roaming is what control knows of the ways to its peers. On every change of
@@ -44,8 +38,6 @@ type roaming struct {
 	stale   bool // something changed while looking
 	slept   bool
 	last    time.Time // the latest look
-	mono    time.Time // the latest comparison of clocks
-	wall    time.Time
 }
 
 // way is how a peer was called last, and whether there was no way at all then.
@@ -88,30 +80,6 @@ func (d *Doors) host() (h config.Host) {
 		h, _ = d.Host()
 	}
 	return h
-}
-
-// now is the time on the wall, which goes on while the machine sleeps.
-func (d *Doors) now() time.Time {
-	if d.Wall != nil {
-		return d.Wall()
-	}
-	return time.Now().Round(0)
-}
-
-// compareClocks finds out that the machine has slept: the clock by which
-// everything here is timed stands still then.
-func (c *control) compareClocks() {
-	r := &c.roaming
-	wall, mono := c.g.doors.now(), time.Now()
-	jump := wall.Sub(r.wall) - mono.Sub(r.mono)
-	first := r.mono.IsZero()
-	r.wall, r.mono = wall, mono
-	if first || jump < sleepJump {
-		return
-	}
-	c.g.log.Info(fmt.Sprintf("the machine slept for %v, or its clock was set: asking all peers whether they are there", jump.Round(time.Second)), "event", "resumed", "wait", jump.String())
-	r.slept = true
-	c.networkChanged()
 }
 
 // look is a question about the way to one peer, and the answer.

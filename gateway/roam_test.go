@@ -15,7 +15,8 @@ import (
 type network struct {
 	changed chan struct{}
 	noWay   atomic.Bool
-	ahead   atomic.Int64 // of the clock on the wall
+	slept   atomic.Int64 // since the machine was started
+	set     atomic.Int64 // by how much the clock on the wall was
 }
 
 func (n *network) Changed() <-chan struct{} { return n.changed }
@@ -29,7 +30,10 @@ func watched() (*network, func(*starting)) {
 	return n, func(s *starting) {
 		d, local := s.Options.Doors, s.Options.Doors.LocalAddr
 		d.Network = n
-		d.Wall = func() time.Time { return time.Now().Add(time.Duration(n.ahead.Load())) }
+		d.Clock = func() (time.Time, time.Duration) {
+			slept := time.Duration(n.slept.Load())
+			return time.Now().Round(0).Add(slept + time.Duration(n.set.Load())), slept
+		}
 		d.LocalAddr = func(remote netip.Addr) (netip.Addr, error) {
 			if n.noWay.Load() {
 				return netip.Addr{}, errors.New("network is unreachable")
@@ -85,7 +89,7 @@ func TestSleep(t *testing.T) {
 					a.kill()
 					a = w.start(w.net.A, "a2", textA)
 				}
-				net.ahead.Store(int64(time.Hour))
+				net.slept.Store(int64(time.Hour))
 				time.Sleep(clockInterval)
 				synctest.Wait()
 				w.goesOn(a, b)

@@ -172,11 +172,11 @@ func (ch *child) status() ChildStatus {
 	}
 	if ch.in != nil {
 		stats := ch.in.SA.Stats()
-		s.PacketsIn, s.BytesIn, s.LastIn = stats.Packets, stats.Bytes, ch.in.Last()
+		s.PacketsIn, s.BytesIn, s.LastIn = stats.Packets, stats.Bytes, wallTime(ch.in.LastNano())
 	}
 	if ch.out != nil {
 		stats := ch.out.SA.Stats()
-		s.PacketsOut, s.BytesOut, s.LastOut = stats.Packets, stats.Bytes, ch.out.Last()
+		s.PacketsOut, s.BytesOut, s.LastOut = stats.Packets, stats.Bytes, wallTime(ch.out.LastNano())
 	}
 	return s
 }

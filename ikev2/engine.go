@@ -193,6 +193,8 @@ func (e *Engine) Command(now time.Time, c Command) error {
 		}
 	case Roam:
 		return e.withPeer(c.Peer, func(p *peer) { p.roam(c) })
+	case Slept:
+		e.slept(c.For)
 	case Traffic:
 		if child := e.spis.get(c.SPI); child != nil {
 			child.traffic(c, now)

@@ -61,6 +61,54 @@ func (c *childSA) tryEarly() {
 	}
 }
 
+// Slept says that the machine has slept, and everything here with it. The sleep
+// counts for the lifetimes of SAs and tickets.
+type Slept struct{ For time.Duration }
+
+func (Slept) command() {}
+
+func (e *Engine) slept(d time.Duration) {
+	for _, p := range e.peers {
+		if p.ticket != nil {
+			p.ticket.expires = p.ticket.expires.Add(-d)
+		}
+		if p.up == nil {
+			continue
+		}
+		e.age(&p.up.timers, d)
+		if t := p.up.ticket; t != nil {
+			t.expires = t.expires.Add(-d)
+		}
+		for _, c := range p.up.children {
+			if c.state == childUp {
+				e.age(&c.timers, d)
+			}
+		}
+	}
+}
+
+// wakeTime is by when what is overdue after a sleep begins to be replaced: first
+// it is found out whether the peer is still there.
+const wakeTime = 10 * time.Second
+
+// age brings the ends of an SA nearer. One that is overdue has the time that it
+// takes to replace it.
+func (e *Engine) age(t *timers, d time.Duration) {
+	sooner := func(k timerKind, earliest time.Duration) {
+		if at := t.at[k]; !at.IsZero() {
+			soonest := e.now.Add(earliest)
+			if aged := at.Add(-d); aged.After(soonest) {
+				soonest = aged
+			}
+			if soonest.Before(at) {
+				e.setTimer(t, k, soonest)
+			}
+		}
+	}
+	sooner(timerRekey, wakeTime+e.part(wakeTime))
+	sooner(timerLifetime, 2*wakeTime+hardMargin)
+}
+
 // part is a random part of d.
 func (e *Engine) part(d time.Duration) time.Duration {
 	if d <= 0 {

@@ -88,7 +88,7 @@ func answerTicket(sa *ikeSA, req *message, resp *draft) error {
 	if wire.FindNotify(req.payloads, wire.NotifyTicketRequest) == nil || sa.state != stateUp || len(sa.e.cfg.Resume.Key) == 0 {
 		return nil
 	}
-	life := sa.ticketLife()
+	life := sa.e.ticketLife(sa.peer)
 	opaque, err := sa.sealTicket(sa.e.now.Add(life))
 	if err != nil || sa.peer.Resumption == ModeOff {
 		resp.notify(wire.NotifyTicketNACK, nil)
@@ -100,9 +100,9 @@ func answerTicket(sa *ikeSA, req *message, resp *draft) error {
 }
 
 // ticketLife: a ticket should not outlive its SA (RFC 5723 section 6.2).
-func (sa *ikeSA) ticketLife() time.Duration {
+func (e *Engine) ticketLife(p *peer) time.Duration {
 	life := 24 * time.Hour
-	for _, limit := range []time.Duration{sa.peer.IKELifetime, sa.e.cfg.Resume.Lifetime} {
+	for _, limit := range []time.Duration{p.IKELifetime, e.cfg.Resume.Lifetime} {
 		if limit > 0 {
 			life = min(life, limit)
 		}
@@ -178,6 +178,16 @@ func (e *Engine) policyOf(p *peer) []byte {
 	return e.resumeKey("policy", b.BytesOrPanic())
 }
 
+// clockSkew is by how much the clocks of two gateways with one key may differ.
+const clockSkew = time.Minute
+
+// inTime: the ticket has not expired, and was not given later than now: a clock
+// that was set back makes no ticket last longer than a fresh one does.
+func (e *Engine) inTime(t *ticket) bool {
+	left := t.expires.Sub(e.now)
+	return left > 0 && left <= e.ticketLife(t.peer)+clockSkew
+}
+
 // openTicket is the ticket in what an initiator presents: nil when it is not
 // ours, spent, expired, or of a peer that is no longer configured as it was.
 func (e *Engine) openTicket(opaque []byte) *ticket {
@@ -190,7 +200,7 @@ func (e *Engine) openTicket(opaque []byte) *ticket {
 		return nil
 	}
 	t := e.readTicket(plain)
-	if t == nil || !e.now.Before(t.expires) || t.peer.Resumption == ModeOff || !allowsSuite(t.peer.IKE, t.suite) {
+	if t == nil || !e.inTime(t) || t.peer.Resumption == ModeOff || !allowsSuite(t.peer.IKE, t.suite) {
 		return nil
 	}
 	t.salt = ticketSalt(clear[1:])

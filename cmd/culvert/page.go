@@ -48,7 +48,7 @@ and shows no key.`,
 func showPage(ctx context.Context, cmd *cobra.Command, addr netip.AddrPort, socket string) error {
 	s, url, err := api.ForwardPage(addr, socket)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%v is in use: --listen 127.0.0.1:0 takes a free port", addr)
+		return fmt.Errorf("%v is in use, maybe by the page that the configuration has there: --listen 127.0.0.1:0 takes a free port", addr)
 	}
 	if err != nil {
 		return err

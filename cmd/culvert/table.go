@@ -48,7 +48,7 @@ func (t *table) print(w io.Writer, s gateway.Status) {
 }
 
 func (t *table) header() (row []cell) {
-	for _, name := range []string{"PEER", "STATE", "FOR", "PEER AT", "NAT", "IN", "OUT", "ROUND TRIP", "TUNNEL", "NETWORKS", "UP"} {
+	for _, name := range []string{"PEER", "STATE", "FOR", "PEER AT", "NAT", "IN", "OUT", "ROUND TRIP", "TUNNEL", "UP", "NETWORKS"} {
 		row = append(row, cell{name, dim})
 	}
 	return row
@@ -71,12 +71,21 @@ func (t *table) rows(p gateway.PeerStatus) (rows [][]cell) {
 		if i > 0 {
 			first = make([]cell, len(first))
 		}
-		rows = append(rows, append(slices.Clip(first), cell{c.Name, ""}, cell{strings.Join(c.Local, ",") + " <-> " + strings.Join(c.Remote, ","), ""}, cell{t.since(c.Since), ""}))
+		rows = append(rows, append(slices.Clip(first), cell{c.Name, ""}, cell{t.since(c.Since), ""}, cell{some(c.Local) + " <-> " + some(c.Remote), ""}))
 	}
 	if len(rows) == 0 {
 		rows = [][]cell{append(first, cell{notAny, ""})}
 	}
 	return rows
+}
+
+// some of a list, which --details has whole.
+func some(list []string) string {
+	const shown = 2
+	if len(list) <= shown+1 {
+		return strings.Join(list, ",")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(list[:shown], ","), len(list)-shown)
 }
 
 func (t *table) since(at time.Time) string {

@@ -126,7 +126,11 @@ func listenMetrics(cfg *config.Config) (*api.Server, error) {
 	if !cfg.Gateway.Metrics.IsValid() {
 		return nil, nil
 	}
-	return api.ListenTCP(cfg.Gateway.Metrics)
+	s, err := api.ListenTCP(cfg.Gateway.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	return s, nil
 }
 
 // listenPage opens the address of the status page; nil where there is none.

@@ -23,7 +23,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"culvert/espcrypto"
 )
@@ -82,19 +81,11 @@ func (c *Child) Move(p Path) { c.path.Store(&p) }
 // it once a batch, anybody reads it.
 type Usage struct{ last atomic.Int64 }
 
-// Touch records now, in nanoseconds of the Unix epoch.
+// Touch records now, in nanoseconds of a clock that is not set.
 func (u *Usage) Touch(now int64) { u.last.Store(now) }
 
 // LastNano is the argument of the last Touch; 0 before the first.
 func (u *Usage) LastNano() int64 { return u.last.Load() }
-
-// Last is the time of the last Touch; the zero Time before the first.
-func (u *Usage) Last() time.Time {
-	if n := u.last.Load(); n != 0 {
-		return time.Unix(0, n)
-	}
-	return time.Time{}
-}
 
 // Inbound is one entry of the inbound half of the database.
 type Inbound struct {

@@ -189,11 +189,12 @@ func TestTicketRefused(t *testing.T) {
 		change func(a *ikev2.Config) // what A restarts with
 		before func(*Net, *Host)
 	}{
-		"other key":      {func(a *ikev2.Config) { a.Resume.Key = keyB }, unhinted},
-		"no key":         {func(a *ikev2.Config) { a.Resume.Key = nil }, wait},
-		"switched off":   {func(a *ikev2.Config) { a.Peers[0].Resumption = ikev2.ModeOff }, wait},
-		"suite gone":     {func(a *ikev2.Config) { a.Peers[0].IKE = ikev2.DefaultIKEProposals()[1:] }, wait},
-		"PPK is new":     {func(a *ikev2.Config) { a.Peers[0].PPK = ikev2.PPK{ID: "x", Secret: []byte("y")} }, wait},
+		"other key":    {func(a *ikev2.Config) { a.Resume.Key = keyB }, unhinted},
+		"no key":       {func(a *ikev2.Config) { a.Resume.Key = nil }, wait},
+		"switched off": {func(a *ikev2.Config) { a.Peers[0].Resumption = ikev2.ModeOff }, wait},
+		"suite gone":   {func(a *ikev2.Config) { a.Peers[0].IKE = ikev2.DefaultIKEProposals()[1:] }, wait},
+		"PPK is new":   {func(a *ikev2.Config) { a.Peers[0].PPK = ikev2.PPK{ID: "x", Secret: []byte("y")} }, wait},
+		"lifetime is shorter, as the clock set back would have it": {func(a *ikev2.Config) { a.Resume.Lifetime = 5 * time.Minute }, wait},
 		"ticket expired": {func(a *ikev2.Config) {}, func(n *Net, _ *Host) { n.Run(20 * time.Minute) }},
 	} {
 		t.Run(name, func(t *testing.T) {
