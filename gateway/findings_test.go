@@ -80,6 +80,17 @@ func TestExplainRefusals(t *testing.T) {
 		if _, err := b.Explain("nobody"); err == nil || !strings.Contains(err.Error(), "there is remote") {
 			t.Errorf("of nobody: %v", err)
 		}
+		time.Sleep(5 * time.Minute)
+		for _, all := range [][]record{a.log.of("refused"), b.log.of("refused_by_peer")} {
+			if len(all) < 3 {
+				t.Errorf("%d refusals are in the log", len(all))
+			}
+			for i, r := range all {
+				if said := strings.HasSuffix(r.text, ", as before"); said != (i > 0) || r.attrs["diagnosis"] == "" {
+					t.Errorf("refusal %d: %s", i, r.text)
+				}
+			}
+		}
 		_, err := b.Disconnect("remote")
 		noError(t, err)
 		b.explains(false, []string{"disconnected"}, "culvert connect remote")

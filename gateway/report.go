@@ -35,6 +35,7 @@ func (c *control) happened(ctx context.Context, e ikev2.Event) {
 	if report.Detail != "" {
 		text = report.Detail
 	}
+	again := c.saidBefore(e, report)
 	if p := c.peers[e.Peer]; p != nil {
 		p.note(e, text)
 		p.Totals.note(e)
@@ -59,7 +60,21 @@ func (c *control) happened(ctx context.Context, e ikev2.Event) {
 	if troubles[e.Kind] || ranOut(e) {
 		level = slog.LevelWarn
 	}
+	if again {
+		text = report.Summary + ", as before"
+	}
 	c.g.log.Log(ctx, level, text, attributes(e, report)...)
+}
+
+// saidBefore: the log has the whole paragraph, and what has happened since is the
+// same again. A peer that is refused for a week is one paragraph, and lines.
+func (c *control) saidBefore(e ikev2.Event, r diagnose.Report) bool {
+	if r.Summary == "" {
+		return false
+	}
+	p := c.peers[e.Peer]
+	return p != nil && p.Problem == r.Detail ||
+		slices.ContainsFunc(c.watch.refused, func(old refusal) bool { return old.report.Detail == r.Detail })
 }
 
 // troubles are the events that keep a tunnel from being up.

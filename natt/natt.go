@@ -53,7 +53,7 @@ type Run struct {
 }
 
 // Segments returns how many datagrams the run holds.
-func (r Run) Segments() int {
+func (r *Run) Segments() int {
 	if r.SegmentSize <= 0 || len(r.Bytes) <= r.SegmentSize {
 		return 1
 	}
@@ -61,7 +61,7 @@ func (r Run) Segments() int {
 }
 
 // Segment returns datagram i of the run, 0 <= i < Segments().
-func (r Run) Segment(i int) []byte {
+func (r *Run) Segment(i int) []byte {
 	if r.SegmentSize <= 0 {
 		return r.Bytes
 	}

@@ -12,11 +12,21 @@ import (
 // sum64 adds b to a running sum. All pieces but the last of a sum have an even
 // number of bytes.
 func sum64(b []byte, s uint64) uint64 {
-	n := len(b) &^ 1
-	if !hasAVX2 || n < 96 || n > 1<<16 { // too short: the call costs more than it saves; too long for sumAVX2
+	if !wide(b) {
 		return sumNarrow(b, s)
 	}
-	s = add64(s, uint64(int64(sumAVX2(&b[0], n))+int64(n)<<14))
+	n := len(b) &^ 1
+	return addWide(s, sumAVX2(&b[0], n), b, n)
+}
+
+// wide says whether 256-bit registers sum b: of fewer bytes the call costs more
+// than it saves, and more are too many for them.
+func wide(b []byte) bool { return hasAVX2 && len(b) >= 128 && len(b) <= 1<<16 }
+
+// addWide adds to s what sumAVX2 made of the first n bytes of b, and the last byte, if that is
+// one more.
+func addWide(s uint64, words int32, b []byte, n int) uint64 {
+	s = add64(s, uint64(int64(words)+int64(n)<<14))
 	if n < len(b) {
 		s = add64(s, uint64(b[n]))
 	}

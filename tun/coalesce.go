@@ -53,43 +53,12 @@ type run struct {
 	first         []byte   // the first packet, whole
 	rest          [][]byte // payloads of the following ones
 	v6, udp, push bool
-	same          *mask
 	transport     int // offset of the transport header
 	headLen       int // IP and transport header
 	segment       int // payload bytes of every packet but perhaps the last
 	total         int // bytes so far
 	most          int // packets that it may hold
-}
-
-// mask has the bits set that are the same in the headers of all packets of a
-// run: all but those of lengths, checksums, the sequence number, PSH and the
-// identification.
-type mask [ipv6Len + maxTCPLen + 4]byte
-
-// masks are by IP version and transport protocol.
-var masks = [2][2]mask{{newMask(false, false), newMask(false, true)}, {newMask(true, false), newMask(true, true)}}
-
-func newMask(v6, udp bool) (m mask) {
-	differ := func(at, n int) { clear(m[at : at+n]) }
-	for i := range m {
-		m[i] = 0xff
-	}
-	transport := ipv4Len
-	if v6 {
-		transport = ipv6Len
-		differ(4, 2) // length
-	} else {
-		differ(2, 4)  // length, identification
-		differ(10, 2) // checksum
-	}
-	if udp {
-		differ(transport+udpLength, 4) // and checksum
-		return m
-	}
-	differ(transport+tcpSeq, 4)
-	m[transport+tcpFlags] = ^uint8(flagPSH)
-	differ(transport+tcpChecksum, 2)
-	return m
+	heading       *heading
 }
 
 // bit is a bool as an index.
@@ -105,7 +74,7 @@ func bit(b bool) int {
 func NewCoalescer(dev Device) *Coalescer {
 	c := &Coalescer{dev: dev, offload: dev.Offload(), last: -1}
 	for i := range c.runs {
-		c.runs[i].rest = make([][]byte, 0, maxRunPackets-1)
+		c.runs[i].rest, c.runs[i].heading = make([][]byte, 0, maxRunPackets-1), new(heading)
 	}
 	return c
 }
@@ -208,7 +177,8 @@ func (c *Coalescer) free() int {
 }
 
 func (c *Coalescer) open(i int, tag uint64, r run) {
-	r.rest = c.runs[i].rest[:0]
+	r.rest, r.heading = c.runs[i].rest[:0], c.runs[i].heading
+	r.heading.start(&r)
 	c.runs[i] = r
 	c.tags[i] = tag
 	c.last = i
@@ -217,20 +187,19 @@ func (c *Coalescer) open(i int, tag uint64, r run) {
 // begin is a run of this packet alone. It is not ok when the packet can be in
 // no run: no payload, flags that mean more than data, a checksum that is absent or wrong.
 func (c *Coalescer) begin(packet []byte, h Header) (r run, ok bool) {
-	headLen, checksum, err := transportHeader(packet, h)
+	headLen, _, err := transportHeader(packet, h)
 	if err != nil || headLen == len(packet) {
 		return run{}, false
 	}
 	v6, udp := h.v6(), h.protocol == protoUDP
 	r = run{
-		first: packet, v6: v6, udp: udp, same: &masks[bit(v6)][bit(udp)],
+		first: packet, v6: v6, udp: udp,
 		transport: h.transport, headLen: headLen, segment: len(packet) - headLen, total: len(packet), most: maxRunPackets,
 	}
 	t := packet[h.transport:]
 	if udp {
 		r.most = maxUDPRunPackets
-		ok = c.offload.UDP && int(binary.BigEndian.Uint16(t[udpLength:])) == len(t) &&
-			binary.BigEndian.Uint16(packet[checksum:]) != 0 // RFC 768: none; a run's packets all have one
+		ok = c.offload.UDP && r.datagram(packet)
 	} else {
 		r.push = t[tcpFlags]&flagPSH != 0
 		ok = c.offload.TCP && t[tcpFlags]&^(flagPSH|flagECE) == flagACK
@@ -240,21 +209,36 @@ func (c *Coalescer) begin(packet []byte, h Header) (r run, ok bool) {
 
 // checksumsRight verifies the IPv4 header and the transport packet: whatever
 // goes into a run comes out with fresh checksums, so that a broken one would
-// be made good. The addresses, which the latter covers too, stand right in
-// front of the transport header.
+// be made good.
 func (r *run) checksumsRight(packet []byte) bool {
-	protocol, addresses := uint16(protoTCP), ipv6Len-32
+	return r.headerSumRight(packet) && fold(sum64(packet[r.covered():], r.pseudo(packet))) == 0xffff
+}
+
+func (r *run) headerSumRight(packet []byte) bool {
+	if r.v6 {
+		return true
+	}
+	h := (*[ipv4Len]byte)(packet)
+	return fold(add64(add64(binary.LittleEndian.Uint64(h[:]), binary.LittleEndian.Uint64(h[8:])),
+		uint64(binary.LittleEndian.Uint32(h[16:])))) == 0xffff
+}
+
+// covered is where that starts which the transport checksum covers: at the
+// addresses, which stand right in front of the transport header.
+func (r *run) covered() int {
+	if r.v6 {
+		return r.transport - 32
+	}
+	return r.transport - 8
+}
+
+// pseudo is the sum of the rest of the pseudo-header.
+func (r *run) pseudo(packet []byte) uint64 {
+	protocol := uint16(protoTCP)
 	if r.udp {
 		protocol = protoUDP
 	}
-	if !r.v6 {
-		addresses = ipv4Len - 8
-		if h := (*[ipv4Len]byte)(packet); fold(add64(add64(binary.LittleEndian.Uint64(h[:]), binary.LittleEndian.Uint64(h[8:])),
-			uint64(binary.LittleEndian.Uint32(h[16:])))) != 0xffff {
-			return false
-		}
-	}
-	return fold(sum64(packet[addresses:], word(protocol)+word(uint16(len(packet)-r.transport)))) == 0xffff
+	return word(protocol) + word(uint16(len(packet)-r.transport))
 }
 
 // declared is the length that the packet's header says, if it is one of the
@@ -269,51 +253,34 @@ func (r *run) declared(packet []byte) int {
 	return int(binary.BigEndian.Uint16(packet[2:]))
 }
 
-// extend takes the packet into the run if it is the very next of it.
+// extend takes the packet, as long as its IP header says, into the run if it is the very next of it.
 func (r *run) extend(packet []byte) bool {
 	payload := len(packet) - r.headLen
-	if payload <= 0 || payload > r.segment || r.total+payload > maxPacket ||
-		!r.same.equal(r.first[:r.headLen], packet) || !r.countsUp(packet) || !r.checksumsRight(packet) {
+	if payload <= 0 || payload > r.segment || r.total+payload > maxPacket || !r.headerSumRight(packet) || r.udp && !r.datagram(packet) {
 		return false
 	}
+	sum, same := r.heading.sum(packet, r.covered(), r.headLen, r.pseudo(packet))
+	if !same || fold(sum) != 0xffff {
+		return false
+	}
+	r.heading.advance(r, payload)
 	r.rest = append(r.rest, packet[r.headLen:])
 	r.total += payload
 	r.push = !r.udp && packet[r.transport+tcpFlags]&flagPSH != 0
 	return true
 }
 
+// datagram says whether a UDP header speaks of the whole packet and has a
+// checksum (RFC 768): a run's packets all have one.
+func (r *run) datagram(packet []byte) bool {
+	t := packet[r.transport:]
+	return int(binary.BigEndian.Uint16(t[udpLength:])) == len(t) && binary.BigEndian.Uint16(t[udpChecksum:]) != 0
+}
+
 // closed says that nothing can follow: after a short packet, a push, or too
 // many packets.
 func (r *run) closed() bool {
 	return r.push || 1+len(r.rest) == r.most || len(r.rest[len(r.rest)-1]) < r.segment
-}
-
-// equal compares the header a with the beginning of b, which is longer, where the mask says.
-func (m *mask) equal(a, b []byte) bool {
-	var differ uint64
-	i := 0
-	for b = b[:len(a)]; i+8 <= len(a); i += 8 {
-		differ |= (binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:])) & binary.LittleEndian.Uint64(m[i:])
-	}
-	if i < len(a) { // headers are multiples of 4 bytes
-		differ |= uint64((binary.LittleEndian.Uint32(a[i:]) ^ binary.LittleEndian.Uint32(b[i:])) & binary.LittleEndian.Uint32(m[i:]))
-	}
-	return differ == 0
-}
-
-// countsUp looks at the fields in which the packet, of an equal header
-// otherwise, must be the next of the run.
-func (r *run) countsUp(packet []byte) bool {
-	const dontFragment = 0x40
-	a, t := r.first, packet[r.transport:]
-	if r.declared(packet) != len(packet) || !r.v6 && a[6]&dontFragment == 0 &&
-		binary.BigEndian.Uint16(packet[4:]) != binary.BigEndian.Uint16(a[4:])+uint16(1+len(r.rest)) {
-		return false
-	}
-	if r.udp {
-		return int(binary.BigEndian.Uint16(t[udpLength:])) == len(t) && binary.BigEndian.Uint16(t[udpChecksum:]) != 0
-	}
-	return binary.BigEndian.Uint32(t[tcpSeq:]) == binary.BigEndian.Uint32(a[r.transport+tcpSeq:])+uint32(r.total-r.headLen)
 }
 
 // close writes run i and frees its place.

@@ -8,3 +8,7 @@ package tun
 // 64 KB, each less 1<<15: so they are signed, as the instruction that adds
 // neighbours takes them, and no sum of 32 bits overflows.
 func sumAVX2(b *byte, n int) int32
+
+// sumIfAVX2 says whether the packet, of 128 bytes at least, begins as the heading h wants it, and if so
+// adds up its n bytes behind the first from, as sumAVX2 does.
+func sumIfAVX2(h *byte, packet *byte, from int, n int) (sum int32, same bool)

@@ -4,6 +4,16 @@
 
 #include "textflag.h"
 
+DATA lastOnly<>+0(SB)/8, $0x0000000000000000
+DATA lastOnly<>+8(SB)/8, $0x0000000000000000
+DATA lastOnly<>+16(SB)/8, $0x0000000000000000
+DATA lastOnly<>+24(SB)/8, $0x0000000000000000
+DATA lastOnly<>+32(SB)/8, $0xffffffffffffffff
+DATA lastOnly<>+40(SB)/8, $0xffffffffffffffff
+DATA lastOnly<>+48(SB)/8, $0xffffffffffffffff
+DATA lastOnly<>+56(SB)/8, $0xffffffffffffffff
+GLOBL lastOnly<>(SB), RODATA|NOPTR, $64
+
 // func sumAVX2(b *byte, n int) int32
 // Requires: AVX, AVX2
 TEXT ·sumAVX2(SB), NOSPLIT, $0-20
@@ -72,12 +82,95 @@ done:
 	MOVL         AX, ret+16(FP)
 	RET
 
-DATA lastOnly<>+0(SB)/8, $0x0000000000000000
-DATA lastOnly<>+8(SB)/8, $0x0000000000000000
-DATA lastOnly<>+16(SB)/8, $0x0000000000000000
-DATA lastOnly<>+24(SB)/8, $0x0000000000000000
-DATA lastOnly<>+32(SB)/8, $0xffffffffffffffff
-DATA lastOnly<>+40(SB)/8, $0xffffffffffffffff
-DATA lastOnly<>+48(SB)/8, $0xffffffffffffffff
-DATA lastOnly<>+56(SB)/8, $0xffffffffffffffff
-GLOBL lastOnly<>(SB), RODATA|NOPTR, $64
+// func sumIfAVX2(h *byte, packet *byte, from int, n int) (sum int32, same bool)
+// Requires: AVX, AVX2
+TEXT ·sumIfAVX2(SB), NOSPLIT, $0-37
+	MOVQ     h+0(FP), AX
+	MOVQ     packet+8(FP), CX
+	VMOVDQU  (CX), Y0
+	VPXOR    (AX), Y0, Y0
+	VPAND    128(AX), Y0, Y0
+	VMOVDQU  32(CX), Y1
+	VPXOR    32(AX), Y1, Y1
+	VPAND    160(AX), Y1, Y1
+	VPOR     Y1, Y0, Y0
+	VMOVDQU  64(CX), Y1
+	VPXOR    64(AX), Y1, Y1
+	VPAND    192(AX), Y1, Y1
+	VPOR     Y1, Y0, Y0
+	VMOVDQU  96(CX), Y1
+	VPXOR    96(AX), Y1, Y1
+	VPAND    224(AX), Y1, Y1
+	VPOR     Y1, Y0, Y0
+	VPTEST   Y0, Y0
+	SETEQ    same+36(FP)
+	JNE      differs
+	MOVQ     from+16(FP), AX
+	ADDQ     AX, CX
+	MOVQ     n+24(FP), AX
+	VPCMPEQW Y1, Y1, Y1
+	VPSLLW   $0x0f, Y1, Y0
+	VPSRLW   $0x0f, Y1, Y1
+	VPXOR    Y2, Y2, Y2
+	VPXOR    Y3, Y3, Y3
+	VPXOR    Y4, Y4, Y4
+	VPXOR    Y5, Y5, Y5
+	SUBQ     $0x00000080, AX
+	JLT      few
+
+many:
+	VPXOR    (CX), Y0, Y6
+	VPMADDWD Y6, Y1, Y6
+	VPADDD   Y6, Y2, Y2
+	VPXOR    32(CX), Y0, Y6
+	VPMADDWD Y6, Y1, Y6
+	VPADDD   Y6, Y3, Y3
+	VPXOR    64(CX), Y0, Y6
+	VPMADDWD Y6, Y1, Y6
+	VPADDD   Y6, Y4, Y4
+	VPXOR    96(CX), Y0, Y6
+	VPMADDWD Y6, Y1, Y6
+	VPADDD   Y6, Y5, Y5
+	ADDQ     $0x80, CX
+	SUBQ     $0x00000080, AX
+	JGE      many
+
+few:
+	ADDQ $0x00000060, AX
+	JL   last
+
+next:
+	VPXOR    (CX), Y0, Y6
+	VPMADDWD Y6, Y1, Y6
+	VPADDD   Y6, Y2, Y2
+	ADDQ     $0x20, CX
+	SUBQ     $0x20, AX
+	JGE      next
+
+last:
+	ADDQ     $0x20, AX
+	JZ       done
+	LEAQ     lastOnly<>+0(SB), DX
+	VPXOR    -32(CX)(AX*1), Y0, Y0
+	VPAND    (DX)(AX*1), Y0, Y0
+	VPMADDWD Y0, Y1, Y0
+	VPADDD   Y0, Y3, Y3
+
+done:
+	VPADDD       Y3, Y2, Y2
+	VPADDD       Y5, Y4, Y4
+	VPADDD       Y4, Y2, Y2
+	VEXTRACTI128 $0x01, Y2, X0
+	VPADDD       X0, X2, X2
+	VPSHUFD      $0x4e, X2, X0
+	VPADDD       X0, X2, X2
+	VPSHUFD      $0xb1, X2, X0
+	VPADDD       X0, X2, X2
+	VMOVD        X2, AX
+	VZEROUPPER
+	MOVL         AX, sum+32(FP)
+	RET
+
+differs:
+	VZEROUPPER
+	RET

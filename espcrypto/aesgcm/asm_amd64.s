@@ -314,8 +314,8 @@ TEXT ·seal256(SB), NOSPLIT, $48-24
 
 job:
 	MOVQ           (BX), DI
-	MOVQ           16(BX), R11
-	VMOVDQU        24(BX), X9
+	MOVQ           24(BX), R11
+	VMOVDQU        32(BX), X9
 	VPXOR          (AX), X9, X9
 	VAESENC        16(AX), X9, X9
 	VMOVDQU        X9, (SP)
@@ -328,7 +328,7 @@ job:
 	VINSERTI128    $0x01, 8464(AX), Y1, Y1
 	VMOVDQU        8528(R8), X2
 	VINSERTI128    $0x01, 12624(AX), Y2, Y2
-	VMOVDQU        40(BX), Y13
+	VMOVDQU        48(BX), Y13
 	VPSHUFD        $0x4e, Y13, Y14
 	VPXOR          Y13, Y14, Y14
 	VPCLMULQDQ     $0x00, Y2, Y14, Y11
@@ -496,22 +496,23 @@ longFirst:
 	VAESENCLAST    Y9, Y7, Y7
 	VAESENCLAST    Y9, Y8, Y8
 	VEXTRACTI128   $0x01, Y0, 16(SP)
-	MOVQ           8(BX), SI
 	VPXOR          (DI), Y1, Y1
 	VMOVDQU        Y1, (DI)
 	VPXOR          32(DI), Y2, Y2
 	VMOVDQU        Y2, 32(DI)
+	MOVQ           8(BX), SI
 	VPXOR          (SI), Y3, Y3
 	VMOVDQU        Y3, 64(DI)
-	VPXOR          32(SI), Y4, Y4
+	MOVQ           16(BX), SI
+	VPXOR          (SI), Y4, Y4
 	VMOVDQU        Y4, 96(DI)
-	VPXOR          64(SI), Y5, Y5
+	VPXOR          32(SI), Y5, Y5
 	VMOVDQU        Y5, 128(DI)
-	VPXOR          96(SI), Y6, Y6
+	VPXOR          64(SI), Y6, Y6
 	VMOVDQU        Y6, 160(DI)
-	VPXOR          128(SI), Y7, Y7
+	VPXOR          96(SI), Y7, Y7
 	VMOVDQU        Y7, 192(DI)
-	VPXOR          160(SI), Y8, Y8
+	VPXOR          128(SI), Y8, Y8
 	VMOVDQU        Y8, 224(DI)
 	ADDQ           $0x00000100, DI
 	ADDQ           $0x00000100, SI
@@ -730,21 +731,21 @@ longMain:
 	VAESENCLAST    Y9, Y6, Y6
 	VPXOR          Y13, Y10, Y10
 	VAESENCLAST    Y9, Y7, Y7
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
-	VPXOR          -32(SI), Y1, Y1
+	VPXOR          -64(SI), Y1, Y1
 	VMOVDQU        Y1, 32(DI)
-	VPXOR          (SI), Y2, Y2
+	VPXOR          -32(SI), Y2, Y2
 	VMOVDQU        Y2, 64(DI)
-	VPXOR          32(SI), Y3, Y3
+	VPXOR          (SI), Y3, Y3
 	VMOVDQU        Y3, 96(DI)
-	VPXOR          64(SI), Y4, Y4
+	VPXOR          32(SI), Y4, Y4
 	VMOVDQU        Y4, 128(DI)
-	VPXOR          96(SI), Y5, Y5
+	VPXOR          64(SI), Y5, Y5
 	VMOVDQU        Y5, 160(DI)
-	VPXOR          128(SI), Y6, Y6
+	VPXOR          96(SI), Y6, Y6
 	VMOVDQU        Y6, 192(DI)
-	VPXOR          160(SI), Y7, Y7
+	VPXOR          128(SI), Y7, Y7
 	VMOVDQU        Y7, 224(DI)
 	ADDQ           $0x00000100, DI
 	ADDQ           $0x00000100, SI
@@ -1046,7 +1047,7 @@ longLast2:
 	VAESENCLAST    Y9, Y1, Y1
 	VPCLMULQDQ     $0x00, 4608(R8), Y13, Y13
 	VPXOR          Y13, Y10, Y10
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
 	VMOVDQU        32(DI), X13
 	VINSERTI128    $0x01, 32(DI)(R12*1), Y13, Y13
@@ -1215,9 +1216,9 @@ longLast3:
 	VAESENCLAST    Y9, Y2, Y2
 	VPCLMULQDQ     $0x00, 4608(R8), Y13, Y13
 	VPXOR          Y13, Y10, Y10
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
-	VPXOR          -32(SI), Y1, Y1
+	VPXOR          -64(SI), Y1, Y1
 	VMOVDQU        Y1, 32(DI)
 	VMOVDQU        64(DI), X13
 	VINSERTI128    $0x01, 64(DI)(R12*1), Y13, Y13
@@ -1409,11 +1410,11 @@ longLast4:
 	VPCLMULQDQ     $0x00, 4608(R8), Y13, Y13
 	VAESENCLAST    Y9, Y3, Y3
 	VPXOR          Y13, Y10, Y10
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
-	VPXOR          -32(SI), Y1, Y1
+	VPXOR          -64(SI), Y1, Y1
 	VMOVDQU        Y1, 32(DI)
-	VPXOR          (SI), Y2, Y2
+	VPXOR          -32(SI), Y2, Y2
 	VMOVDQU        Y2, 64(DI)
 	VMOVDQU        96(DI), X13
 	VINSERTI128    $0x01, 96(DI)(R12*1), Y13, Y13
@@ -1628,13 +1629,13 @@ longLast5:
 	VPCLMULQDQ     $0x00, 4608(R8), Y13, Y13
 	VAESENCLAST    Y9, Y4, Y4
 	VPXOR          Y13, Y10, Y10
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
-	VPXOR          -32(SI), Y1, Y1
+	VPXOR          -64(SI), Y1, Y1
 	VMOVDQU        Y1, 32(DI)
-	VPXOR          (SI), Y2, Y2
+	VPXOR          -32(SI), Y2, Y2
 	VMOVDQU        Y2, 64(DI)
-	VPXOR          32(SI), Y3, Y3
+	VPXOR          (SI), Y3, Y3
 	VMOVDQU        Y3, 96(DI)
 	VMOVDQU        128(DI), X13
 	VINSERTI128    $0x01, 128(DI)(R12*1), Y13, Y13
@@ -1872,15 +1873,15 @@ longLast6:
 	VPCLMULQDQ     $0x00, 4608(R8), Y13, Y13
 	VAESENCLAST    Y9, Y5, Y5
 	VPXOR          Y13, Y10, Y10
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
-	VPXOR          -32(SI), Y1, Y1
+	VPXOR          -64(SI), Y1, Y1
 	VMOVDQU        Y1, 32(DI)
-	VPXOR          (SI), Y2, Y2
+	VPXOR          -32(SI), Y2, Y2
 	VMOVDQU        Y2, 64(DI)
-	VPXOR          32(SI), Y3, Y3
+	VPXOR          (SI), Y3, Y3
 	VMOVDQU        Y3, 96(DI)
-	VPXOR          64(SI), Y4, Y4
+	VPXOR          32(SI), Y4, Y4
 	VMOVDQU        Y4, 128(DI)
 	VMOVDQU        160(DI), X13
 	VINSERTI128    $0x01, 160(DI)(R12*1), Y13, Y13
@@ -2141,17 +2142,17 @@ longLast7:
 	VPCLMULQDQ     $0x00, 4608(R8), Y13, Y13
 	VAESENCLAST    Y9, Y6, Y6
 	VPXOR          Y13, Y10, Y10
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
-	VPXOR          -32(SI), Y1, Y1
+	VPXOR          -64(SI), Y1, Y1
 	VMOVDQU        Y1, 32(DI)
-	VPXOR          (SI), Y2, Y2
+	VPXOR          -32(SI), Y2, Y2
 	VMOVDQU        Y2, 64(DI)
-	VPXOR          32(SI), Y3, Y3
+	VPXOR          (SI), Y3, Y3
 	VMOVDQU        Y3, 96(DI)
-	VPXOR          64(SI), Y4, Y4
+	VPXOR          32(SI), Y4, Y4
 	VMOVDQU        Y4, 128(DI)
-	VPXOR          96(SI), Y5, Y5
+	VPXOR          64(SI), Y5, Y5
 	VMOVDQU        Y5, 160(DI)
 	VMOVDQU        192(DI), X13
 	VINSERTI128    $0x01, 192(DI)(R12*1), Y13, Y13
@@ -2435,19 +2436,19 @@ longLast8:
 	VAESENCLAST    Y9, Y6, Y6
 	VPXOR          Y13, Y10, Y10
 	VAESENCLAST    Y9, Y7, Y7
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
-	VPXOR          -32(SI), Y1, Y1
+	VPXOR          -64(SI), Y1, Y1
 	VMOVDQU        Y1, 32(DI)
-	VPXOR          (SI), Y2, Y2
+	VPXOR          -32(SI), Y2, Y2
 	VMOVDQU        Y2, 64(DI)
-	VPXOR          32(SI), Y3, Y3
+	VPXOR          (SI), Y3, Y3
 	VMOVDQU        Y3, 96(DI)
-	VPXOR          64(SI), Y4, Y4
+	VPXOR          32(SI), Y4, Y4
 	VMOVDQU        Y4, 128(DI)
-	VPXOR          96(SI), Y5, Y5
+	VPXOR          64(SI), Y5, Y5
 	VMOVDQU        Y5, 160(DI)
-	VPXOR          128(SI), Y6, Y6
+	VPXOR          96(SI), Y6, Y6
 	VMOVDQU        Y6, 192(DI)
 	VMOVDQU        224(DI), X13
 	VINSERTI128    $0x01, 224(DI)(R12*1), Y13, Y13
@@ -3791,7 +3792,7 @@ finish:
 	VPSHUFB      X15, X12, X13
 	VPXOR        16(SP), X13, X13
 	VMOVDQU      X13, (R11)
-	ADDQ         $0x50, BX
+	ADDQ         $0x58, BX
 	DECQ         CX
 	JNE          job
 	VPXOR        X14, X14, X14
@@ -3810,8 +3811,8 @@ TEXT ·open256(SB), NOSPLIT, $48-24
 
 job:
 	MOVQ           (BX), DI
-	MOVQ           16(BX), R11
-	VMOVDQU        24(BX), X9
+	MOVQ           24(BX), R11
+	VMOVDQU        32(BX), X9
 	VPXOR          (AX), X9, X9
 	VAESENC        16(AX), X9, X9
 	VMOVDQU        X9, (SP)
@@ -3824,7 +3825,7 @@ job:
 	VINSERTI128    $0x01, 8464(AX), Y1, Y1
 	VMOVDQU        8528(R8), X2
 	VINSERTI128    $0x01, 12624(AX), Y2, Y2
-	VMOVDQU        40(BX), Y13
+	VMOVDQU        48(BX), Y13
 	VPSHUFD        $0x4e, Y13, Y14
 	VPXOR          Y13, Y14, Y14
 	VPCLMULQDQ     $0x00, Y2, Y14, Y11
@@ -4074,22 +4075,23 @@ longFirst:
 	VPXOR          Y13, Y10, Y10
 	VAESENCLAST    Y9, Y8, Y8
 	VEXTRACTI128   $0x01, Y0, 16(SP)
-	MOVQ           8(BX), SI
 	VPXOR          (DI), Y1, Y1
 	VMOVDQU        Y1, (DI)
 	VPXOR          32(DI), Y2, Y2
 	VMOVDQU        Y2, 32(DI)
+	MOVQ           8(BX), SI
 	VPXOR          (SI), Y3, Y3
 	VMOVDQU        Y3, 64(DI)
-	VPXOR          32(SI), Y4, Y4
+	MOVQ           16(BX), SI
+	VPXOR          (SI), Y4, Y4
 	VMOVDQU        Y4, 96(DI)
-	VPXOR          64(SI), Y5, Y5
+	VPXOR          32(SI), Y5, Y5
 	VMOVDQU        Y5, 128(DI)
-	VPXOR          96(SI), Y6, Y6
+	VPXOR          64(SI), Y6, Y6
 	VMOVDQU        Y6, 160(DI)
-	VPXOR          128(SI), Y7, Y7
+	VPXOR          96(SI), Y7, Y7
 	VMOVDQU        Y7, 192(DI)
-	VPXOR          160(SI), Y8, Y8
+	VPXOR          128(SI), Y8, Y8
 	VMOVDQU        Y8, 224(DI)
 	ADDQ           $0x00000100, DI
 	ADDQ           $0x00000100, SI
@@ -4309,21 +4311,21 @@ longMain:
 	VAESENCLAST    Y9, Y6, Y6
 	VPXOR          Y13, Y10, Y10
 	VAESENCLAST    Y9, Y7, Y7
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
-	VPXOR          -32(SI), Y1, Y1
+	VPXOR          -64(SI), Y1, Y1
 	VMOVDQU        Y1, 32(DI)
-	VPXOR          (SI), Y2, Y2
+	VPXOR          -32(SI), Y2, Y2
 	VMOVDQU        Y2, 64(DI)
-	VPXOR          32(SI), Y3, Y3
+	VPXOR          (SI), Y3, Y3
 	VMOVDQU        Y3, 96(DI)
-	VPXOR          64(SI), Y4, Y4
+	VPXOR          32(SI), Y4, Y4
 	VMOVDQU        Y4, 128(DI)
-	VPXOR          96(SI), Y5, Y5
+	VPXOR          64(SI), Y5, Y5
 	VMOVDQU        Y5, 160(DI)
-	VPXOR          128(SI), Y6, Y6
+	VPXOR          96(SI), Y6, Y6
 	VMOVDQU        Y6, 192(DI)
-	VPXOR          160(SI), Y7, Y7
+	VPXOR          128(SI), Y7, Y7
 	VMOVDQU        Y7, 224(DI)
 	ADDQ           $0x00000100, DI
 	ADDQ           $0x00000100, SI
@@ -4490,7 +4492,7 @@ longLast2:
 	VAESENCLAST    Y9, Y0, Y0
 	VPXOR          Y13, Y10, Y10
 	VAESENCLAST    Y9, Y1, Y1
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
 	VMOVDQU        32(DI), X13
 	VINSERTI128    $0x01, 32(DI)(R12*1), Y13, Y13
@@ -4593,9 +4595,9 @@ longLast3:
 	VAESENCLAST    Y9, Y1, Y1
 	VPXOR          Y13, Y10, Y10
 	VAESENCLAST    Y9, Y2, Y2
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
-	VPXOR          -32(SI), Y1, Y1
+	VPXOR          -64(SI), Y1, Y1
 	VMOVDQU        Y1, 32(DI)
 	VMOVDQU        64(DI), X13
 	VINSERTI128    $0x01, 64(DI)(R12*1), Y13, Y13
@@ -4722,11 +4724,11 @@ longLast4:
 	VAESENCLAST    Y9, Y2, Y2
 	VPXOR          Y13, Y10, Y10
 	VAESENCLAST    Y9, Y3, Y3
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
-	VPXOR          -32(SI), Y1, Y1
+	VPXOR          -64(SI), Y1, Y1
 	VMOVDQU        Y1, 32(DI)
-	VPXOR          (SI), Y2, Y2
+	VPXOR          -32(SI), Y2, Y2
 	VMOVDQU        Y2, 64(DI)
 	VMOVDQU        96(DI), X13
 	VINSERTI128    $0x01, 96(DI)(R12*1), Y13, Y13
@@ -4877,13 +4879,13 @@ longLast5:
 	VAESENCLAST    Y9, Y3, Y3
 	VPXOR          Y13, Y10, Y10
 	VAESENCLAST    Y9, Y4, Y4
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
-	VPXOR          -32(SI), Y1, Y1
+	VPXOR          -64(SI), Y1, Y1
 	VMOVDQU        Y1, 32(DI)
-	VPXOR          (SI), Y2, Y2
+	VPXOR          -32(SI), Y2, Y2
 	VMOVDQU        Y2, 64(DI)
-	VPXOR          32(SI), Y3, Y3
+	VPXOR          (SI), Y3, Y3
 	VMOVDQU        Y3, 96(DI)
 	VMOVDQU        128(DI), X13
 	VINSERTI128    $0x01, 128(DI)(R12*1), Y13, Y13
@@ -5058,15 +5060,15 @@ longLast6:
 	VAESENCLAST    Y9, Y4, Y4
 	VPXOR          Y13, Y10, Y10
 	VAESENCLAST    Y9, Y5, Y5
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
-	VPXOR          -32(SI), Y1, Y1
+	VPXOR          -64(SI), Y1, Y1
 	VMOVDQU        Y1, 32(DI)
-	VPXOR          (SI), Y2, Y2
+	VPXOR          -32(SI), Y2, Y2
 	VMOVDQU        Y2, 64(DI)
-	VPXOR          32(SI), Y3, Y3
+	VPXOR          (SI), Y3, Y3
 	VMOVDQU        Y3, 96(DI)
-	VPXOR          64(SI), Y4, Y4
+	VPXOR          32(SI), Y4, Y4
 	VMOVDQU        Y4, 128(DI)
 	VMOVDQU        160(DI), X13
 	VINSERTI128    $0x01, 160(DI)(R12*1), Y13, Y13
@@ -5265,17 +5267,17 @@ longLast7:
 	VAESENCLAST    Y9, Y5, Y5
 	VPXOR          Y13, Y10, Y10
 	VAESENCLAST    Y9, Y6, Y6
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
-	VPXOR          -32(SI), Y1, Y1
+	VPXOR          -64(SI), Y1, Y1
 	VMOVDQU        Y1, 32(DI)
-	VPXOR          (SI), Y2, Y2
+	VPXOR          -32(SI), Y2, Y2
 	VMOVDQU        Y2, 64(DI)
-	VPXOR          32(SI), Y3, Y3
+	VPXOR          (SI), Y3, Y3
 	VMOVDQU        Y3, 96(DI)
-	VPXOR          64(SI), Y4, Y4
+	VPXOR          32(SI), Y4, Y4
 	VMOVDQU        Y4, 128(DI)
-	VPXOR          96(SI), Y5, Y5
+	VPXOR          64(SI), Y5, Y5
 	VMOVDQU        Y5, 160(DI)
 	VMOVDQU        192(DI), X13
 	VINSERTI128    $0x01, 192(DI)(R12*1), Y13, Y13
@@ -5498,19 +5500,19 @@ longLast8:
 	VAESENCLAST    Y9, Y6, Y6
 	VPXOR          Y13, Y10, Y10
 	VAESENCLAST    Y9, Y7, Y7
-	VPXOR          -64(SI), Y0, Y0
+	VPXOR          -96(SI), Y0, Y0
 	VMOVDQU        Y0, (DI)
-	VPXOR          -32(SI), Y1, Y1
+	VPXOR          -64(SI), Y1, Y1
 	VMOVDQU        Y1, 32(DI)
-	VPXOR          (SI), Y2, Y2
+	VPXOR          -32(SI), Y2, Y2
 	VMOVDQU        Y2, 64(DI)
-	VPXOR          32(SI), Y3, Y3
+	VPXOR          (SI), Y3, Y3
 	VMOVDQU        Y3, 96(DI)
-	VPXOR          64(SI), Y4, Y4
+	VPXOR          32(SI), Y4, Y4
 	VMOVDQU        Y4, 128(DI)
-	VPXOR          96(SI), Y5, Y5
+	VPXOR          64(SI), Y5, Y5
 	VMOVDQU        Y5, 160(DI)
-	VPXOR          128(SI), Y6, Y6
+	VPXOR          96(SI), Y6, Y6
 	VMOVDQU        Y6, 192(DI)
 	VMOVDQU        224(DI), X13
 	VINSERTI128    $0x01, 224(DI)(R12*1), Y13, Y13
@@ -6835,8 +6837,8 @@ finish:
 	VPXOR        16(SP), X13, X13
 	VPXOR        32(SP), X13, X13
 	VPTEST       X13, X13
-	SETEQ        72(BX)
-	ADDQ         $0x50, BX
+	SETEQ        80(BX)
+	ADDQ         $0x58, BX
 	DECQ         CX
 	JNE          job
 	VPXOR        X14, X14, X14
@@ -6855,8 +6857,8 @@ TEXT ·seal512(SB), NOSPLIT, $48-24
 
 job:
 	MOVQ            (BX), DI
-	MOVQ            16(BX), R11
-	VMOVDQU         24(BX), X9
+	MOVQ            24(BX), R11
+	VMOVDQU         32(BX), X9
 	VPXOR           (AX), X9, X9
 	VAESENC         16(AX), X9, X9
 	VMOVDQU         X9, (SP)
@@ -6869,7 +6871,7 @@ job:
 	VINSERTI128     $0x01, 8464(AX), Y1, Y1
 	VMOVDQU         8528(R8), X2
 	VINSERTI128     $0x01, 12624(AX), Y2, Y2
-	VMOVDQU         40(BX), Y13
+	VMOVDQU         48(BX), Y13
 	VPSHUFD         $0x4e, Y13, Y14
 	VPXOR           Y13, Y14, Y14
 	VPCLMULQDQ      $0x00, Y2, Y14, Y11
@@ -7035,22 +7037,23 @@ longFirst:
 	VAESENCLAST     Z9, Z7, Z7
 	VAESENCLAST     Z9, Z8, Z8
 	VEXTRACTI32X4   $0x03, Z0, 16(SP)
-	MOVQ            8(BX), SI
 	VPXORQ          (DI), Z1, Z1
 	VMOVDQU64       Z1, (DI)
+	MOVQ            8(BX), SI
 	VPXORQ          (SI), Z2, Z2
 	VMOVDQU64       Z2, 64(DI)
-	VPXORQ          64(SI), Z3, Z3
+	MOVQ            16(BX), SI
+	VPXORQ          (SI), Z3, Z3
 	VMOVDQU64       Z3, 128(DI)
-	VPXORQ          128(SI), Z4, Z4
+	VPXORQ          64(SI), Z4, Z4
 	VMOVDQU64       Z4, 192(DI)
-	VPXORQ          192(SI), Z5, Z5
+	VPXORQ          128(SI), Z5, Z5
 	VMOVDQU64       Z5, 256(DI)
-	VPXORQ          256(SI), Z6, Z6
+	VPXORQ          192(SI), Z6, Z6
 	VMOVDQU64       Z6, 320(DI)
-	VPXORQ          320(SI), Z7, Z7
+	VPXORQ          256(SI), Z7, Z7
 	VMOVDQU64       Z7, 384(DI)
-	VPXORQ          384(SI), Z8, Z8
+	VPXORQ          320(SI), Z8, Z8
 	VMOVDQU64       Z8, 448(DI)
 	ADDQ            $0x00000200, DI
 	ADDQ            $0x00000200, SI
@@ -7269,21 +7272,21 @@ longMain:
 	VAESENCLAST     Z9, Z6, Z6
 	VPXORQ          Z13, Z10, Z10
 	VAESENCLAST     Z9, Z7, Z7
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
-	VPXORQ          (SI), Z1, Z1
+	VPXORQ          -64(SI), Z1, Z1
 	VMOVDQU64       Z1, 64(DI)
-	VPXORQ          64(SI), Z2, Z2
+	VPXORQ          (SI), Z2, Z2
 	VMOVDQU64       Z2, 128(DI)
-	VPXORQ          128(SI), Z3, Z3
+	VPXORQ          64(SI), Z3, Z3
 	VMOVDQU64       Z3, 192(DI)
-	VPXORQ          192(SI), Z4, Z4
+	VPXORQ          128(SI), Z4, Z4
 	VMOVDQU64       Z4, 256(DI)
-	VPXORQ          256(SI), Z5, Z5
+	VPXORQ          192(SI), Z5, Z5
 	VMOVDQU64       Z5, 320(DI)
-	VPXORQ          320(SI), Z6, Z6
+	VPXORQ          256(SI), Z6, Z6
 	VMOVDQU64       Z6, 384(DI)
-	VPXORQ          384(SI), Z7, Z7
+	VPXORQ          320(SI), Z7, Z7
 	VMOVDQU64       Z7, 448(DI)
 	ADDQ            $0x00000200, DI
 	ADDQ            $0x00000200, SI
@@ -7583,7 +7586,7 @@ longLast2:
 	VAESENCLAST     Z9, Z1, Z1
 	VPCLMULQDQ      $0x00, 4832(R8), Z13, Z13
 	VPXORQ          Z13, Z10, Z10
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
 	VMOVDQU8.Z      64(DI), K1, Z13
 	VPXORQ          Z13, Z1, Z1
@@ -7750,9 +7753,9 @@ longLast3:
 	VAESENCLAST     Z9, Z2, Z2
 	VPCLMULQDQ      $0x00, 4832(R8), Z13, Z13
 	VPXORQ          Z13, Z10, Z10
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
-	VPXORQ          (SI), Z1, Z1
+	VPXORQ          -64(SI), Z1, Z1
 	VMOVDQU64       Z1, 64(DI)
 	VMOVDQU8.Z      128(DI), K1, Z13
 	VPXORQ          Z13, Z2, Z2
@@ -7942,11 +7945,11 @@ longLast4:
 	VPCLMULQDQ      $0x00, 4832(R8), Z13, Z13
 	VAESENCLAST     Z9, Z3, Z3
 	VPXORQ          Z13, Z10, Z10
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
-	VPXORQ          (SI), Z1, Z1
+	VPXORQ          -64(SI), Z1, Z1
 	VMOVDQU64       Z1, 64(DI)
-	VPXORQ          64(SI), Z2, Z2
+	VPXORQ          (SI), Z2, Z2
 	VMOVDQU64       Z2, 128(DI)
 	VMOVDQU8.Z      192(DI), K1, Z13
 	VPXORQ          Z13, Z3, Z3
@@ -8159,13 +8162,13 @@ longLast5:
 	VPCLMULQDQ      $0x00, 4832(R8), Z13, Z13
 	VAESENCLAST     Z9, Z4, Z4
 	VPXORQ          Z13, Z10, Z10
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
-	VPXORQ          (SI), Z1, Z1
+	VPXORQ          -64(SI), Z1, Z1
 	VMOVDQU64       Z1, 64(DI)
-	VPXORQ          64(SI), Z2, Z2
+	VPXORQ          (SI), Z2, Z2
 	VMOVDQU64       Z2, 128(DI)
-	VPXORQ          128(SI), Z3, Z3
+	VPXORQ          64(SI), Z3, Z3
 	VMOVDQU64       Z3, 192(DI)
 	VMOVDQU8.Z      256(DI), K1, Z13
 	VPXORQ          Z13, Z4, Z4
@@ -8401,15 +8404,15 @@ longLast6:
 	VPCLMULQDQ      $0x00, 4832(R8), Z13, Z13
 	VAESENCLAST     Z9, Z5, Z5
 	VPXORQ          Z13, Z10, Z10
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
-	VPXORQ          (SI), Z1, Z1
+	VPXORQ          -64(SI), Z1, Z1
 	VMOVDQU64       Z1, 64(DI)
-	VPXORQ          64(SI), Z2, Z2
+	VPXORQ          (SI), Z2, Z2
 	VMOVDQU64       Z2, 128(DI)
-	VPXORQ          128(SI), Z3, Z3
+	VPXORQ          64(SI), Z3, Z3
 	VMOVDQU64       Z3, 192(DI)
-	VPXORQ          192(SI), Z4, Z4
+	VPXORQ          128(SI), Z4, Z4
 	VMOVDQU64       Z4, 256(DI)
 	VMOVDQU8.Z      320(DI), K1, Z13
 	VPXORQ          Z13, Z5, Z5
@@ -8668,17 +8671,17 @@ longLast7:
 	VPCLMULQDQ      $0x00, 4832(R8), Z13, Z13
 	VAESENCLAST     Z9, Z6, Z6
 	VPXORQ          Z13, Z10, Z10
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
-	VPXORQ          (SI), Z1, Z1
+	VPXORQ          -64(SI), Z1, Z1
 	VMOVDQU64       Z1, 64(DI)
-	VPXORQ          64(SI), Z2, Z2
+	VPXORQ          (SI), Z2, Z2
 	VMOVDQU64       Z2, 128(DI)
-	VPXORQ          128(SI), Z3, Z3
+	VPXORQ          64(SI), Z3, Z3
 	VMOVDQU64       Z3, 192(DI)
-	VPXORQ          192(SI), Z4, Z4
+	VPXORQ          128(SI), Z4, Z4
 	VMOVDQU64       Z4, 256(DI)
-	VPXORQ          256(SI), Z5, Z5
+	VPXORQ          192(SI), Z5, Z5
 	VMOVDQU64       Z5, 320(DI)
 	VMOVDQU8.Z      384(DI), K1, Z13
 	VPXORQ          Z13, Z6, Z6
@@ -8960,19 +8963,19 @@ longLast8:
 	VAESENCLAST     Z9, Z6, Z6
 	VPXORQ          Z13, Z10, Z10
 	VAESENCLAST     Z9, Z7, Z7
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
-	VPXORQ          (SI), Z1, Z1
+	VPXORQ          -64(SI), Z1, Z1
 	VMOVDQU64       Z1, 64(DI)
-	VPXORQ          64(SI), Z2, Z2
+	VPXORQ          (SI), Z2, Z2
 	VMOVDQU64       Z2, 128(DI)
-	VPXORQ          128(SI), Z3, Z3
+	VPXORQ          64(SI), Z3, Z3
 	VMOVDQU64       Z3, 192(DI)
-	VPXORQ          192(SI), Z4, Z4
+	VPXORQ          128(SI), Z4, Z4
 	VMOVDQU64       Z4, 256(DI)
-	VPXORQ          256(SI), Z5, Z5
+	VPXORQ          192(SI), Z5, Z5
 	VMOVDQU64       Z5, 320(DI)
-	VPXORQ          320(SI), Z6, Z6
+	VPXORQ          256(SI), Z6, Z6
 	VMOVDQU64       Z6, 384(DI)
 	VMOVDQU8.Z      448(DI), K1, Z13
 	VPXORQ          Z13, Z7, Z7
@@ -10300,7 +10303,7 @@ finish:
 	VPSHUFB       X15, X12, X13
 	VPXOR         16(SP), X13, X13
 	VMOVDQU       X13, (R11)
-	ADDQ          $0x50, BX
+	ADDQ          $0x58, BX
 	DECQ          CX
 	JNE           job
 	VPXOR         X14, X14, X14
@@ -10319,8 +10322,8 @@ TEXT ·open512(SB), NOSPLIT, $48-24
 
 job:
 	MOVQ            (BX), DI
-	MOVQ            16(BX), R11
-	VMOVDQU         24(BX), X9
+	MOVQ            24(BX), R11
+	VMOVDQU         32(BX), X9
 	VPXOR           (AX), X9, X9
 	VAESENC         16(AX), X9, X9
 	VMOVDQU         X9, (SP)
@@ -10333,7 +10336,7 @@ job:
 	VINSERTI128     $0x01, 8464(AX), Y1, Y1
 	VMOVDQU         8528(R8), X2
 	VINSERTI128     $0x01, 12624(AX), Y2, Y2
-	VMOVDQU         40(BX), Y13
+	VMOVDQU         48(BX), Y13
 	VPSHUFD         $0x4e, Y13, Y14
 	VPXOR           Y13, Y14, Y14
 	VPCLMULQDQ      $0x00, Y2, Y14, Y11
@@ -10581,22 +10584,23 @@ longFirst:
 	VPXORQ          Z13, Z10, Z10
 	VAESENCLAST     Z9, Z8, Z8
 	VEXTRACTI32X4   $0x03, Z0, 16(SP)
-	MOVQ            8(BX), SI
 	VPXORQ          (DI), Z1, Z1
 	VMOVDQU64       Z1, (DI)
+	MOVQ            8(BX), SI
 	VPXORQ          (SI), Z2, Z2
 	VMOVDQU64       Z2, 64(DI)
-	VPXORQ          64(SI), Z3, Z3
+	MOVQ            16(BX), SI
+	VPXORQ          (SI), Z3, Z3
 	VMOVDQU64       Z3, 128(DI)
-	VPXORQ          128(SI), Z4, Z4
+	VPXORQ          64(SI), Z4, Z4
 	VMOVDQU64       Z4, 192(DI)
-	VPXORQ          192(SI), Z5, Z5
+	VPXORQ          128(SI), Z5, Z5
 	VMOVDQU64       Z5, 256(DI)
-	VPXORQ          256(SI), Z6, Z6
+	VPXORQ          192(SI), Z6, Z6
 	VMOVDQU64       Z6, 320(DI)
-	VPXORQ          320(SI), Z7, Z7
+	VPXORQ          256(SI), Z7, Z7
 	VMOVDQU64       Z7, 384(DI)
-	VPXORQ          384(SI), Z8, Z8
+	VPXORQ          320(SI), Z8, Z8
 	VMOVDQU64       Z8, 448(DI)
 	ADDQ            $0x00000200, DI
 	ADDQ            $0x00000200, SI
@@ -10816,21 +10820,21 @@ longMain:
 	VAESENCLAST     Z9, Z6, Z6
 	VPXORQ          Z13, Z10, Z10
 	VAESENCLAST     Z9, Z7, Z7
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
-	VPXORQ          (SI), Z1, Z1
+	VPXORQ          -64(SI), Z1, Z1
 	VMOVDQU64       Z1, 64(DI)
-	VPXORQ          64(SI), Z2, Z2
+	VPXORQ          (SI), Z2, Z2
 	VMOVDQU64       Z2, 128(DI)
-	VPXORQ          128(SI), Z3, Z3
+	VPXORQ          64(SI), Z3, Z3
 	VMOVDQU64       Z3, 192(DI)
-	VPXORQ          192(SI), Z4, Z4
+	VPXORQ          128(SI), Z4, Z4
 	VMOVDQU64       Z4, 256(DI)
-	VPXORQ          256(SI), Z5, Z5
+	VPXORQ          192(SI), Z5, Z5
 	VMOVDQU64       Z5, 320(DI)
-	VPXORQ          320(SI), Z6, Z6
+	VPXORQ          256(SI), Z6, Z6
 	VMOVDQU64       Z6, 384(DI)
-	VPXORQ          384(SI), Z7, Z7
+	VPXORQ          320(SI), Z7, Z7
 	VMOVDQU64       Z7, 448(DI)
 	ADDQ            $0x00000200, DI
 	ADDQ            $0x00000200, SI
@@ -10993,7 +10997,7 @@ longLast2:
 	VAESENCLAST     Z9, Z0, Z0
 	VPXORQ          Z13, Z10, Z10
 	VAESENCLAST     Z9, Z1, Z1
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
 	VMOVDQU8.Z      64(DI), K1, Z13
 	VPXORQ          Z13, Z1, Z1
@@ -11093,9 +11097,9 @@ longLast3:
 	VAESENCLAST     Z9, Z1, Z1
 	VPXORQ          Z13, Z10, Z10
 	VAESENCLAST     Z9, Z2, Z2
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
-	VPXORQ          (SI), Z1, Z1
+	VPXORQ          -64(SI), Z1, Z1
 	VMOVDQU64       Z1, 64(DI)
 	VMOVDQU8.Z      128(DI), K1, Z13
 	VPXORQ          Z13, Z2, Z2
@@ -11219,11 +11223,11 @@ longLast4:
 	VAESENCLAST     Z9, Z2, Z2
 	VPXORQ          Z13, Z10, Z10
 	VAESENCLAST     Z9, Z3, Z3
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
-	VPXORQ          (SI), Z1, Z1
+	VPXORQ          -64(SI), Z1, Z1
 	VMOVDQU64       Z1, 64(DI)
-	VPXORQ          64(SI), Z2, Z2
+	VPXORQ          (SI), Z2, Z2
 	VMOVDQU64       Z2, 128(DI)
 	VMOVDQU8.Z      192(DI), K1, Z13
 	VPXORQ          Z13, Z3, Z3
@@ -11371,13 +11375,13 @@ longLast5:
 	VAESENCLAST     Z9, Z3, Z3
 	VPXORQ          Z13, Z10, Z10
 	VAESENCLAST     Z9, Z4, Z4
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
-	VPXORQ          (SI), Z1, Z1
+	VPXORQ          -64(SI), Z1, Z1
 	VMOVDQU64       Z1, 64(DI)
-	VPXORQ          64(SI), Z2, Z2
+	VPXORQ          (SI), Z2, Z2
 	VMOVDQU64       Z2, 128(DI)
-	VPXORQ          128(SI), Z3, Z3
+	VPXORQ          64(SI), Z3, Z3
 	VMOVDQU64       Z3, 192(DI)
 	VMOVDQU8.Z      256(DI), K1, Z13
 	VPXORQ          Z13, Z4, Z4
@@ -11549,15 +11553,15 @@ longLast6:
 	VAESENCLAST     Z9, Z4, Z4
 	VPXORQ          Z13, Z10, Z10
 	VAESENCLAST     Z9, Z5, Z5
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
-	VPXORQ          (SI), Z1, Z1
+	VPXORQ          -64(SI), Z1, Z1
 	VMOVDQU64       Z1, 64(DI)
-	VPXORQ          64(SI), Z2, Z2
+	VPXORQ          (SI), Z2, Z2
 	VMOVDQU64       Z2, 128(DI)
-	VPXORQ          128(SI), Z3, Z3
+	VPXORQ          64(SI), Z3, Z3
 	VMOVDQU64       Z3, 192(DI)
-	VPXORQ          192(SI), Z4, Z4
+	VPXORQ          128(SI), Z4, Z4
 	VMOVDQU64       Z4, 256(DI)
 	VMOVDQU8.Z      320(DI), K1, Z13
 	VPXORQ          Z13, Z5, Z5
@@ -11753,17 +11757,17 @@ longLast7:
 	VAESENCLAST     Z9, Z5, Z5
 	VPXORQ          Z13, Z10, Z10
 	VAESENCLAST     Z9, Z6, Z6
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
-	VPXORQ          (SI), Z1, Z1
+	VPXORQ          -64(SI), Z1, Z1
 	VMOVDQU64       Z1, 64(DI)
-	VPXORQ          64(SI), Z2, Z2
+	VPXORQ          (SI), Z2, Z2
 	VMOVDQU64       Z2, 128(DI)
-	VPXORQ          128(SI), Z3, Z3
+	VPXORQ          64(SI), Z3, Z3
 	VMOVDQU64       Z3, 192(DI)
-	VPXORQ          192(SI), Z4, Z4
+	VPXORQ          128(SI), Z4, Z4
 	VMOVDQU64       Z4, 256(DI)
-	VPXORQ          256(SI), Z5, Z5
+	VPXORQ          192(SI), Z5, Z5
 	VMOVDQU64       Z5, 320(DI)
 	VMOVDQU8.Z      384(DI), K1, Z13
 	VPXORQ          Z13, Z6, Z6
@@ -11983,19 +11987,19 @@ longLast8:
 	VAESENCLAST     Z9, Z6, Z6
 	VPXORQ          Z13, Z10, Z10
 	VAESENCLAST     Z9, Z7, Z7
-	VPXORQ          -64(SI), Z0, Z0
+	VPXORQ          -128(SI), Z0, Z0
 	VMOVDQU64       Z0, (DI)
-	VPXORQ          (SI), Z1, Z1
+	VPXORQ          -64(SI), Z1, Z1
 	VMOVDQU64       Z1, 64(DI)
-	VPXORQ          64(SI), Z2, Z2
+	VPXORQ          (SI), Z2, Z2
 	VMOVDQU64       Z2, 128(DI)
-	VPXORQ          128(SI), Z3, Z3
+	VPXORQ          64(SI), Z3, Z3
 	VMOVDQU64       Z3, 192(DI)
-	VPXORQ          192(SI), Z4, Z4
+	VPXORQ          128(SI), Z4, Z4
 	VMOVDQU64       Z4, 256(DI)
-	VPXORQ          256(SI), Z5, Z5
+	VPXORQ          192(SI), Z5, Z5
 	VMOVDQU64       Z5, 320(DI)
-	VPXORQ          320(SI), Z6, Z6
+	VPXORQ          256(SI), Z6, Z6
 	VMOVDQU64       Z6, 384(DI)
 	VMOVDQU8.Z      448(DI), K1, Z13
 	VPXORQ          Z13, Z7, Z7
@@ -13296,8 +13300,8 @@ finish:
 	VPXOR         16(SP), X13, X13
 	VPXOR         32(SP), X13, X13
 	VPTEST        X13, X13
-	SETEQ         72(BX)
-	ADDQ          $0x50, BX
+	SETEQ         80(BX)
+	ADDQ          $0x58, BX
 	DECQ          CX
 	JNE           job
 	VPXOR         X14, X14, X14

@@ -23,7 +23,7 @@ var ableAVX512 = ableVAES && runtime.GOOS == "linux" &&
 const (
 	// maxText is the most that counters of eight bits and the powers of H reach.
 	maxText = 32 * 126
-	// headLen is the start of a text that is not read from the body.
+	// headLen is the start of a text that is read from nowhere else.
 	headLen = 64
 	// maxJobs bounds the time in one assembly call, which nothing can interrupt.
 	maxJobs = 16
@@ -41,7 +41,8 @@ type schedule struct {
 // job is a packet as the assembly takes it.
 type job struct {
 	text  *byte
-	body  *byte    // where byte headLen of the text is read, and what follows but for the last vector
+	joint *byte    // where the vector behind headLen is read, in the text or the body
+	body  *byte    // where what follows is read, but for the last vector
 	n     int      // bytes of text, 1 to maxText
 	block [16]byte // salt and IV, and 0 for the counter
 	// Associated data and the lengths: what is hashed before the text and behind.
@@ -55,12 +56,13 @@ var (
 	_ [4384]struct{}  = [unsafe.Offsetof(schedule{}.powers)]struct{}{}
 	_ [8544]struct{}  = [unsafe.Offsetof(schedule{}.sums)]struct{}{}
 	_ [12704]struct{} = [unsafe.Offsetof(schedule{}.long)]struct{}{}
-	_ [8]struct{}     = [unsafe.Offsetof(job{}.body)]struct{}{}
-	_ [16]struct{}    = [unsafe.Offsetof(job{}.n)]struct{}{}
-	_ [24]struct{}    = [unsafe.Offsetof(job{}.block)]struct{}{}
-	_ [40]struct{}    = [unsafe.Offsetof(job{}.pair)]struct{}{}
-	_ [72]struct{}    = [unsafe.Offsetof(job{}.good)]struct{}{}
-	_ [80]struct{}    = [unsafe.Sizeof(job{})]struct{}{}
+	_ [8]struct{}     = [unsafe.Offsetof(job{}.joint)]struct{}{}
+	_ [16]struct{}    = [unsafe.Offsetof(job{}.body)]struct{}{}
+	_ [24]struct{}    = [unsafe.Offsetof(job{}.n)]struct{}{}
+	_ [32]struct{}    = [unsafe.Offsetof(job{}.block)]struct{}{}
+	_ [48]struct{}    = [unsafe.Offsetof(job{}.pair)]struct{}{}
+	_ [80]struct{}    = [unsafe.Offsetof(job{}.good)]struct{}{}
+	_ [88]struct{}    = [unsafe.Sizeof(job{})]struct{}{}
 )
 
 type vaes struct {
@@ -71,8 +73,9 @@ type vaes struct {
 	stdlib *stdlib // for what does not fit
 }
 
-// width is how wide the vectors are. Of a text of more than 8 vectors, all but
-// the first headLen bytes and the last vector are read from the body.
+// width is how wide the vectors are. Of a text of more than 8 vectors, the first
+// headLen bytes and the last vector are read where they are written, the vector
+// behind headLen from the joint, and all else from the body.
 type width struct {
 	vector             int // bytes
 	sealJobs, openJobs func(k, jobs *byte, n int)
@@ -170,9 +173,9 @@ func (v *vaes) collect(batch []Packet, seal bool) (n int) {
 		}
 		j.text = unsafe.SliceData(p.Text)
 		if seal {
-			j.body = p.gather(v.vector)
+			j.joint, j.body = p.gather(v.vector)
 		} else {
-			j.body = &p.Text[min(headLen, j.n)]
+			j.joint, j.body = p.inText(v.vector)
 		}
 		binary.LittleEndian.PutUint32(j.block[:], v.salt)
 		binary.BigEndian.PutUint64(j.block[4:], p.IV)
@@ -185,15 +188,25 @@ func (v *vaes) collect(batch []Packet, seal bool) (n int) {
 	return n
 }
 
-// gather puts into the text what the assembly reads there: the first and the
-// last 64 bytes of the body, or all of it. It returns where the rest is.
-func (p *Packet) gather(vector int) *byte {
+// gather puts into the text what the assembly reads there: its start and the
+// last 64 bytes of the body, or all of it. It returns the joint, and where the rest is.
+func (p *Packet) gather(vector int) (joint, body *byte) {
 	n, end := len(p.Text)-TagLen, p.Head+len(p.Body)
-	if n <= 8*vector || p.Head > headLen || len(p.Body) < headLen || end < (n-1)&^(vector-1) {
+	if n <= 8*vector || p.Head > headLen+vector || len(p.Body) < headLen+vector || end < (n-1)&^(vector-1) {
 		p.Gather()
-		return &p.Text[min(headLen, n)] // of a short text nothing is read there
+		return p.inText(vector)
 	}
 	*(*[headLen]byte)(p.Text[p.Head:]) = *(*[headLen]byte)(p.Body)
 	*(*[headLen]byte)(p.Text[end-headLen:]) = *(*[headLen]byte)(p.Body[len(p.Body)-headLen:])
-	return &p.Body[headLen-p.Head]
+	if p.Head > headLen {
+		return &p.Text[headLen], &p.Body[headLen+vector-p.Head]
+	}
+	return &p.Body[headLen-p.Head], &p.Body[headLen+vector-p.Head]
+}
+
+// inText returns the joint and the rest of a text that is all in its place. Of
+// a short one neither is read.
+func (p *Packet) inText(vector int) (joint, body *byte) {
+	n := len(p.Text) - TagLen
+	return &p.Text[min(headLen, n)], &p.Text[min(headLen+vector, n)]
 }

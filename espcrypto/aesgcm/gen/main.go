@@ -25,13 +25,14 @@ const (
 	longAt   = 12704
 
 	textAt  = 0
-	bodyAt  = 8
-	lenAt   = 16
-	blockAt = 24
-	pairAt  = 40
-	goodAt  = 72
-	headLen = 64 // of text, which the body is not read for
-	jobLen  = 80
+	jointAt = 8
+	bodyAt  = 16
+	lenAt   = 24
+	blockAt = 32
+	pairAt  = 48
+	goodAt  = 80
+	headLen = 64 // of text, which is read from nowhere else
+	jobLen  = 88
 
 	powerCount = 256
 	shortSkip  = 4
@@ -392,7 +393,7 @@ func turnOver(of []VecPhysical, src Register, at int) {
 	for i, v := range of {
 		from := Mem{Base: src, Disp: at + vectorLen*i}
 		if src == body {
-			from.Disp -= headLen
+			from.Disp -= headLen + vectorLen
 		}
 		xor(from, v, v)
 		store(v, Mem{Base: text, Disp: at + vectorLen*i})
@@ -535,9 +536,12 @@ func (c *cryptor) long() {
 	merge(c.encrypt("longFirst", state), hashed)
 	lastLane(state[0], c.mask)
 	head := headLen / vectorLen
-	field(body, bodyAt)
 	turnOver(state[1:1+head], text, 0)
-	turnOver(state[1+head:], body, headLen)
+	field(body, jointAt)
+	xor(Mem{Base: body}, state[1+head], state[1+head])
+	store(state[1+head], Mem{Base: text, Disp: headLen})
+	field(body, bodyAt)
+	turnOver(state[2+head:], body, headLen+vectorLen)
 	ADDQ(U32(uint32(groupLen)), text)
 	ADDQ(U32(uint32(groupLen)), body)
 	ADDQ(U32(uint32(groupLen+vectorLen)), count)
