@@ -74,8 +74,9 @@ type Style uint8
 
 // The styles.
 const (
-	TOML Style = iota // key = "value"
-	VyOS              // key value
+	TOML    Style = iota // key = "value"
+	VyOS                 // key value
+	Swanctl              // key = value, in the section that Setting.Key has before its last dot
 )
 
 // A Setting is a place in a configuration: the one to change.

@@ -136,12 +136,19 @@ var cases = map[string]facts{
 	})},
 
 	// Keys, and what an initiator is told.
-	"wrong-key":              WrongKey{Peer: natted, Connection: foo},
-	"wrong-key-vyos":         WrongKey{Peer: gateA, Connection: toA},
-	"wrong-key-no-place":     WrongKey{Peer: natted, Connection: with(foo, func(c *Connection) { c.KeyAt = Setting{} })},
-	"refused":                RefusedByPeer{Peer: gateA, Connection: toA},
-	"refused-no-nat":         RefusedByPeer{Peer: direct, Connection: with(bar, func(c *Connection) { c.KeyAt = Setting{} })},
-	"refused-private":        RefusedByPeer{Peer: gateA, Connection: with(toA, func(c *Connection) { c.LocalID, c.LocalIDAt.Line = idPrivate, 0 })},
+	"wrong-key":          WrongKey{Peer: natted, Connection: foo},
+	"wrong-key-vyos":     WrongKey{Peer: gateA, Connection: toA},
+	"wrong-key-no-place": WrongKey{Peer: natted, Connection: with(foo, func(c *Connection) { c.KeyAt = Setting{} })},
+	"refused":            RefusedByPeer{Peer: gateA, Connection: toA},
+	"refused-no-nat":     RefusedByPeer{Peer: direct, Connection: with(bar, func(c *Connection) { c.KeyAt = Setting{} })},
+	"refused-private":    RefusedByPeer{Peer: gateA, Connection: with(toA, func(c *Connection) { c.LocalID, c.LocalIDAt.Line = idPrivate, 0 })},
+	"refused-private-swanctl": RefusedByPeer{Peer: gateA, Connection: with(toA, func(c *Connection) {
+		c.LocalID, c.LocalIDAt = idPrivate, Setting{File: "swanctl.conf", Line: 8, Key: "connections.A.local.id", Style: Swanctl}
+	})},
+	"selectors-swanctl": NoSelectors{Peer: direct, Connection: toA, Local: selectors("10.104.0.0/24"), Remote: selectors("10.103.0.0/24"),
+		LocalAt:   Setting{File: "swanctl.conf", Line: 16, Key: "connections.A.children.lan.local_ts", Style: Swanctl},
+		RemoteAt:  Setting{File: "swanctl.conf", Key: "connections.A.children.lan.remote_ts", Style: Swanctl},
+		PeerLocal: selectors("10.99.0.0/24", "10.98.0.0/24"), PeerRemote: selectors("10.97.0.0/24")},
 	"refused-private-no-nat": RefusedByPeer{Peer: direct, Connection: with(toA, func(c *Connection) { c.LocalID = idPrivate })},
 
 	"refused-for-now": RefusedOtherwise{Peer: gateA, Connection: toA, Notify: "TEMPORARY_FAILURE"},

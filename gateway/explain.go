@@ -147,7 +147,11 @@ func (f facts) at(where config.Places, key string) diagnose.Setting {
 	if p.Given {
 		s.Line = p.Pos.Line
 	}
-	if f.cfg.Format != config.FormatTOML {
+	switch f.cfg.Format {
+	case config.FormatTOML:
+	case config.FormatSwanctl:
+		s.Style = diagnose.Swanctl
+	default:
 		s.Style = diagnose.VyOS
 	}
 	return s
