@@ -195,10 +195,17 @@ func (c *control) tunnelsUp() map[[2]string]bool {
 	return up
 }
 
-// missing are the tunnels that start with the connection and are not up.
+// missing are the tunnels that start with the connection, or that the operator has
+// spoken of, and are not up.
 func (c *control) missing(p *config.Peer, up map[[2]string]bool) (all []Finding) {
 	for _, t := range p.Tunnels {
-		if t.Start != ikev2.StartNow || up[[2]string{p.Name, t.Name}] {
+		wanted, said := c.engine.Said(p.Name, t.Name)
+		switch {
+		case up[[2]string{p.Name, t.Name}] || !said && t.Start != ikev2.StartNow:
+			continue
+		case said && !wanted:
+			all = append(all, Finding{Peer: p.Name, Tunnel: t.Name, Code: "disconnected", Why: "taken down by the operator",
+				Text: fmt.Sprintf("Tunnel %s of peer %s was taken down by the operator. `culvert connect %s %s` brings it up.", t.Name, p.Name, p.Name, t.Name)})
 			continue
 		}
 		text := fmt.Sprintf("Peer %s is connected, and its tunnel %s is not up.", p.Name, t.Name)

@@ -61,6 +61,7 @@
 //	wish.go       which child SAs to ask for        RFC 7296 2.9, single pairs, additional selectors
 //	lanes.go      a child SA for each core          RFC 9611
 //	trap.go       child SAs wanted by traffic       RFC 7296 2.9, RFC 4301 4.4.1, RFC 6023
+//	raise.go      child SAs that the operator wants, or not
 //	conflict.go   one peer to one traffic           RFC 4301 4.4.1
 //	selector.go   narrowing of selectors            RFC 7296 2.9
 //	freshkeys.go  nonces, PFS in CREATE_CHILD_SA    RFC 7296 1.3, 2.17

@@ -183,6 +183,10 @@ func (e *Engine) Command(now time.Time, c Command) error {
 		var refused error
 		err := e.withPeer(c.Peer, func(p *peer) { refused = p.acquire(c) })
 		return cmp.Or(err, refused)
+	case Raise:
+		return e.say(c.Peer, c.Child, true)
+	case Lower:
+		return e.say(c.Peer, c.Child, false)
 	case Disconnect:
 		return e.withPeer(c.Peer, (*peer).disconnect)
 	case Shutdown:
