@@ -125,6 +125,7 @@ func (g *Gateway) Explain(peer string) (x Explanation, err error) {
 			err = unknown("no peer is named %q in %s%s", peer, g.cfg.File, thereAre(g.cfg.Peers, func(p config.Peer) string { return p.Name }))
 			return
 		}
+		c.doubt(peer)
 		x.Findings = slices.DeleteFunc(c.findings(), func(f Finding) bool { return peer != "" && f.Peer != "" && f.Peer != peer })
 	})
 	if !ok {
@@ -139,11 +140,12 @@ func (g *Gateway) Explain(peer string) (x Explanation, err error) {
 func (c *control) findings() []Finding {
 	all := []Finding{} // a list in JSON, empty or not
 	rose := c.watch.losses.lost(c.drops())
-	flows, up, narrow := c.flows(rose), c.tunnelsUp(), c.narrowed()
+	flows, up, narrow, holes := c.flows(rose), c.tunnelsUp(), c.narrowed(), c.blackHoles()
 	for i := range c.g.cfg.Peers {
 		p := &c.g.cfg.Peers[i]
 		all = append(all, c.peerFindings(p, up)...)
 		all = append(all, narrow[p.Name]...)
+		all = append(all, holes[p.Name]...)
 		all = append(all, flows[p.Name]...)
 		all = append(all, c.peerLosses(p.Name, rose)...)
 	}
@@ -387,10 +389,11 @@ func (c *control) lookForTrouble() {
 			}
 		}
 	}
-	flows, narrow := c.flows(rose), c.narrowed()
+	flows, narrow, holes := c.flows(rose), c.narrowed(), c.blackHoles()
 	for i := range c.g.cfg.Peers {
 		p := &c.g.cfg.Peers[i]
 		report(narrow[p.Name])
+		report(holes[p.Name])
 		report(flows[p.Name])
 		report(c.restless(p))
 		report(c.peerLosses(p.Name, rose))

@@ -9,7 +9,7 @@
 //	                           Poll()
 //	   Transmit  InstallInbound  InstallOutbound  RemoveOutbound
 //	   RemoveInbound  MovePeer  AssignAddresses  RemoveAddresses
-//	   IKEKeys  Event
+//	   IKEKeys  PathMTU  Event
 //
 // An IKE SA lives through these states; setState is the only way from one to
 // another:
@@ -75,6 +75,7 @@
 //	delete.go     Delete, failures after the fact   RFC 7296 1.4.1, 2.21
 //	liveness.go   dead peers, round trips, keepalives  RFC 7296 2.4, RFC 3948 4
 //	exchange.go   windows, retransmission           RFC 7296 2.1-2.3
+//	pathmtu.go    the largest packet that arrives   RFC 8899
 //	fragment.go   fragments, smaller packets        RFC 7383
 //	cookie.go     stateless cookies                 RFC 7296 2.6
 //	limits.go     half-open SAs, unprotected replies  RFC 8019 4
