@@ -247,13 +247,18 @@ func (c *control) restless(p *config.Peer) (all []Finding) {
 // flows are the tunnels in which one direction is silent while the other one
 // speaks, by peer.
 func (c *control) flows(rose map[string]uint64) map[string][]Finding {
-	by := map[string][]Finding{}
+	by, tunnels := map[string][]Finding{}, map[[2]string][]*child{}
+	for _, ch := range c.children {
+		key := [2]string{ch.Peer, ch.Name}
+		tunnels[key] = append(tunnels[key], ch)
+	}
 	for _, spi := range slices.Sorted(maps.Keys(c.children)) {
 		ch := c.children[spi]
 		r, ok := ch.oneWay()
-		if !ok || c.spokenFor(ch, r.Out) {
+		if !ok || ch.spokenFor(tunnels[[2]string{ch.Peer, ch.Name}], r.Out) {
 			continue
 		}
+		r.Local, r.Remote = shown(ch.Local), shown(ch.Remote)
 		if r.Out {
 			r.Dropped = arrivals(rose, c.lostOf(ch.Peer))
 		}
@@ -269,11 +274,11 @@ func (c *control) flows(rose map[string]uint64) map[string][]Finding {
 	return by
 }
 
-// spokenFor: what is silent in the child goes by another one of the same traffic.
-// Which of several lanes has the answers is the peer's to choose.
-func (c *control) spokenFor(ch *child, out bool) bool {
-	for _, x := range c.children {
-		if x == ch || x.Peer != ch.Peer || x.Name != ch.Name || !slices.Equal(x.Local, ch.Local) || !slices.Equal(x.Remote, ch.Remote) {
+// spokenFor: what is silent in the child goes by another one of its tunnel's with
+// the same traffic. Which of several lanes has the answers is the peer's to choose.
+func (ch *child) spokenFor(tunnel []*child, out bool) bool {
+	for _, x := range tunnel {
+		if x == ch || !slices.Equal(x.Local, ch.Local) || !slices.Equal(x.Remote, ch.Remote) {
 			continue
 		}
 		if out && x.in != nil && sinceNano(x.in.LastNano()) < silenceTime || !out && x.out != nil && sinceNano(x.out.LastNano()) < silenceTime {
@@ -307,7 +312,6 @@ func (ch *child) oneWay() (r diagnose.OneWay, ok bool) {
 	}
 	now, in, out := time.Now(), ch.in.SA.Stats().Packets, ch.out.SA.Stats().Packets
 	ch.note(in, out, now)
-	r = diagnose.OneWay{Local: shown(ch.Local), Remote: shown(ch.Remote)}
 	for _, d := range []struct {
 		out          bool
 		speaks, mute direction
