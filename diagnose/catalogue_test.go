@@ -45,7 +45,7 @@ var catalogue = []chapter{
 	{"It is up, and something does not pass", "", [][2]string{
 		{"esp-one-way", "Packets leave, none returns"}, {"nothing-sent", "Packets come in, none leaves"}, {"esp-dropped", "Something returns, and is dropped"},
 		{"narrowed", "The tunnel is up for less than is configured"}, {"shared-network", "The other side's network is here too"},
-		{"dropped-no-tunnel", "Packets without a tunnel"}, {"dropped-selectors", "The peer sends what was not agreed on"}, {"dropped-too-big", "Packets that are too big"}, {"dropped-path-mtu", "The path takes less than was thought"},
+		{"dropped-no-tunnel", "Packets without a tunnel"}, {"dropped-selectors", "The peer sends what was not agreed on"}, {"mtu-black-hole", "Pings pass, TCP hangs: a path MTU black hole"}, {"dropped-too-big", "Packets that are too big"}, {"dropped-path-mtu", "The path takes less than was thought"},
 		{"dropped-authentication", "A wrong checksum"}, {"dropped-firewall", "This machine's own firewall"},
 	}},
 	{"It does not stay up", "", [][2]string{

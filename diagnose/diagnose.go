@@ -30,6 +30,7 @@
 //	Narrowed          both        a tunnel that is up carries less than is configured
 //	SharedNetwork     both        what is behind the peer is connected here too
 //	OneWay            both        a tunnel that is up carries packets in one direction only
+//	BlackHole         both        the path loses what is large and does not say so
 //	Dropped           both        a counter of what goes no further rises
 //	Slept, ClockSet   both        the machine has slept, or its clock was set
 //	NoStart           both        the gateway does not come up: a device, a port or a right is missing

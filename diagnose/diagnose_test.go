@@ -224,8 +224,11 @@ var cases = map[string]facts{
 	// What becomes of a tunnel that was up.
 	"pfs": NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"),
 		Ours: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "N ESN esn")}, Theirs: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "G ECP_384 ecp384", "N ESN esn")}},
-	"pfs-refused": NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"), Renewal: true, Ours: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "G ECP_384 ecp384", "N ESN esn")}},
-	"pfs-wanted":  NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"), Renewal: true, Ours: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "N ESN esn")}},
+	"pfs-refused":           NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"), Renewal: true, Ours: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "G ECP_384 ecp384", "N ESN esn")}},
+	"pfs-wanted":            NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"), Renewal: true, Ours: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "N ESN esn")}},
+	"mtu-black-hole":        BlackHole{Peer: natted, Connection: foo, Size: 1420, Most: 1500, Inner: 1358, MTUAt: Setting{File: "a.toml", Key: "mtu"}},
+	"mtu-black-hole-as-set": BlackHole{Peer: direct, Connection: toA, Size: 1492, Most: 1500, Inner: 1430, MTUAt: at(3, "mtu")},
+	"mtu-black-hole-vyos":   BlackHole{Peer: natted, Connection: foo, Size: 1420, Most: 1500, Inner: 1358},
 	"narrowed": Narrowed{Peer: natted, Connection: foo, Tunnel: "lan", Local: selectors("10.103.0.0/24"), Remote: selectors("10.104.0.0/24", "10.105.0.0/24"),
 		GotLocal: selectors("10.103.0.0/24"), GotRemote: selectors("10.104.0.0/24"), LeftRemote: selectors("10.105.0.0/24"), LocalAt: at(20, "local"), RemoteAt: at(21, "remote")},
 	"narrowed-by-request": Narrowed{Peer: natted, Connection: foo, Tunnel: "lan", Local: selectors("10.103.0.0/24"), Remote: selectors("10.104.0.0/16"),
@@ -350,7 +353,7 @@ func TestReportsAreLines(t *testing.T) {
 		check(t, f.Report())
 	}
 	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoPostQuantum{}, NoPPK{}, NoSelectors{}, SameNetworks{}, Duplicate{}, NoAddressLeft{}, AddressNotAsked{}, NoAddress{}, AddressRequired{}, NoAnswer{},
-		SinglePair{}, RefusedOtherwise{}, NoPath{}, Unfinished{}, Ended{}, Ended{Deleted: true}, RekeyStorm{}, Flapping{}, OneWay{}, Dropped{}, Narrowed{}, SharedNetwork{}, NoStart{}, Slept{}, ClockSet{}} {
+		SinglePair{}, RefusedOtherwise{}, NoPath{}, Unfinished{}, Ended{}, Ended{Deleted: true}, RekeyStorm{}, Flapping{}, OneWay{}, Dropped{}, BlackHole{}, Narrowed{}, SharedNetwork{}, NoStart{}, Slept{}, ClockSet{}} {
 		check(t, f.Report()) // facts that are missing make a poor report, and no panic
 	}
 }

@@ -518,6 +518,7 @@ var situations = []situation{
 		}
 		time.Sleep(time.Second)
 	}, after: lasts(2 * time.Minute)},
+	{name: "mtu-black-hole", lost: func(d nattest.Datagram) bool { return len(d.Bytes)+28 > 1420 }, then: lasts(30 * time.Second), after: lasts(0)},
 	{name: "replayed", then: func(w *world, a, b *site) {
 		w.treat(func(nattest.Datagram) nattest.Verdict { return nattest.Verdict{Copies: 9} })
 		speaks(20, fromA, fromB)(w, a, b)

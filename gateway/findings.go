@@ -127,6 +127,7 @@ func (g *Gateway) Explain(peer string) (x Explanation, err error) {
 			err = unknown("no peer is named %q in %s%s", peer, g.cfg.File, thereAre(g.cfg.Peers, func(p config.Peer) string { return p.Name }))
 			return
 		}
+		c.doubt(peer)
 		x.Findings = slices.DeleteFunc(c.findings(), func(f Finding) bool { return peer != "" && f.Peer != "" && f.Peer != peer })
 	})
 	if !ok {
@@ -141,11 +142,12 @@ func (g *Gateway) Explain(peer string) (x Explanation, err error) {
 func (c *control) findings() []Finding {
 	all := []Finding{} // a list in JSON, empty or not
 	rose := c.watch.losses.lost(c.drops())
-	flows, up, narrow := c.flows(rose), c.tunnelsUp(), c.narrowed()
+	flows, up, narrow, holes := c.flows(rose), c.tunnelsUp(), c.narrowed(), c.blackHoles()
 	for i := range c.g.cfg.Peers {
 		p := &c.g.cfg.Peers[i]
 		all = append(all, c.peerFindings(p, up)...)
 		all = append(all, narrow[p.Name]...)
+		all = append(all, holes[p.Name]...)
 		all = append(all, flows[p.Name]...)
 		all = append(all, c.peerLosses(p.Name, rose)...)
 	}
@@ -195,10 +197,17 @@ func (c *control) tunnelsUp() map[[2]string]bool {
 	return up
 }
 
-// missing are the tunnels that start with the connection and are not up.
+// missing are the tunnels that start with the connection, or that the operator has
+// spoken of, and are not up.
 func (c *control) missing(p *config.Peer, up map[[2]string]bool) (all []Finding) {
 	for _, t := range p.Tunnels {
-		if t.Start != ikev2.StartNow || up[[2]string{p.Name, t.Name}] {
+		wanted, said := c.engine.Said(p.Name, t.Name)
+		switch {
+		case up[[2]string{p.Name, t.Name}] || !said && t.Start != ikev2.StartNow:
+			continue
+		case said && !wanted:
+			all = append(all, Finding{Peer: p.Name, Tunnel: t.Name, Code: "disconnected", Why: "taken down by the operator",
+				Text: fmt.Sprintf("Tunnel %s of peer %s was taken down by the operator. `culvert connect %s %s` brings it up.", t.Name, p.Name, p.Name, t.Name)})
 			continue
 		}
 		text := fmt.Sprintf("Peer %s is connected, and its tunnel %s is not up.", p.Name, t.Name)
@@ -392,10 +401,11 @@ func (c *control) lookForTrouble() {
 			}
 		}
 	}
-	flows, narrow := c.flows(rose), c.narrowed()
+	flows, narrow, holes := c.flows(rose), c.narrowed(), c.blackHoles()
 	for i := range c.g.cfg.Peers {
 		p := &c.g.cfg.Peers[i]
 		report(narrow[p.Name])
+		report(holes[p.Name])
 		report(flows[p.Name])
 		report(c.restless(p))
 		report(c.peerLosses(p.Name, rose))

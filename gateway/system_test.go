@@ -637,6 +637,7 @@ func (w *world) leavesNothing(sites ...*site) {
 func TestTrafficIsLife(t *testing.T) {
 	inWorld(t, nattest.Config{NAT: nattest.PortRestricted, MappingLifetime: 30 * time.Second}, func(w *world) {
 		a, b := w.pair(with(textA, either...), with(textB, either...))
+		w.measured(a, b)
 		overhead := func() int {
 			return len(w.sent(func(d nattest.Datagram) bool { return natt.Classify(d.Bytes) != natt.ESP }))
 		}

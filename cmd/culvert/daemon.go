@@ -60,8 +60,13 @@ func (d *daemon) answer(s *api.Server) {
 	peer("connect", func(_ *http.Request, peer string) (string, error) { return d.Connect(peer) })
 	peer("disconnect", func(_ *http.Request, peer string) (string, error) { return d.Disconnect(peer) })
 	peer("rekey", func(_ *http.Request, peer string) (string, error) { return d.RekeyIKE(peer) })
+	tunnel := func(verb string, f func(peer, tunnel string) (string, error)) {
+		peer("tunnels/{tunnel}/"+verb, func(r *http.Request, peer string) (string, error) { return f(peer, r.PathValue("tunnel")) })
+	}
+	tunnel("connect", d.ConnectTunnel)
+	tunnel("disconnect", d.DisconnectTunnel)
+	tunnel("rekey", d.Rekey)
 	peer("tunnels/rekey", func(_ *http.Request, peer string) (string, error) { return d.Rekey(peer, "") })
-	peer("tunnels/{tunnel}/rekey", func(r *http.Request, peer string) (string, error) { return d.Rekey(peer, r.PathValue("tunnel")) })
 }
 
 // show is what only looks, and what the status page asks.
