@@ -24,7 +24,7 @@ var catalogue = []chapter{
 		{"port-denied", "The process may not open the port"}, {"no-such-local", "The address to listen on is the NAT's"},
 	}},
 	{"Nothing comes back", "The peer is `connecting`, again and again.", [][2]string{
-		{"no-answer", "No answer at all: UDP 500"}, {"no-answer-natt", "An answer on UDP 500, none on UDP 4500"}, {"no-answer-both-nat", "Both sides are behind NAT"}, {"no-address", "The name does not resolve"}, {"no-path", "This machine has no way there"},
+		{"no-answer", "No answer at all: UDP 500"}, {"no-answer-natt", "An answer on UDP 500, none on UDP 4500"}, {"unfinished", "The same, seen by the side that is called"}, {"no-answer-both-nat", "Both sides are behind NAT"}, {"no-address", "The name does not resolve"}, {"no-path", "This machine has no way there"},
 	}},
 	{"Refused: who is who", "Each side knows its own half. The side that was called sees what the other one said it is; the side that called is told AUTHENTICATION_FAILED and nothing else.", [][2]string{
 		{"identity-private-address", "A private address as identity, seen by the side that is called"}, {"refused-private", "The same, seen by the side that calls"},

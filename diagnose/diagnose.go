@@ -22,6 +22,7 @@
 //	AddressRequired   initiator   the peer wants to be asked for one
 //	NoAnswer          initiator   nothing came back, or there was no address to send to
 //	NoPath            initiator   this machine has no way to the peer
+//	Unfinished        responder   nothing came after the first message
 //	SinglePair        both        one side knows one pair of networks to a child SA
 //	Ended             both        a lifetime was over, or the peer dead or gone, and nothing took the place
 //	Flapping          both        made anew again and again

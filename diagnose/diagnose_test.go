@@ -218,7 +218,8 @@ var cases = map[string]facts{
 		Exchange: "IKE_AUTH", Tries: 8, For: 80 * time.Second, Answered: true, NAT: NAT{true, true, true}},
 	"no-address": NoAnswer{Connection: with(toA, func(c *Connection) { c.Remote = "gw.example.net" }),
 		ResolveError: "lookup gw.example.net: no such host"},
-	"no-path": NoPath{Connection: toA, To: netip.MustParseAddr("203.0.113.1"), Error: "network is unreachable"},
+	"unfinished": Unfinished{Peer: Peer{netip.MustParseAddrPort("192.0.2.10:500"), NAT{Known: true, Remote: true}}, Port: 4500},
+	"no-path":    NoPath{Connection: toA, To: netip.MustParseAddr("203.0.113.1"), Error: "network is unreachable"},
 
 	// What becomes of a tunnel that was up.
 	"pfs": NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"),
@@ -352,7 +353,7 @@ func TestReportsAreLines(t *testing.T) {
 		check(t, f.Report())
 	}
 	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoPostQuantum{}, NoPPK{}, NoSelectors{}, SameNetworks{}, Duplicate{}, NoAddressLeft{}, AddressNotAsked{}, NoAddress{}, AddressRequired{}, NoAnswer{},
-		SinglePair{}, RefusedOtherwise{}, NoPath{}, Ended{}, Ended{Deleted: true}, RekeyStorm{}, Flapping{}, OneWay{}, Dropped{}, BlackHole{}, Narrowed{}, SharedNetwork{}, NoStart{}, Slept{}, ClockSet{}} {
+		SinglePair{}, RefusedOtherwise{}, NoPath{}, Unfinished{}, Ended{}, Ended{Deleted: true}, RekeyStorm{}, Flapping{}, OneWay{}, Dropped{}, BlackHole{}, Narrowed{}, SharedNetwork{}, NoStart{}, Slept{}, ClockSet{}} {
 		check(t, f.Report()) // facts that are missing make a poor report, and no panic
 	}
 }

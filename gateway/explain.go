@@ -72,6 +72,8 @@ func (f facts) refused() diagnose.Report {
 		return f.singlePair()
 	case ikev2.ReasonPPK:
 		return f.noPPK()
+	case ikev2.ReasonUnfinished:
+		return diagnose.Unfinished{Peer: f.peer(), Port: f.cfg.Gateway.NATTPort}.Report()
 	}
 	return diagnose.Report{}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -70,6 +71,7 @@ type occasion struct {
 type refusal struct {
 	at     time.Time
 	report diagnose.Report
+	from   netip.Addr
 }
 
 func newWatch() watch {
@@ -82,7 +84,7 @@ func (w *watch) saw(e ikev2.Event, r diagnose.Report) {
 	now := time.Now()
 	if unproven(e) && r.Code != "" {
 		w.refused = slices.DeleteFunc(w.refused, func(old refusal) bool { return old.report.Summary == r.Summary })
-		w.refused = lastOf(append(w.refused, refusal{now, r}), memory/4)
+		w.refused = lastOf(append(w.refused, refusal{now, r, e.Path.Remote.Addr()}), memory/4)
 	}
 	if e.Peer == "" {
 		return
@@ -358,11 +360,21 @@ func (c *control) callers() (all []Finding) {
 		return slices.ContainsFunc(slices.Collect(maps.Values(c.peers)), func(p *peerStatus) bool { return p.Problem == r.report.Detail })
 	}
 	for _, r := range c.watch.refused {
-		if time.Since(r.at) < flapWindow && !said(r) {
+		if time.Since(r.at) < flapWindow && !said(r) && !(r.report.Code == "unfinished" && c.isUpAt(r.from)) {
 			all = append(all, Finding{Code: r.report.Code, Why: r.report.Summary, Text: fmt.Sprintf("%s (%v ago)", r.report.Detail, time.Since(r.at).Round(time.Second)), Wrong: missed})
 		}
 	}
 	return all
+}
+
+// isUpAt: a peer is connected from that address.
+func (c *control) isUpAt(from netip.Addr) bool {
+	for _, p := range c.peers {
+		if p.State == "up" && p.RemoteAddress.Addr() == from {
+			return true
+		}
+	}
+	return false
 }
 
 // down names the peers that are not connected.
