@@ -16,7 +16,9 @@
 //	POST /v1/peers/{peer}/disconnect                take it down, and leave it down
 //	POST /v1/peers/{peer}/rekey                     new keys for its IKE SA
 //	POST /v1/peers/{peer}/tunnels/rekey             new keys for all its child SAs
-//	POST /v1/peers/{peer}/tunnels/{tunnel}/rekey    new keys for those of one tunnel
+//	POST /v1/peers/{peer}/tunnels/{tunnel}/connect  keep one tunnel up
+//	POST /v1/peers/{peer}/tunnels/{tunnel}/disconnect  take it down, and leave it down
+//	POST /v1/peers/{peer}/tunnels/{tunnel}/rekey    new keys for its child SAs
 //
 // Names are escaped as in any URL. An answer is {"done": "what was begun"} unless
 // it says otherwise. One that is no success has {"error": "why"}: status 404 where

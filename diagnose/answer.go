@@ -86,6 +86,19 @@ func (f NoAnswer) place() string {
 	return s + "; if the peer is elsewhere, change it there."
 }
 
+// Unfinished is a responder's view of somebody who has begun to connect, and of whom nothing more comes.
+type Unfinished struct {
+	Peer Peer
+	Port uint16 // ours, to which the second message goes where there is a NAT
+}
+
+// Report tells the port that is forgotten from a stranger who tries doors.
+func (f Unfinished) Report() Report {
+	return compose("unfinished", fmt.Sprintf("peer at %v began to connect, and did not go on", f.Peer),
+		fmt.Sprintf("Its first message came and was answered, the second did not come. If it is a peer of this side, what does not pass is UDP %d, to which the second goes, from there to here, or the answer on its way back: open both UDP 500 and %d in both directions on every firewall and cloud security group in between, and forward both on a NAT in front of this side.", f.Port, f.Port),
+		f.Peer.NAT.sentence(), "If it is nobody's address that you know, it was somebody who tries doors, and nothing comes of it.")
+}
+
 // NoPath is the view of a side whose own machine has no way to the peer.
 type NoPath struct {
 	Connection Connection

@@ -93,7 +93,7 @@ func (c Connection) newName() Identity {
 func (f RefusedByPeer) causes() string {
 	c := f.Connection
 	return fmt.Sprintf("Three things have to be right there: it expects %s of this side (%s), it is %s itself (%s), and its pre-shared key is the same.",
-		clean(c.LocalID.Text), peerKeys("remote_id", "remote-id", c.LocalID), clean(c.RemoteID.Text), peerKeys("local_id", "id", c.RemoteID))
+		clean(c.LocalID.Text), peerKeys("remote_id", "remote-id", c.LocalID), clean(c.RemoteID.Text), peerKeys("local_id", "local-id", c.RemoteID))
 }
 
 func (f RefusedByPeer) places() string {

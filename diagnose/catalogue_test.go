@@ -24,7 +24,7 @@ var catalogue = []chapter{
 		{"port-denied", "The process may not open the port"}, {"no-such-local", "The address to listen on is the NAT's"},
 	}},
 	{"Nothing comes back", "The peer is `connecting`, again and again.", [][2]string{
-		{"no-answer", "No answer at all: UDP 500"}, {"no-answer-natt", "An answer on UDP 500, none on UDP 4500"}, {"no-answer-both-nat", "Both sides are behind NAT"}, {"no-address", "The name does not resolve"}, {"no-path", "This machine has no way there"},
+		{"no-answer", "No answer at all: UDP 500"}, {"no-answer-natt", "An answer on UDP 500, none on UDP 4500"}, {"unfinished", "The same, seen by the side that is called"}, {"no-answer-both-nat", "Both sides are behind NAT"}, {"no-address", "The name does not resolve"}, {"no-path", "This machine has no way there"},
 	}},
 	{"Refused: who is who", "Each side knows its own half. The side that was called sees what the other one said it is; the side that called is told AUTHENTICATION_FAILED and nothing else.", [][2]string{
 		{"identity-private-address", "A private address as identity, seen by the side that is called"}, {"refused-private", "The same, seen by the side that calls"},
@@ -45,7 +45,7 @@ var catalogue = []chapter{
 	{"It is up, and something does not pass", "", [][2]string{
 		{"esp-one-way", "Packets leave, none returns"}, {"nothing-sent", "Packets come in, none leaves"}, {"esp-dropped", "Something returns, and is dropped"},
 		{"narrowed", "The tunnel is up for less than is configured"}, {"shared-network", "The other side's network is here too"},
-		{"dropped-no-tunnel", "Packets without a tunnel"}, {"dropped-selectors", "The peer sends what was not agreed on"}, {"dropped-too-big", "Packets that are too big"}, {"dropped-path-mtu", "The path takes less than was thought"},
+		{"dropped-no-tunnel", "Packets without a tunnel"}, {"dropped-selectors", "The peer sends what was not agreed on"}, {"mtu-black-hole", "Pings pass, TCP hangs: a path MTU black hole"}, {"dropped-too-big", "Packets that are too big"}, {"dropped-path-mtu", "The path takes less than was thought"},
 		{"dropped-authentication", "A wrong checksum"}, {"dropped-firewall", "This machine's own firewall"},
 	}},
 	{"It does not stay up", "", [][2]string{

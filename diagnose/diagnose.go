@@ -22,6 +22,7 @@
 //	AddressRequired   initiator   the peer wants to be asked for one
 //	NoAnswer          initiator   nothing came back, or there was no address to send to
 //	NoPath            initiator   this machine has no way to the peer
+//	Unfinished        responder   nothing came after the first message
 //	SinglePair        both        one side knows one pair of networks to a child SA
 //	Ended             both        a lifetime was over, or the peer dead or gone, and nothing took the place
 //	Flapping          both        made anew again and again
@@ -29,6 +30,7 @@
 //	Narrowed          both        a tunnel that is up carries less than is configured
 //	SharedNetwork     both        what is behind the peer is connected here too
 //	OneWay            both        a tunnel that is up carries packets in one direction only
+//	BlackHole         both        the path loses what is large and does not say so
 //	Dropped           both        a counter of what goes no further rises
 //	Slept, ClockSet   both        the machine has slept, or its clock was set
 //	NoStart           both        the gateway does not come up: a device, a port or a right is missing
@@ -73,8 +75,9 @@ type Style uint8
 
 // The styles.
 const (
-	TOML Style = iota // key = "value"
-	VyOS              // key value
+	TOML    Style = iota // key = "value"
+	VyOS                 // key value
+	Swanctl              // key = value, in the section that Setting.Key has before its last dot
 )
 
 // A Setting is a place in a configuration: the one to change.

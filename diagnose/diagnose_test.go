@@ -136,12 +136,19 @@ var cases = map[string]facts{
 	})},
 
 	// Keys, and what an initiator is told.
-	"wrong-key":              WrongKey{Peer: natted, Connection: foo},
-	"wrong-key-vyos":         WrongKey{Peer: gateA, Connection: toA},
-	"wrong-key-no-place":     WrongKey{Peer: natted, Connection: with(foo, func(c *Connection) { c.KeyAt = Setting{} })},
-	"refused":                RefusedByPeer{Peer: gateA, Connection: toA},
-	"refused-no-nat":         RefusedByPeer{Peer: direct, Connection: with(bar, func(c *Connection) { c.KeyAt = Setting{} })},
-	"refused-private":        RefusedByPeer{Peer: gateA, Connection: with(toA, func(c *Connection) { c.LocalID, c.LocalIDAt.Line = idPrivate, 0 })},
+	"wrong-key":          WrongKey{Peer: natted, Connection: foo},
+	"wrong-key-vyos":     WrongKey{Peer: gateA, Connection: toA},
+	"wrong-key-no-place": WrongKey{Peer: natted, Connection: with(foo, func(c *Connection) { c.KeyAt = Setting{} })},
+	"refused":            RefusedByPeer{Peer: gateA, Connection: toA},
+	"refused-no-nat":     RefusedByPeer{Peer: direct, Connection: with(bar, func(c *Connection) { c.KeyAt = Setting{} })},
+	"refused-private":    RefusedByPeer{Peer: gateA, Connection: with(toA, func(c *Connection) { c.LocalID, c.LocalIDAt.Line = idPrivate, 0 })},
+	"refused-private-swanctl": RefusedByPeer{Peer: gateA, Connection: with(toA, func(c *Connection) {
+		c.LocalID, c.LocalIDAt = idPrivate, Setting{File: "swanctl.conf", Line: 8, Key: "connections.A.local.id", Style: Swanctl}
+	})},
+	"selectors-swanctl": NoSelectors{Peer: direct, Connection: toA, Local: selectors("10.104.0.0/24"), Remote: selectors("10.103.0.0/24"),
+		LocalAt:   Setting{File: "swanctl.conf", Line: 16, Key: "connections.A.children.lan.local_ts", Style: Swanctl},
+		RemoteAt:  Setting{File: "swanctl.conf", Key: "connections.A.children.lan.remote_ts", Style: Swanctl},
+		PeerLocal: selectors("10.99.0.0/24", "10.98.0.0/24"), PeerRemote: selectors("10.97.0.0/24")},
 	"refused-private-no-nat": RefusedByPeer{Peer: direct, Connection: with(toA, func(c *Connection) { c.LocalID = idPrivate })},
 
 	"refused-for-now": RefusedOtherwise{Peer: gateA, Connection: toA, Notify: "TEMPORARY_FAILURE"},
@@ -211,13 +218,17 @@ var cases = map[string]facts{
 		Exchange: "IKE_AUTH", Tries: 8, For: 80 * time.Second, Answered: true, NAT: NAT{true, true, true}},
 	"no-address": NoAnswer{Connection: with(toA, func(c *Connection) { c.Remote = "gw.example.net" }),
 		ResolveError: "lookup gw.example.net: no such host"},
-	"no-path": NoPath{Connection: toA, To: netip.MustParseAddr("203.0.113.1"), Error: "network is unreachable"},
+	"unfinished": Unfinished{Peer: Peer{netip.MustParseAddrPort("192.0.2.10:500"), NAT{Known: true, Remote: true}}, Port: 4500},
+	"no-path":    NoPath{Connection: toA, To: netip.MustParseAddr("203.0.113.1"), Error: "network is unreachable"},
 
 	// What becomes of a tunnel that was up.
 	"pfs": NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"),
 		Ours: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "N ESN esn")}, Theirs: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "G ECP_384 ecp384", "N ESN esn")}},
-	"pfs-refused": NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"), Renewal: true, Ours: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "G ECP_384 ecp384", "N ESN esn")}},
-	"pfs-wanted":  NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"), Renewal: true, Ours: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "N ESN esn")}},
+	"pfs-refused":           NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"), Renewal: true, Ours: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "G ECP_384 ecp384", "N ESN esn")}},
+	"pfs-wanted":            NoProposal{Peer: natted, Connection: foo, For: "ESP", At: at(14, "esp"), Renewal: true, Ours: []Proposal{proposal("E AES_GCM_16_256 aes256gcm16", "N ESN esn")}},
+	"mtu-black-hole":        BlackHole{Peer: natted, Connection: foo, Size: 1420, Most: 1500, Inner: 1358, MTUAt: Setting{File: "a.toml", Key: "mtu"}},
+	"mtu-black-hole-as-set": BlackHole{Peer: direct, Connection: toA, Size: 1492, Most: 1500, Inner: 1430, MTUAt: at(3, "mtu")},
+	"mtu-black-hole-vyos":   BlackHole{Peer: natted, Connection: foo, Size: 1420, Most: 1500, Inner: 1358},
 	"narrowed": Narrowed{Peer: natted, Connection: foo, Tunnel: "lan", Local: selectors("10.103.0.0/24"), Remote: selectors("10.104.0.0/24", "10.105.0.0/24"),
 		GotLocal: selectors("10.103.0.0/24"), GotRemote: selectors("10.104.0.0/24"), LeftRemote: selectors("10.105.0.0/24"), LocalAt: at(20, "local"), RemoteAt: at(21, "remote")},
 	"narrowed-by-request": Narrowed{Peer: natted, Connection: foo, Tunnel: "lan", Local: selectors("10.103.0.0/24"), Remote: selectors("10.104.0.0/16"),
@@ -342,7 +353,7 @@ func TestReportsAreLines(t *testing.T) {
 		check(t, f.Report())
 	}
 	for _, f := range []facts{UnknownIdentity{}, WrongResponder{}, WrongKey{}, RefusedByPeer{}, NoProposal{}, NoPostQuantum{}, NoPPK{}, NoSelectors{}, SameNetworks{}, Duplicate{}, NoAddressLeft{}, AddressNotAsked{}, NoAddress{}, AddressRequired{}, NoAnswer{},
-		SinglePair{}, RefusedOtherwise{}, NoPath{}, Ended{}, Ended{Deleted: true}, RekeyStorm{}, Flapping{}, OneWay{}, Dropped{}, Narrowed{}, SharedNetwork{}, NoStart{}, Slept{}, ClockSet{}} {
+		SinglePair{}, RefusedOtherwise{}, NoPath{}, Unfinished{}, Ended{}, Ended{Deleted: true}, RekeyStorm{}, Flapping{}, OneWay{}, Dropped{}, BlackHole{}, Narrowed{}, SharedNetwork{}, NoStart{}, Slept{}, ClockSet{}} {
 		check(t, f.Report()) // facts that are missing make a poor report, and no panic
 	}
 }

@@ -67,7 +67,7 @@ var losses = map[string]loss{
 	// IKE messages.
 	"ike_inbox_full":             {20, "IKE messages were dropped because too many wait", "The gateway is flooded, or too slow for its peers; they send again."},
 	"ike_bad_header":             {0, "IKE messages had no proper header", anybody},
-	"ike_version":                {0, "IKE messages were of another version", "A peer that speaks IKEv1 has to be set to IKEv2 (`version = 2`, `key-exchange ikev2`)."},
+	"ike_version":                {0, "IKE messages were of another version", "Of a culvert at the other end they are what it measures the path with. A peer that speaks IKEv1 has to be set to IKEv2 (`version = 2`, `key-exchange ikev2`)."},
 	"ike_unknown_sa":             {0, "IKE messages were for a connection that is not there", "A peer that has not noticed a restart sends them until it gives up; it connects anew then."},
 	"ike_message_id":             {0, "IKE messages had a number that is not expected", "Late repetitions are usual."},
 	"ike_state":                  {0, "IKE messages came at a moment at which they have no place", "Late repetitions are usual."},

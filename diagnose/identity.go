@@ -193,9 +193,12 @@ func (r relation) fix(m mismatch, c Connection) string {
 	if c.Name == "" {
 		return "There, set the peer's own identity to the one that its connection here expects."
 	}
-	fix := fmt.Sprintf("there, set the peer's own identity to %s (%s)", clean(m.expected.Text), peerKeys("local_id", "id", m.expected))
+	fix := fmt.Sprintf("there, set the peer's own identity to %s (%s)", clean(m.expected.Text), peerKeys("local_id", "local-id", m.expected))
 	if m.presented.writable() {
 		fix = fmt.Sprintf("either %s; or here, %s", fix, c.changeID(c.RemoteIDAt, "remote", m.presented))
+		if c.RemoteIDAt.Style != TOML { // where keys stand apart, with the identities that they are for
+			fix += ", and where its pre-shared key names that identity"
+		}
 	}
 	return capital(fix) + "."
 }
@@ -204,10 +207,14 @@ func (c Connection) changeID(s Setting, side string, id Identity) string {
 	return c.change(s, s.assign(id.Text), side+" identity", id.Text)
 }
 
-// peerKeys is how a peer's configuration would say it, where that is ours or VyOS.
+// peerKeys is how a peer's configuration would say it.
 func peerKeys(toml, vyos string, id Identity) string {
 	text := clean(id.Text)
-	return fmt.Sprintf("%s; in VyOS: %s", Setting{Key: toml}.assign(text), Setting{Key: "authentication " + vyos, Style: VyOS}.assign(text))
+	words := fmt.Sprintf("%s; in VyOS: %s", Setting{Key: toml}.assign(text), Setting{Key: "authentication " + vyos, Style: VyOS}.assign(text))
+	if id.Type == TypeKeyID { // which strongSwan writes otherwise
+		return words
+	}
+	return words + fmt.Sprintf("; in swanctl.conf: %s", code(strings.Replace(toml, "_id", ".id", 1)+" = "+bare(text)))
 }
 
 // typeOf is the identity's type with its article, for the middle of a sentence.

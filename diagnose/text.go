@@ -118,14 +118,30 @@ func (n NAT) sentence() string {
 
 // assign is the key with another value, as the format writes it.
 func (s Setting) assign(value string) string {
-	if s.Style == VyOS {
+	switch s.Style {
+	case VyOS:
 		return code(s.Key + " " + bare(value))
+	case Swanctl:
+		_, key := s.section()
+		return code(key + " = " + bare(value))
 	}
 	return code(s.Key + " = " + strconv.Quote(value))
 }
 
-// assignList is the same for a key that takes several values: an array in TOML, and a line each in VyOS.
+// section is where a key of swanctl.conf is, and its name there.
+func (s Setting) section() (path, key string) {
+	if i := strings.LastIndexByte(s.Key, '.'); s.Style == Swanctl && i >= 0 {
+		return s.Key[:i], s.Key[i+1:]
+	}
+	return "", s.Key
+}
+
+// assignList is the same for a key that takes several values: an array in TOML, a line each in VyOS.
 func (s Setting) assignList(values []string) string {
+	if s.Style == Swanctl {
+		_, key := s.section()
+		return code(key + " = " + strings.Join(values, ", "))
+	}
 	words := make([]string, len(values))
 	for i, v := range values {
 		words[i] = strconv.Quote(v)
@@ -166,6 +182,9 @@ func (c Connection) change(s Setting, written, what, value string) string {
 		return fmt.Sprintf("set the %s of %s to %s", what, c, value)
 	case s.Line == 0 && c.Name == "":
 		return fmt.Sprintf("add %s in %s", written, cleanTo(s.File, maxPath))
+	case s.Line == 0 && s.Style == Swanctl:
+		section, _ := s.section()
+		return fmt.Sprintf("add %s to %s in %s", written, code(section), cleanTo(s.File, maxPath))
 	case s.Line == 0:
 		return fmt.Sprintf("add %s to %s in %s", written, c, cleanTo(s.File, maxPath))
 	}

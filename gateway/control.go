@@ -47,8 +47,9 @@ type control struct {
 	clocks        clocks
 	history       history
 	watch         watch
-	host          config.Host // its interfaces, when last looked at
-	wake          broadcast   // of those who wait for a way to a peer
+	measured      map[string]*measurement // by peer
+	host          config.Host             // its interfaces, when last looked at
+	wake          broadcast               // of those who wait for a way to a peer
 }
 
 // noticesLen bounds what the data path has to say and control has not heard.
@@ -67,7 +68,7 @@ func newControl(g *Gateway, e *ikev2.Engine, k *keyLog) *control {
 	c := &control{
 		g: g, engine: e, keylog: k, children: map[uint32]*child{}, dropped: map[string]*lane{}, assigned: map[string]ikev2.AssignAddresses{}, ownAddrs: map[string][]netip.Addr{}, peers: map[string]*peerStatus{},
 		notices: make(chan notice, noticesLen), loops: loops{ended: make(chan error, 1)},
-		dialing: map[string]*search{}, said: map[string]bool{}, strangers: map[ikev2.EventKind]*strangers{}, history: history{peers: map[string]*past{}}, timer: time.NewTimer(time.Hour), roaming: newRoaming(), watch: newWatch(),
+		dialing: map[string]*search{}, said: map[string]bool{}, strangers: map[ikev2.EventKind]*strangers{}, history: history{peers: map[string]*past{}}, timer: time.NewTimer(time.Hour), roaming: newRoaming(), watch: newWatch(), measured: map[string]*measurement{},
 	}
 	for i := range g.cfg.Peers {
 		c.peers[g.cfg.Peers[i].Name] = newPeerStatus(&g.cfg.Peers[i])
@@ -107,6 +108,7 @@ func (c *control) run(ctx context.Context) (broken error) {
 			c.engine.HandleTimeout(now)
 		case <-traffic.C:
 			c.reportTraffic()
+			c.measurePaths()
 			c.lookForTrouble()
 			c.tellLeftOut()
 			c.saveLeases()
@@ -244,6 +246,8 @@ func (c *control) drain(ctx context.Context) {
 			c.assign(o)
 		case ikev2.RemoveAddresses:
 			c.unassign(o.Peer)
+		case ikev2.PathMTU:
+			c.pathMeasured(o)
 		case ikev2.IKEKeys:
 			c.keylog.ike(o)
 			if row, ok := ikeKeyRow(o); ok {
@@ -268,7 +272,7 @@ func (c *control) transmit(o ikev2.Transmit) {
 			payload = c.scratch
 		}
 	}
-	if _, err := conn.Send([]natt.Run{{Bytes: payload, Path: natt.Path(o.Path)}}); err != nil {
+	if _, err := conn.Send([]natt.Run{{Bytes: payload, Path: natt.Path(o.Path), Whole: o.Whole}}); err != nil {
 		c.g.log.Debug(fmt.Sprintf("sending IKE to %v: %v", o.Path.Remote, err), "event", "send_failed")
 	}
 }

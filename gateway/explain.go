@@ -72,6 +72,8 @@ func (f facts) refused() diagnose.Report {
 		return f.singlePair()
 	case ikev2.ReasonPPK:
 		return f.noPPK()
+	case ikev2.ReasonUnfinished:
+		return diagnose.Unfinished{Peer: f.peer(), Port: f.cfg.Gateway.NATTPort}.Report()
 	}
 	return diagnose.Report{}
 }
@@ -147,7 +149,11 @@ func (f facts) at(where config.Places, key string) diagnose.Setting {
 	if p.Given {
 		s.Line = p.Pos.Line
 	}
-	if f.cfg.Format != config.FormatTOML {
+	switch f.cfg.Format {
+	case config.FormatTOML:
+	case config.FormatSwanctl:
+		s.Style = diagnose.Swanctl
+	default:
 		s.Style = diagnose.VyOS
 	}
 	return s

@@ -133,7 +133,7 @@ func (s *situation) told(w *world, keys string) string {
 		if side.ended {
 			continue
 		}
-		fmt.Fprintf(&text, "-- %s.toml --\n%s\n-- %s explains --\n%s", side.name, strings.TrimSpace(side.text), side.name, side.explanation())
+		fmt.Fprintf(&text, "-- %s --\n%s\n-- %s explains --\n%s", fileOf(side.name, side.text), strings.TrimSpace(side.text), side.name, side.explanation())
 	}
 	if s.then != nil || s.a == nobody {
 		return text.String()
@@ -345,6 +345,85 @@ func joins(text string) func(*world, *site, *site) {
 	}
 }
 
+// A as somebody has it who comes from strongSwan, or from VyOS.
+const (
+	swanctlA = `connections {
+  B {
+    version = 2
+    remote_addrs = %any
+    proposals = aes128gcm16-prfsha256-x25519
+    local {
+      auth = psk
+      id = 203.0.113.1
+    }
+    remote {
+      auth = psk
+      id = @foo
+    }
+    children {
+      lan {
+        local_ts = 10.103.0.0/24
+        remote_ts = 10.104.0.0/24
+        esp_proposals = aes128gcm16
+      }
+    }
+  }
+}
+secrets {
+  ike {
+    id = 203.0.113.1
+    secret = "` + secretKey + `"
+  }
+}
+`
+	vyosA = `vpn {
+  ipsec {
+    esp-group ESP {
+      proposal 1 {
+        encryption aes128gcm128
+      }
+    }
+    ike-group IKE {
+      key-exchange ikev2
+      proposal 1 {
+        dh-group 31
+        encryption aes128gcm128
+        prf prfsha256
+      }
+    }
+    authentication {
+      psk B {
+        id 203.0.113.1
+        id @foo
+        secret ` + secretKey + `
+      }
+    }
+    site-to-site {
+      peer B {
+        authentication {
+          local-id 203.0.113.1
+          mode pre-shared-secret
+          remote-id @foo
+        }
+        connection-type respond
+        ike-group IKE
+        remote-address any
+        tunnel 1 {
+          esp-group ESP
+          local {
+            prefix 10.103.0.0/24
+          }
+          remote {
+            prefix 10.104.0.0/24
+          }
+        }
+      }
+    }
+  }
+}
+`
+)
+
 // many are so many networks, from number first on.
 func many(first, n int) string {
 	words := make([]string, n)
@@ -373,6 +452,8 @@ var situations = []situation{
 	{name: "upper-case", b: with(textB, "local_id", `"@Foo"`), cured: true},
 	{name: "another-name", b: with(textB, "local_id", `"@bar"`), cured: true},
 	{name: "another-name-of-several", a: textA + "\n" + elsewhere(secondOfA, "10.105.0.0/24"), b: with(textB, "local_id", `"@baz"`)},
+	{name: "private-address-swanctl", a: swanctlA, b: with(textB, "local_id", `"172.16.0.1"`), cured: true},
+	{name: "private-address-vyos", a: vyosA, b: with(textB, "local_id", `"172.16.0.1"`)},
 	{name: "asked-for-another", b: with(textB, "remote_id", `"@a"`), cured: true},
 	{name: "wrong-key", b: with(textB, "psk", `"another-key-than-the-other-side-has"`)},
 	{name: "wrong-key-no-nat", b: with(textB, "psk", `"another-key-than-the-other-side-has"`), noNAT: true},
@@ -393,6 +474,8 @@ var situations = []situation{
 
 	// Algorithms.
 	{name: "ike-proposal", b: with(textB, "ike", `"aes256-sha256-modp2048"`), cured: true},
+	{name: "ike-proposal-swanctl", a: swanctlA, b: with(textB, "ike", `"aes256-sha256-modp2048"`), cured: true},
+	{name: "ike-proposal-vyos", a: vyosA, b: with(textB, "ike", `"aes256-sha256-modp2048"`)},
 	{name: "ike-group", b: with(textB, "ike", `"aes128gcm16-prfsha256-ecp384"`), cured: true},
 	{name: "esp-proposal", b: with(textB, "esp", `"aes256-sha256"`), cured: true},
 	{name: "pfs-none-there", a: with(textA, "esp", `"aes128gcm16-ecp384"`), then: lasts(3 * time.Minute), cured: true},
@@ -403,6 +486,8 @@ var situations = []situation{
 
 	// Traffic and addresses.
 	{name: "selectors", b: with(textB, "local", `"10.99.0.0/24"`), cured: true},
+	{name: "selectors-swanctl", a: swanctlA, b: with(textB, "local", `["10.99.0.0/24", "10.98.0.0/24"]`), cured: true},
+	{name: "selectors-vyos", a: vyosA, b: with(textB, "local", `"10.99.0.0/24"`)},
 	{name: "selectors-both", b: of(textB, `"10.99.0.0/24"`, `"10.98.0.0/24"`), cured: true},
 	{name: "selectors-swapped", b: of(textB, `"10.103.0.0/24"`, `"10.104.0.0/24"`), cured: true},
 	{name: "selectors-ports", a: of(textA, `"10.103.0.0/24"`, `"10.104.0.0/24[tcp/443]"`), b: of(textB, `"10.104.0.0/24[udp/53]"`, `"10.103.0.0/24"`), cured: true},
@@ -433,6 +518,7 @@ var situations = []situation{
 		}
 		time.Sleep(time.Second)
 	}, after: lasts(2 * time.Minute)},
+	{name: "mtu-black-hole", lost: func(d nattest.Datagram) bool { return len(d.Bytes)+28 > 1420 }, then: lasts(30 * time.Second), after: lasts(0)},
 	{name: "replayed", then: func(w *world, a, b *site) {
 		w.treat(func(nattest.Datagram) nattest.Verdict { return nattest.Verdict{Copies: 9} })
 		speaks(20, fromA, fromB)(w, a, b)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -70,6 +71,7 @@ type occasion struct {
 type refusal struct {
 	at     time.Time
 	report diagnose.Report
+	from   netip.Addr
 }
 
 func newWatch() watch {
@@ -82,7 +84,7 @@ func (w *watch) saw(e ikev2.Event, r diagnose.Report) {
 	now := time.Now()
 	if unproven(e) && r.Code != "" {
 		w.refused = slices.DeleteFunc(w.refused, func(old refusal) bool { return old.report.Summary == r.Summary })
-		w.refused = lastOf(append(w.refused, refusal{now, r}), memory/4)
+		w.refused = lastOf(append(w.refused, refusal{now, r, e.Path.Remote.Addr()}), memory/4)
 	}
 	if e.Peer == "" {
 		return
@@ -125,6 +127,7 @@ func (g *Gateway) Explain(peer string) (x Explanation, err error) {
 			err = unknown("no peer is named %q in %s%s", peer, g.cfg.File, thereAre(g.cfg.Peers, func(p config.Peer) string { return p.Name }))
 			return
 		}
+		c.doubt(peer)
 		x.Findings = slices.DeleteFunc(c.findings(), func(f Finding) bool { return peer != "" && f.Peer != "" && f.Peer != peer })
 	})
 	if !ok {
@@ -139,11 +142,12 @@ func (g *Gateway) Explain(peer string) (x Explanation, err error) {
 func (c *control) findings() []Finding {
 	all := []Finding{} // a list in JSON, empty or not
 	rose := c.watch.losses.lost(c.drops())
-	flows, up, narrow := c.flows(rose), c.tunnelsUp(), c.narrowed()
+	flows, up, narrow, holes := c.flows(rose), c.tunnelsUp(), c.narrowed(), c.blackHoles()
 	for i := range c.g.cfg.Peers {
 		p := &c.g.cfg.Peers[i]
 		all = append(all, c.peerFindings(p, up)...)
 		all = append(all, narrow[p.Name]...)
+		all = append(all, holes[p.Name]...)
 		all = append(all, flows[p.Name]...)
 		all = append(all, c.peerLosses(p.Name, rose)...)
 	}
@@ -193,10 +197,17 @@ func (c *control) tunnelsUp() map[[2]string]bool {
 	return up
 }
 
-// missing are the tunnels that start with the connection and are not up.
+// missing are the tunnels that start with the connection, or that the operator has
+// spoken of, and are not up.
 func (c *control) missing(p *config.Peer, up map[[2]string]bool) (all []Finding) {
 	for _, t := range p.Tunnels {
-		if t.Start != ikev2.StartNow || up[[2]string{p.Name, t.Name}] {
+		wanted, said := c.engine.Said(p.Name, t.Name)
+		switch {
+		case up[[2]string{p.Name, t.Name}] || !said && t.Start != ikev2.StartNow:
+			continue
+		case said && !wanted:
+			all = append(all, Finding{Peer: p.Name, Tunnel: t.Name, Code: "disconnected", Why: "taken down by the operator",
+				Text: fmt.Sprintf("Tunnel %s of peer %s was taken down by the operator. `culvert connect %s %s` brings it up.", t.Name, p.Name, p.Name, t.Name)})
 			continue
 		}
 		text := fmt.Sprintf("Peer %s is connected, and its tunnel %s is not up.", p.Name, t.Name)
@@ -238,13 +249,18 @@ func (c *control) restless(p *config.Peer) (all []Finding) {
 // flows are the tunnels in which one direction is silent while the other one
 // speaks, by peer.
 func (c *control) flows(rose map[string]uint64) map[string][]Finding {
-	by := map[string][]Finding{}
+	by, tunnels := map[string][]Finding{}, map[[2]string][]*child{}
+	for _, ch := range c.children {
+		key := [2]string{ch.Peer, ch.Name}
+		tunnels[key] = append(tunnels[key], ch)
+	}
 	for _, spi := range slices.Sorted(maps.Keys(c.children)) {
 		ch := c.children[spi]
 		r, ok := ch.oneWay()
-		if !ok || c.spokenFor(ch, r.Out) {
+		if !ok || ch.spokenFor(tunnels[[2]string{ch.Peer, ch.Name}], r.Out) {
 			continue
 		}
+		r.Local, r.Remote = shown(ch.Local), shown(ch.Remote)
 		if r.Out {
 			r.Dropped = arrivals(rose, c.lostOf(ch.Peer))
 		}
@@ -260,11 +276,11 @@ func (c *control) flows(rose map[string]uint64) map[string][]Finding {
 	return by
 }
 
-// spokenFor: what is silent in the child goes by another one of the same traffic.
-// Which of several lanes has the answers is the peer's to choose.
-func (c *control) spokenFor(ch *child, out bool) bool {
-	for _, x := range c.children {
-		if x == ch || x.Peer != ch.Peer || x.Name != ch.Name || !slices.Equal(x.Local, ch.Local) || !slices.Equal(x.Remote, ch.Remote) {
+// spokenFor: what is silent in the child goes by another one of its tunnel's with
+// the same traffic. Which of several lanes has the answers is the peer's to choose.
+func (ch *child) spokenFor(tunnel []*child, out bool) bool {
+	for _, x := range tunnel {
+		if x == ch || !slices.Equal(x.Local, ch.Local) || !slices.Equal(x.Remote, ch.Remote) {
 			continue
 		}
 		if out && x.in != nil && sinceNano(x.in.LastNano()) < silenceTime || !out && x.out != nil && sinceNano(x.out.LastNano()) < silenceTime {
@@ -298,7 +314,6 @@ func (ch *child) oneWay() (r diagnose.OneWay, ok bool) {
 	}
 	now, in, out := time.Now(), ch.in.SA.Stats().Packets, ch.out.SA.Stats().Packets
 	ch.note(in, out, now)
-	r = diagnose.OneWay{Local: shown(ch.Local), Remote: shown(ch.Remote)}
 	for _, d := range []struct {
 		out          bool
 		speaks, mute direction
@@ -345,11 +360,21 @@ func (c *control) callers() (all []Finding) {
 		return slices.ContainsFunc(slices.Collect(maps.Values(c.peers)), func(p *peerStatus) bool { return p.Problem == r.report.Detail })
 	}
 	for _, r := range c.watch.refused {
-		if time.Since(r.at) < flapWindow && !said(r) {
+		if time.Since(r.at) < flapWindow && !said(r) && !(r.report.Code == "unfinished" && c.isUpAt(r.from)) {
 			all = append(all, Finding{Code: r.report.Code, Why: r.report.Summary, Text: fmt.Sprintf("%s (%v ago)", r.report.Detail, time.Since(r.at).Round(time.Second)), Wrong: missed})
 		}
 	}
 	return all
+}
+
+// isUpAt: a peer is connected from that address.
+func (c *control) isUpAt(from netip.Addr) bool {
+	for _, p := range c.peers {
+		if p.State == "up" && p.RemoteAddress.Addr() == from {
+			return true
+		}
+	}
+	return false
 }
 
 // down names the peers that are not connected.
@@ -380,10 +405,11 @@ func (c *control) lookForTrouble() {
 			}
 		}
 	}
-	flows, narrow := c.flows(rose), c.narrowed()
+	flows, narrow, holes := c.flows(rose), c.narrowed(), c.blackHoles()
 	for i := range c.g.cfg.Peers {
 		p := &c.g.cfg.Peers[i]
 		report(narrow[p.Name])
+		report(holes[p.Name])
 		report(flows[p.Name])
 		report(c.restless(p))
 		report(c.peerLosses(p.Name, rose))

@@ -70,7 +70,7 @@ func (c *control) installInbound(o ikev2.InstallInbound) {
 	ch := &child{Child: sadChild(o.ChildSA), since: time.Now()}
 	ch.Drops = c.droppedOf(o.Peer)[:]
 	ch.Move(sad.Path(o.Path))
-	ch.SetPathMTU(c.g.pathMTU(o.Path))
+	ch.SetPathMTU(c.pathMTU(o.Peer, o.Path))
 	sa, err := espcrypto.NewInbound(o.InboundSPI, ch.Suite, espcrypto.Keys(o.Keys), replayWindow)
 	if err == nil {
 		err = c.g.table.AddInbound(ch.Child, sa)
@@ -148,7 +148,7 @@ func (c *control) removeInbound(spi uint32) {
 // move sends a child's ESP by another path, which may take other packets.
 func (c *control) move(o ikev2.MovePeer) {
 	if ch := c.children[o.InboundSPI]; ch != nil {
-		ch.SetPathMTU(c.g.pathMTU(o.Path))
+		ch.SetPathMTU(c.pathMTU(ch.Peer, o.Path))
 	}
 	c.g.table.MovePeer(o.InboundSPI, sad.Path(o.Path))
 }

@@ -41,11 +41,15 @@ const (
 // innerMTU is the largest inner packet in bytes whose ESP in UDP fits an outer
 // path MTU of so many bytes.
 func innerMTU(pathMTU int, outerIPv6 bool, s espcrypto.Suite) int {
-	outer := ipv4HeaderLen + udpHeaderLen
-	if outerIPv6 {
-		outer = ipv6HeaderLen + udpHeaderLen
+	return s.MaxInner(pathMTU - outerHeaders(outerIPv6))
+}
+
+// outerHeaders is the length in bytes of IP and UDP around ESP.
+func outerHeaders(six bool) int {
+	if six {
+		return ipv6HeaderLen + udpHeaderLen
 	}
-	return s.MaxInner(pathMTU - outer)
+	return ipv4HeaderLen + udpHeaderLen
 }
 
 // childMTU is innerMTU on the child's present path, and no more than limit if

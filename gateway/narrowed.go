@@ -23,17 +23,17 @@ func (c *control) narrowed() map[string][]Finding {
 			if t.Start != ikev2.StartNow && !differ || t.SinglePair || len(children) == 0 {
 				continue
 			}
-			r := diagnose.Narrowed{Tunnel: t.Name, Local: selectors(t.Local), Remote: selectors(t.Remote)}
 			var local, remote []wire.Selector
 			for _, ch := range children {
 				local, remote = append(local, wireSelectors(ch.Local)...), append(remote, wireSelectors(ch.Remote)...)
-				r.AskedLocal, r.AskedRemote = selectors(ch.askedLocal), selectors(ch.askedRemote)
-				r.Peer.Addr = ch.Path().Remote
 			}
-			r.LeftLocal, r.LeftRemote = selectors(ikev2.Without(t.Local, local)), selectors(ikev2.Without(t.Remote, remote))
-			if len(r.LeftLocal)+len(r.LeftRemote) == 0 {
+			leftLocal, leftRemote := ikev2.Without(t.Local, local), ikev2.Without(t.Remote, remote)
+			if len(leftLocal)+len(leftRemote) == 0 {
 				continue
 			}
+			last := children[len(children)-1]
+			r := diagnose.Narrowed{Tunnel: t.Name, Local: selectors(t.Local), Remote: selectors(t.Remote), LeftLocal: selectors(leftLocal), LeftRemote: selectors(leftRemote),
+				AskedLocal: selectors(last.askedLocal), AskedRemote: selectors(last.askedRemote), Peer: diagnose.Peer{Addr: last.Path().Remote}}
 			f := facts{c.g.cfg, ikev2.Event{Peer: p.Name, Child: t.Name}}
 			r.Connection, r.GotLocal, r.GotRemote = f.connection(), selectors(local), selectors(remote)
 			r.LocalAt, r.RemoteAt = f.at(t.Where, "local"), f.at(t.Where, "remote")

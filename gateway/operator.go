@@ -94,13 +94,52 @@ func (g *Gateway) Disconnect(peer string) (string, error) {
 	})
 }
 
-// Rekey replaces the keys of a peer's tunnel, or with none named of all of them.
-func (g *Gateway) Rekey(peer, tunnel string) (string, error) {
+// doTunnel is do for a tunnel of the peer, or with "" all of them.
+func (g *Gateway) doTunnel(peer, tunnel string, f func(c *control, p *config.Peer) (string, error)) (done string, err error) {
 	return g.do(peer, func(c *control, p *config.Peer) (string, error) {
-		named := func(t config.Tunnel) bool { return t.Name == tunnel }
-		if tunnel != "" && !slices.ContainsFunc(p.Tunnels, named) {
+		if tunnel != "" && !slices.ContainsFunc(p.Tunnels, func(t config.Tunnel) bool { return t.Name == tunnel }) {
 			return "", unknown("peer %s has no tunnel named %q%s", peer, tunnel, thereAre(p.Tunnels, func(t config.Tunnel) string { return t.Name }))
 		}
+		return f(c, p)
+	})
+}
+
+// ConnectTunnel keeps a tunnel of a peer up from now on, and so its peer connected.
+func (g *Gateway) ConnectTunnel(peer, tunnel string) (string, error) {
+	return g.doTunnel(peer, tunnel, func(c *control, p *config.Peer) (string, error) {
+		connected := c.peers[peer].State == "up"
+		if !connected && p.Remote == "" {
+			return "", notNow("peer %s is not connected, and has no address to connect to: remote is \"any\", so it has to connect to us", peer)
+		}
+		was := len(c.sending(peer, tunnel)) > 0
+		c.command(ikev2.Raise{Peer: peer, Child: tunnel})
+		switch {
+		case was:
+			return fmt.Sprintf("tunnel %s of peer %s is up already", tunnel, peer), nil
+		case !connected:
+			c.said[peer] = true
+			c.dial(c.ctx, p).anew = true
+		}
+		return fmt.Sprintf("tunnel %s of peer %s is brought up", tunnel, peer), nil
+	})
+}
+
+// DisconnectTunnel takes a tunnel of a peer down, and does not bring it up until
+// ConnectTunnel or a restart. The peer may.
+func (g *Gateway) DisconnectTunnel(peer, tunnel string) (string, error) {
+	return g.doTunnel(peer, tunnel, func(c *control, _ *config.Peer) (string, error) {
+		was := len(c.sending(peer, tunnel)) > 0
+		c.command(ikev2.Lower{Peer: peer, Child: tunnel})
+		if !was {
+			return fmt.Sprintf("tunnel %s of peer %s is down already, and stays down", tunnel, peer), nil
+		}
+		return fmt.Sprintf("tunnel %s of peer %s is taken down", tunnel, peer), nil
+	})
+}
+
+// Rekey replaces the keys of a peer's tunnel, or with "" of all of them.
+func (g *Gateway) Rekey(peer, tunnel string) (string, error) {
+	return g.doTunnel(peer, tunnel, func(c *control, _ *config.Peer) (string, error) {
 		var renewed []string
 		for _, ch := range c.sending(peer, tunnel) {
 			c.command(ikev2.Rekey{SPI: ch.InboundSPI})

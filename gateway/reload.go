@@ -207,6 +207,7 @@ func (c *control) part(changes map[string]ikev2.Change) {
 			delete(c.watch.lately, name)
 			delete(c.dropped, name)
 			delete(c.roaming.ways, name)
+			delete(c.measured, name)
 			c.delAddrs(name, c.takeAddrs(name))
 		}
 	}

@@ -317,6 +317,56 @@ func TestOperator(t *testing.T) {
 	})
 }
 
+// TestTunnelByHand: one tunnel is taken down, carries nothing and stays down, and is
+// brought up again, with its connection if need be.
+func TestTunnelByHand(t *testing.T) {
+	inWorld(t, nattest.Config{NAT: nattest.OneToOne}, func(w *world) {
+		says := func(want string) func(string, error) {
+			return func(got string, err error) {
+				w.Helper()
+				if err != nil {
+					got = err.Error()
+				}
+				if got != want {
+					w.Errorf("%q, want %q", got, want)
+				}
+			}
+		}
+		for _, start := range []string{`"now"`, `"traffic"`} {
+			a, b := w.start(w.net.A, "a", textA), w.start(w.net.B, "b", textB+"start = "+start+"\n")
+			connected := func() bool { return b.peer().State == "up" }
+			b.device.InjectPacket(fromB(0, 100))
+			w.untilUp(a, b, time.Second)
+			says("tunnel lan of peer remote is taken down")(b.DisconnectTunnel("remote", "lan"))
+			w.until("end of the tunnel", time.Second, func() bool { return len(a.peer().Children)+len(b.peer().Children) == 0 })
+			a.device.Drain()
+			speaks(600, nil, fromB)(w, a, b)
+			if len(b.peer().Children) > 0 || !connected() || len(a.device.Drain()) > 0 {
+				w.Errorf("after ten minutes: %+v", b.peer())
+			}
+			x, err := b.Explain("remote")
+			noError(w, err)
+			if i := slices.IndexFunc(x.Findings, func(f Finding) bool { return f.Code == "disconnected" }); i < 0 || x.Findings[i].Tunnel != "lan" || x.Findings[i].Wrong {
+				w.Errorf("explained by %+v", x.Findings)
+			}
+			says("tunnel lan of peer remote is down already, and stays down")(b.DisconnectTunnel("remote", "lan"))
+			says("tunnel lan of peer remote is brought up")(b.ConnectTunnel("remote", "lan"))
+			w.untilUp(a, b, time.Second)
+			says("tunnel lan of peer remote is up already")(b.ConnectTunnel("remote", "lan"))
+			says(`peer remote has no tunnel named "wan"; there is lan`)(b.ConnectTunnel("remote", "wan"))
+
+			says("peer remote is taken down")(b.Disconnect("remote"))
+			w.until("end of the connection", time.Second, func() bool { return a.isDown() && b.isDown() })
+			says(`peer remote is not connected, and has no address to connect to: remote is "any", so it has to connect to us`)(a.ConnectTunnel("remote", "lan"))
+			says("tunnel lan of peer remote is brought up")(b.ConnectTunnel("remote", "lan"))
+			w.untilUp(a, b, time.Second)
+			w.crosses(a, b, fromA(1, 100))
+			a.end()
+			b.end()
+		}
+	})
+}
+
 // TestDisconnectedPeerMayConnect: to take a peer down is not to lock it out.
 func TestDisconnectedPeerMayConnect(t *testing.T) {
 	inWorld(t, nattest.Config{}, func(w *world) {

@@ -327,6 +327,7 @@ var reasonTexts = [...]string{
 	ikev2.ReasonNoAddress:        "it assigned us no address that we can use",
 	ikev2.ReasonAddressRequired:  "it wants us to ask it for an address",
 	ikev2.ReasonPostQuantum:      "a post-quantum key exchange is required, and one side makes none",
+	ikev2.ReasonUnfinished:       "it began to connect and did not go on",
 	ikev2.ReasonPPK:              "a post-quantum pre-shared key is required, and not shared",
 }
 

@@ -119,6 +119,7 @@ func TestIdleChanges(t *testing.T) {
 		})
 		w.untilUp(a, b, 5*time.Second)
 		w.goesOn(a, b)
+		w.measured(a, b)
 		before, looked := len(w.sent(func(nattest.Datagram) bool { return true })), looks.Load()
 		for range 1000 {
 			net.tell()

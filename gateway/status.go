@@ -61,6 +61,9 @@ type PeerStatus struct {
 	BitsIn    float64 `json:"bits_in"`
 	BitsOut   float64 `json:"bits_out"`
 	RoundTrip float64 `json:"round_trip,omitempty"`
+	// PathMTU is the largest packet in bytes that has reached the peer, of those
+	// that it is sent; absent where that has not been measured.
+	PathMTU int `json:"path_mtu,omitempty"`
 	// Assigned is what the peer assigned to us, and says of its network.
 	Assigned *AssignedStatus `json:"assigned,omitempty"`
 	Children []ChildStatus   `json:"children"`
@@ -118,6 +121,7 @@ func (g *Gateway) Status() (Status, bool) {
 			peer.Totals, peer.Drops = totals[p.Name], c.droppedOf(p.Name).named()
 			last := c.history.last(p.Name)
 			peer.BitsIn, peer.BitsOut, peer.RoundTrip = float64(last.in), float64(last.out), c.roundTrip(p.Name).Seconds()
+			peer.PathMTU = c.reached(p.Name)
 			s.Peers = append(s.Peers, peer)
 		}
 		s.Findings = slices.DeleteFunc(c.findings(), func(f Finding) bool {

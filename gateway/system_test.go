@@ -227,7 +227,7 @@ func (w *world) start(host *nattest.Host, name, text string, changes ...func(*st
 
 func (w *world) open(host *nattest.Host, name, text string, changes ...func(*starting)) *site {
 	w.Helper()
-	cfg, err := config.Parse(name+".toml", []byte(text), config.Lookups{})
+	cfg, err := config.Parse(fileOf(name, text), []byte(text), config.Lookups{})
 	noError(w, err)
 	s := &site{w: w, name: name, text: text, host: host, log: new(journal), done: make(chan error, 1)}
 	s.device = tuntest.New(tuntest.Options{Name: "tun-" + name, MTU: 1438, Offload: tun.Offload{TCP: true, UDP: true}})
@@ -239,6 +239,17 @@ func (w *world) open(host *nattest.Host, name, text string, changes ...func(*sta
 	noError(w, err)
 	w.sites = append(w.sites, s)
 	return s
+}
+
+// fileOf is the file that a configuration of this text is in.
+func fileOf(name, text string) string {
+	switch head, _, _ := strings.Cut(text, " "); head {
+	case "vpn":
+		return name + ".boot"
+	case "connections":
+		return name + ".conf"
+	}
+	return name + ".toml"
 }
 
 func (s *site) doors() *Doors {
@@ -626,6 +637,7 @@ func (w *world) leavesNothing(sites ...*site) {
 func TestTrafficIsLife(t *testing.T) {
 	inWorld(t, nattest.Config{NAT: nattest.PortRestricted, MappingLifetime: 30 * time.Second}, func(w *world) {
 		a, b := w.pair(with(textA, either...), with(textB, either...))
+		w.measured(a, b)
 		overhead := func() int {
 			return len(w.sent(func(d nattest.Datagram) bool { return natt.Classify(d.Bytes) != natt.ESP }))
 		}

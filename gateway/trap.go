@@ -84,6 +84,9 @@ func (c *control) acquire(ctx context.Context, n notice) {
 	if connect, said := c.said[p.Name]; said && !connect {
 		return
 	}
+	if up, said := c.engine.Said(p.Name, n.Policy.Name); said && !up {
+		return
+	}
 	c.command(ikev2.Acquire{Peer: p.Name, Child: n.Policy.Name,
 		Local:  packetSelector(n.Flow, n.Flow.Src, n.Flow.SrcPort),
 		Remote: packetSelector(n.Flow, n.Flow.Dst, n.Flow.DstPort)})

@@ -113,6 +113,7 @@ func (sa *ikeSA) auditPolicy(check func(bool, string, ...any)) {
 	check(sa.e.byName[sa.peer.Name] == sa.peer, "IKE SA %v is up for peer %s, which is not configured any more", sa.id(), sa.peer.Name)
 	for _, w := range sa.wishes {
 		check(sa.peer.has(w.cfg), "IKE SA %v wishes for child %s, which is not configured", sa.id(), w.cfg.Name)
+		check(!sa.peer.lowers(w.cfg), "IKE SA %v wishes for child %s, which is to be down", sa.id(), w.cfg.Name)
 	}
 	for _, c := range sa.children {
 		check(!c.live() || sa.peer.has(c.cfg), "child %08x lives by a policy that is no more", c.in)

@@ -19,7 +19,9 @@ type childTask struct {
 	rival  *childSA  // of another peer, which has the traffic
 }
 
-func (t *childTask) obsolete(sa *ikeSA) bool { return sa.fulfilled(t.wish) || !sa.peer.has(t.cfg) }
+func (t *childTask) obsolete(sa *ikeSA) bool {
+	return sa.fulfilled(t.wish) || !sa.peer.has(t.cfg) || sa.peer.lowers(t.cfg)
+}
 
 func (t *childTask) request(sa *ikeSA, req *draft) error {
 	if err := t.config.request(sa, req); err != nil {

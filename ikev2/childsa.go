@@ -70,6 +70,7 @@ type childSA struct {
 	// untried: the child is to be replaced before its time, so as to see whether
 	// the peer would take our proposals as they are, key exchange and all.
 	untried bool
+	lowered bool // the operator wants it down (raise.go)
 }
 
 func (sa *ikeSA) newChild(cfg *Child) *childSA {

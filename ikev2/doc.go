@@ -9,7 +9,7 @@
 //	                           Poll()
 //	   Transmit  InstallInbound  InstallOutbound  RemoveOutbound
 //	   RemoveInbound  MovePeer  AssignAddresses  RemoveAddresses
-//	   IKEKeys  Event
+//	   IKEKeys  PathMTU  Event
 //
 // An IKE SA lives through these states; setState is the only way from one to
 // another:
@@ -61,6 +61,7 @@
 //	wish.go       which child SAs to ask for        RFC 7296 2.9, single pairs, additional selectors
 //	lanes.go      a child SA for each core          RFC 9611
 //	trap.go       child SAs wanted by traffic       RFC 7296 2.9, RFC 4301 4.4.1, RFC 6023
+//	raise.go      child SAs that the operator wants, or not
 //	conflict.go   one peer to one traffic           RFC 4301 4.4.1
 //	selector.go   narrowing of selectors            RFC 7296 2.9
 //	freshkeys.go  nonces, PFS in CREATE_CHILD_SA    RFC 7296 1.3, 2.17
@@ -74,6 +75,7 @@
 //	delete.go     Delete, failures after the fact   RFC 7296 1.4.1, 2.21
 //	liveness.go   dead peers, round trips, keepalives  RFC 7296 2.4, RFC 3948 4
 //	exchange.go   windows, retransmission           RFC 7296 2.1-2.3
+//	pathmtu.go    the largest packet that arrives   RFC 8899
 //	fragment.go   fragments, smaller packets        RFC 7383
 //	cookie.go     stateless cookies                 RFC 7296 2.6
 //	limits.go     half-open SAs, unprotected replies  RFC 8019 4

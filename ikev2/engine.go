@@ -53,6 +53,8 @@ type Engine struct {
 	drainTo        string
 	// spent are the tickets that have been used, and when they expire.
 	spent map[ticketSalt]time.Time
+	// probing are the IKE SAs that wait for an answer to a probe, by its SPI.
+	probing map[wire.SPI]*ikeSA
 
 	replies budget // of unprotected messages
 	repeats budget // of answers from the cache
@@ -80,7 +82,7 @@ func New(cfg Config, rand io.Reader) *Engine {
 	e := &Engine{
 		cfg: cfg, rand: rand, limits: cfg.Limits.withDefaults(), halfOpen: crowd{by: map[netip.Addr]int{}},
 		sas: map[wire.SPI]*ikeSA{}, coming: map[wire.SPI]*ikeSA{}, inits: map[initKey]*ikeSA{}, claims: claims{},
-		spent:   map[ticketSalt]time.Time{},
+		spent: map[ticketSalt]time.Time{}, probing: map[wire.SPI]*ikeSA{},
 		replies: replyBudget, repeats: repeatBudget, hints: budget{total: hintsPerSecond, each: hintsOfSource},
 	}
 	e.leases.seed(e, cfg.Leases)
@@ -123,6 +125,8 @@ func (e *Engine) HandleDatagram(now time.Time, d Datagram) {
 	switch {
 	case err != nil || int(h.Length) != len(d.Payload):
 		e.drop(dropHeader)
+	case e.probing[h.InitiatorSPI] != nil && h.Flags&wire.FlagResponse != 0:
+		e.probing[h.InitiatorSPI].probeAnswered(d.Path)
 	case h.Exchange == wire.ExchangeInformational && h.Major == 2 && h.Flags&wire.FlagResponse == 0 && inTheClear(h):
 		e.unprotectedSPI(d)
 	case h.InitiatorSPI == (wire.SPI{}):
@@ -179,6 +183,10 @@ func (e *Engine) Command(now time.Time, c Command) error {
 		var refused error
 		err := e.withPeer(c.Peer, func(p *peer) { refused = p.acquire(c) })
 		return cmp.Or(err, refused)
+	case Raise:
+		return e.say(c.Peer, c.Child, true)
+	case Lower:
+		return e.say(c.Peer, c.Child, false)
 	case Disconnect:
 		return e.withPeer(c.Peer, (*peer).disconnect)
 	case Shutdown:
@@ -209,6 +217,12 @@ func (e *Engine) Command(now time.Time, c Command) error {
 		return e.withPeer(c.Peer, func(p *peer) {
 			if p.up != nil {
 				p.up.ask()
+			}
+		})
+	case FindPathMTU:
+		return e.withPeer(c.Peer, func(p *peer) {
+			if p.up != nil {
+				p.up.findPathMTU(c.Most)
 			}
 		})
 	case Reveal:
@@ -279,7 +293,7 @@ func (e *Engine) tick() uint64 {
 
 func (e *Engine) emit(o Output) { e.out = append(e.out, o) }
 
-func (e *Engine) transmit(p Path, b []byte) { e.emit(Transmit{p, b}) }
+func (e *Engine) transmit(p Path, b []byte) { e.emit(Transmit{Path: p, Payload: b}) }
 
 func (e *Engine) random(n int) ([]byte, error) {
 	b := make([]byte, n)

@@ -83,6 +83,7 @@ const (
 	ReasonRedirects               // the peer sends us on too often
 	ReasonPostQuantum             // an additional key exchange is required and not to be had
 	ReasonPPK                     // a post-quantum pre-shared key is required, here or there, and not shared
+	ReasonUnfinished              // the initiator began, and did not authenticate itself in time
 )
 
 var reasonNames = [...]string{
@@ -95,7 +96,7 @@ var reasonNames = [...]string{
 	ReasonReconfigured:  "reconfigured",
 	ReasonPoolExhausted: "pool_exhausted", ReasonAddressNotAsked: "address_not_asked", ReasonNoAddress: "no_address",
 	ReasonAddressRequired: "address_required", ReasonPostQuantum: "no_post_quantum", ReasonPPK: "no_ppk",
-	ReasonRestarted: "restarted", ReasonTicket: "ticket", ReasonRedirects: "redirects",
+	ReasonRestarted: "restarted", ReasonTicket: "ticket", ReasonRedirects: "redirects", ReasonUnfinished: "unfinished",
 }
 
 // String is the reason's name in logs and scripts.

@@ -100,7 +100,7 @@ func (t *childTask) takeLane(sa *ikeSA, m *message, tsi, tsr []wire.Selector) Re
 // wantLanes wants one like c for every lane.
 func (sa *ikeSA) wantLanes(w *wish, c *childSA) {
 	there := func(v *wish) bool { return v.additional() && v.cfg == c.cfg && c.carries(v.local, v.remote) }
-	if c.resource && !w.additional() && sa.peer.has(c.cfg) && !slices.ContainsFunc(sa.wishes, there) {
+	if c.resource && !w.additional() && sa.peer.has(c.cfg) && !sa.peer.lowers(c.cfg) && !slices.ContainsFunc(sa.wishes, there) {
 		sa.wishes = append(sa.wishes, &wish{cfg: c.cfg, local: c.local, remote: c.remote, lanes: sa.e.lanes(), suite: c.suite})
 	}
 }

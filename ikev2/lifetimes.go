@@ -176,6 +176,9 @@ func (sa *ikeSA) expired() {
 	case stateReplaced:
 		sa.sendDelete()
 	default:
+		if sa.state == stateAuth && !sa.initiator {
+			sa.report(Event{Kind: EventRefused, Reason: ReasonUnfinished})
+		}
 		sa.end(ReasonDead)
 	}
 }

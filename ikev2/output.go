@@ -102,6 +102,8 @@ type Output interface{ output() }
 type Transmit struct {
 	Path    Path
 	Payload []byte
+	// Whole: nobody on the way may fragment it.
+	Whole bool
 }
 
 // ESPSuite is a child SA's algorithms by their IANA numbers. Integ is 0 for

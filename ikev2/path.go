@@ -210,8 +210,11 @@ func (sa *ikeSA) goBack() {
 
 // moved says what has become other.
 func (sa *ikeSA) moved(esp, former Path) {
-	if sa.active != nil && sa.path != former {
-		sa.active.detoured = true
+	if sa.path != former {
+		sa.dropSearch()
+		if sa.active != nil {
+			sa.active.detoured = true
+		}
 	}
 	if sa.state != stateUp {
 		return

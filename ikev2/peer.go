@@ -24,6 +24,7 @@ type peer struct {
 	// they may have it tried for.
 	acquired []*wish
 	again    time.Time
+	said     map[string]bool // whether children are to be up, by name (raise.go)
 	timers   timers
 
 	ticket    *ticket     // of an SA that was lost, for the next attempt

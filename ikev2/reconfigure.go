@@ -228,7 +228,7 @@ func (sa *ikeSA) conformWishes(kept map[*Child]*Child) {
 	sa.wishes = nil
 	for _, w := range before {
 		w.cfg, w.refused, w.asleep = adopted(w.cfg, kept), 0, false
-		if sa.peer.has(w.cfg) && (w.once || w.lanes > 0 || w.cfg.Start == StartNow) {
+		if sa.peer.has(w.cfg) && (w.once || w.lanes > 0 || sa.peer.start(w.cfg) == StartNow) {
 			sa.wishes = append(sa.wishes, w)
 		}
 	}
@@ -267,7 +267,7 @@ func (sa *ikeSA) conformChildren(kept map[*Child]*Child) {
 		case sameTraffic(was, is):
 			c.cfg = is
 			c.adjust(was)
-		default:
+		case !sa.peer.lowers(is):
 			anew = append(anew, &wish{cfg: is, once: true})
 		}
 	}
@@ -293,11 +293,16 @@ func (c *childSA) adjust(was *Child) {
 	}
 }
 
-// endUnwanted deletes the children whose policy is no more.
+// endUnwanted deletes the children whose policy is no more, or that the operator
+// wants down.
 func (sa *ikeSA) endUnwanted() {
 	for _, c := range slices.Clone(sa.children) {
-		if c.live() && !sa.peer.has(c.cfg) {
+		switch {
+		case !c.live():
+		case !sa.peer.has(c.cfg):
 			c.close(ReasonReconfigured)
+		case c.lowered:
+			c.close(ReasonDisconnect)
 		}
 	}
 }

@@ -125,7 +125,7 @@ func (t *rekeyChildTask) failed(sa *ikeSA, m *message, reason Reason) {
 // for anew (RFC 7296 section 2.25).
 func (t *rekeyChildTask) startOver(sa *ikeSA) {
 	standing := slices.ContainsFunc(sa.wishes, func(w *wish) bool { return w.fulfilledBy(t.old) && !w.additional() })
-	if !standing && t.cfg.Start != StartPeer {
+	if !standing && sa.peer.start(t.cfg) != StartPeer {
 		sa.want(&wish{cfg: t.cfg, local: t.old.local, remote: t.old.remote, once: true})
 	}
 	t.old.drop(ReasonDeleted)

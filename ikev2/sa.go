@@ -123,6 +123,7 @@ type ikeSA struct {
 	// through. partials are the peer's request and response on their way.
 	fragments, narrow bool
 	partials          [2]assembly
+	search            *sizeSearch // for the path's MTU
 
 	children  []*childSA
 	virtual   []netip.Addr // the peer assigned them to us
@@ -191,6 +192,9 @@ func (sa *ikeSA) setState(to state) {
 	}
 	sa.countHalfOpen(to)
 	sa.state = to
+	if to != stateUp {
+		sa.dropSearch()
+	}
 }
 
 // event fills in what every event of this SA says.
@@ -320,5 +324,7 @@ func (sa *ikeSA) expire(k timerKind) {
 		sa.unmake()
 	case timerFragments:
 		sa.dropPartials()
+	case timerProbe:
+		sa.probeLost()
 	}
 }

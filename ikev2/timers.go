@@ -18,6 +18,7 @@ const (
 	timerFollowup                    // the peer does not go on with its key exchanges
 	timerReconnect                   // the next attempt is due
 	timerFragments                   // a message whose fragments do not come is given up
+	timerProbe                       // a packet of some size is not answered
 	numTimers
 )
 

@@ -67,6 +67,9 @@ func (p *peer) acquire(a Acquire) error {
 	if i < 0 {
 		return fmt.Errorf("peer %q has no child named %q", p.Name, a.Child)
 	}
+	if p.lowers(&p.Children[i]) {
+		return nil
+	}
 	wants := &packet{a.Local, a.Remote}
 	w := &wish{cfg: &p.Children[i], packet: wants, once: true}
 	sa := p.up
@@ -101,12 +104,15 @@ func (p *peer) remember(w *wish) {
 	p.acquired = append(p.acquired, w)
 }
 
-// adopt takes what packets wanted while there was no IKE SA.
+// adopt takes what packets and the operator wanted while there was no IKE SA.
 func (sa *ikeSA) adopt() {
 	for _, w := range sa.peer.acquired {
 		sa.want(w)
 	}
 	sa.peer.acquired = nil
+	if !sa.dialed {
+		sa.wishes = append(sa.wishes, sa.standingWishes()...)
+	}
 }
 
 // connectOnce tries once, for what packets want; not at once after a failure.

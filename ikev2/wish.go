@@ -81,10 +81,12 @@ func (sa *ikeSA) fulfilled(w *wish) bool {
 }
 
 // standingWishes are for the children that start with the IKE SA. Only the side
-// that began the connection asks for them, so that they do not come twice.
+// that began the connection asks for them, so that they do not come twice, or the
+// one whose operator wants them.
 func (sa *ikeSA) standingWishes() (ws []*wish) {
 	for i := range sa.peer.Children {
-		if c := &sa.peer.Children[i]; sa.dialed && c.Start == StartNow {
+		c := &sa.peer.Children[i]
+		if _, said := sa.peer.said[c.Name]; (sa.dialed || said) && sa.peer.start(c) == StartNow {
 			ws = append(ws, sa.newWishes(c)...)
 		}
 	}
@@ -107,7 +109,7 @@ func (sa *ikeSA) firstWish() *wish {
 	}
 	ask := sa.wishes
 	for i := range sa.peer.Children {
-		if c := &sa.peer.Children[i]; len(sa.wishes) == 0 && c.Start != StartPeer && !sa.childless {
+		if c := &sa.peer.Children[i]; len(sa.wishes) == 0 && sa.peer.start(c) != StartPeer && !sa.childless {
 			ask = append(ask, &wish{cfg: c, once: true})
 		}
 	}

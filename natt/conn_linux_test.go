@@ -272,12 +272,15 @@ func testFragmentation(t *testing.T, impl implementation, loopback netip.Addr) {
 	esp := Run{Bytes: bytes.Repeat([]byte{9}, 1600), Path: path}
 	fits := Run{Bytes: bytes.Repeat([]byte{9}, 1400), Path: path}
 	long := Run{Bytes: bytes.Repeat([]byte{9}, 4800), SegmentSize: 1600, Path: path}
-	if n, err := a.Send([]Run{esp, ike, long, fits, ike, esp}); n != 3 || err != nil {
-		t.Errorf("%s, %v: Send = %d, %v; want 3: two of IKE and the ESP that fits", impl.name, loopback, n, err)
+	probe := ike
+	probe.Whole = true
+	passes := Run{Bytes: ike.Bytes[:1400], Path: path, Whole: true}
+	if n, err := a.Send([]Run{esp, ike, probe, long, fits, passes, ike, esp}); n != 4 || err != nil {
+		t.Errorf("%s, %v: Send = %d, %v; want 4: two of IKE, the ESP and the probe that fit", impl.name, loopback, n, err)
 	}
-	expectRuns(t, b, ike, fits, ike)
-	if got := a.Counters(); got["send_too_big"] != 5 {
-		t.Errorf("%s, %v: counters %v; want 5 datagrams too big", impl.name, loopback, got)
+	expectRuns(t, b, ike, fits, Run{Bytes: passes.Bytes, Path: path}, ike)
+	if got := a.Counters(); got["send_too_big"] != 6 {
+		t.Errorf("%s, %v: counters %v; want 6 datagrams too big", impl.name, loopback, got)
 	}
 	onlyIKE := mustListen(t, impl, wildcard, Options{})
 	ike.Bytes = StripMarker(ike.Bytes)

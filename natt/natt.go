@@ -28,7 +28,8 @@
 // ESP is sent with don't-fragment, because tunnels whose outer packets depend on reassembly fail on real networks, and the path
 // MTU that ICMP reports is never applied to what is sent, because anyone can forge ICMP: only the MTU of our own interface
 // refuses a datagram. IKE messages are sent without don't-fragment, so that one larger than the path still arrives; on port 4500
-// the non-ESP marker tells which is which. ([PathMTU] says what the kernel believes about a path, for a caller with a policy.)
+// the non-ESP marker tells which is which. Run.Whole is for those by which a path is probed. ([PathMTU] says what the kernel
+// believes about a path, for a caller with a policy.)
 package natt
 
 import (
@@ -46,6 +47,7 @@ type Path struct {
 type Run struct {
 	Bytes       []byte
 	SegmentSize int   // bytes a datagram, the last one may be shorter; 0: Bytes is one datagram
+	Whole       bool  // on the NAT traversal socket, with don't-fragment even if it is IKE
 	TOS         uint8 // DSCP and ECN of the outer header (IPv4 TOS, IPv6 traffic class)
 	Path        Path
 }

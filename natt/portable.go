@@ -170,7 +170,7 @@ func (c *portable) Send(runs []Run) (int, error) {
 // sendRun sends the datagrams of a run. The error is one that ends the socket.
 func (c *portable) sendRun(run Run) (whole bool, err error) {
 	c.mark(run)
-	if c.natt && Classify(run.Bytes) == IKE {
+	if c.natt && !run.Whole && Classify(run.Bytes) == IKE {
 		c.fragment(true)
 		defer c.fragment(false)
 	}

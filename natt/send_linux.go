@@ -111,7 +111,7 @@ func (c *conn) prepare(runs []Run, at cursor) {
 
 // mayFragment: IKE may, ESP may not. On the IKE socket all is IKE, and the socket is set so for good.
 func (c *conn) mayFragment(r Run) bool {
-	return c.natt && Classify(r.Bytes) == IKE
+	return c.natt && !r.Whole && Classify(r.Bytes) == IKE
 }
 
 // next returns where the message that starts at at ends, and its segment size, 0 for one datagram. ESP makes what came from the TUN

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"culvert/api"
 	"culvert/config"
@@ -40,8 +41,10 @@ type reloaded struct {
 // answer is what the control socket does; api/openapi.yaml describes it.
 func (d *daemon) answer(s *api.Server) {
 	s.ShowPage()
-	d.show(s)
-	s.Handle("GET /v1/metrics", d.metrics)
+	d.show(s, d.Status, d.History)
+	s.Handle("GET /v1/explain", d.explain)
+	s.Handle("GET /v1/peers/{peer}/explain", d.explain)
+	s.Handle("GET /v1/metrics", metrics(d.Status))
 	s.Stream("GET /v1/capture", "application/x-pcapng", d.capture)
 	s.Handle("GET /v1/openapi.yaml", func(*http.Request) (any, error) {
 		return api.Text{Type: "application/yaml", Body: api.OpenAPI}, nil
@@ -60,45 +63,79 @@ func (d *daemon) answer(s *api.Server) {
 	peer("connect", func(_ *http.Request, peer string) (string, error) { return d.Connect(peer) })
 	peer("disconnect", func(_ *http.Request, peer string) (string, error) { return d.Disconnect(peer) })
 	peer("rekey", func(_ *http.Request, peer string) (string, error) { return d.RekeyIKE(peer) })
-	peer("tunnels/rekey", func(_ *http.Request, peer string) (string, error) { return d.Rekey(peer, "") })
-	peer("tunnels/{tunnel}/rekey", func(r *http.Request, peer string) (string, error) { return d.Rekey(peer, r.PathValue("tunnel")) })
-}
-
-// show is what only looks, and what the status page asks.
-func (d *daemon) show(s *api.Server) {
-	s.Stream("GET /v1/events", "application/jsonl", d.events)
-	s.Handle("GET /v1/status", func(*http.Request) (any, error) {
-		if status, ok := d.Status(); ok {
-			return status, nil
-		}
-		return nil, crossing(gateway.ErrNotRunning)
-	})
-	s.Handle("GET /v1/history", func(*http.Request) (any, error) {
-		if history, ok := d.History(); ok {
-			return history, nil
-		}
-		return nil, crossing(gateway.ErrNotRunning)
-	})
-	explain := func(r *http.Request) (any, error) {
-		x, err := d.Explain(r.PathValue("peer"))
-		if err != nil {
-			return nil, crossing(err)
-		}
-		return x, nil
+	tunnel := func(verb string, f func(peer, tunnel string) (string, error)) {
+		peer("tunnels/{tunnel}/"+verb, func(r *http.Request, peer string) (string, error) { return f(peer, r.PathValue("tunnel")) })
 	}
-	s.Handle("GET /v1/explain", explain)
-	s.Handle("GET /v1/peers/{peer}/explain", explain)
+	tunnel("connect", d.ConnectTunnel)
+	tunnel("disconnect", d.DisconnectTunnel)
+	tunnel("rekey", d.Rekey)
+	peer("tunnels/rekey", func(_ *http.Request, peer string) (string, error) { return d.Rekey(peer, "") })
 }
 
-// metrics are the status as Prometheus reads it.
-func (d *daemon) metrics(*http.Request) (any, error) {
-	status, ok := d.Status()
+// show is what the status page asks for.
+func (d *daemon) show(s *api.Server, status func() (gateway.Status, bool), history func() (gateway.History, bool)) {
+	s.Stream("GET /v1/events", "application/jsonl", d.events)
+	s.Handle("GET /v1/status", func(*http.Request) (any, error) { return running(status()) })
+	s.Handle("GET /v1/history", func(*http.Request) (any, error) { return running(history()) })
+}
+
+// open answers at the doors that are for others than the owner: nil is none.
+func (d *daemon) open(public, page *api.Server) {
+	status := recent(d.Status)
+	public.Handle("GET /metrics", metrics(status))
+	d.show(page, status, recent(d.History))
+}
+
+// recentTime is how old an answer to strangers may be.
+const recentTime = time.Second
+
+// recent asks at most once in a recentTime, and gives that answer to all who ask
+// meanwhile: however many they are and however often they ask, the goroutine that
+// does IKE has no more to do for them.
+func recent[T any](ask func() (T, bool)) func() (T, bool) {
+	var mu sync.Mutex
+	var last T
+	var at time.Time
+	return func() (T, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !at.IsZero() && time.Since(at) < recentTime {
+			return last, true
+		}
+		answer, ok := ask()
+		if ok {
+			last, at = answer, time.Now()
+		}
+		return answer, ok
+	}
+}
+
+func running[T any](answer T, ok bool) (any, error) {
 	if !ok {
 		return nil, crossing(gateway.ErrNotRunning)
 	}
-	var b bytes.Buffer
-	err := status.WriteMetrics(&b)
-	return api.Text{Type: "text/plain; version=0.0.4; charset=utf-8", Body: b.Bytes()}, err
+	return answer, nil
+}
+
+func (d *daemon) explain(r *http.Request) (any, error) {
+	x, err := d.Explain(r.PathValue("peer"))
+	if err != nil {
+		return nil, crossing(err)
+	}
+	return x, nil
+}
+
+// metrics are the status as Prometheus reads it.
+func metrics(of func() (gateway.Status, bool)) func(*http.Request) (any, error) {
+	return func(*http.Request) (any, error) {
+		status, ok := of()
+		if !ok {
+			return nil, crossing(gateway.ErrNotRunning)
+		}
+		var b bytes.Buffer
+		err := status.WriteMetrics(&b)
+		return api.Text{Type: "text/plain; version=0.0.4; charset=utf-8", Body: b.Bytes()}, err
+	}
 }
 
 func drained(to string) string {

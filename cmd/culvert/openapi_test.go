@@ -20,21 +20,23 @@ import (
 
 // answerTypes are the bodies of the control socket's successes; nil is no JSON.
 var answerTypes = map[string]any{
-	"GET /v1/status":                               gateway.Status{},
-	"GET /v1/history":                              gateway.History{},
-	"GET /v1/explain":                              gateway.Explanation{},
-	"GET /v1/peers/{peer}/explain":                 gateway.Explanation{},
-	"GET /v1/events":                               event{},
-	"GET /v1/metrics":                              nil,
-	"GET /v1/capture":                              nil,
-	"GET /v1/openapi.yaml":                         nil,
-	"POST /v1/reload":                              reloaded{},
-	"POST /v1/drain":                               done{},
-	"POST /v1/peers/{peer}/connect":                done{},
-	"POST /v1/peers/{peer}/disconnect":             done{},
-	"POST /v1/peers/{peer}/rekey":                  done{},
-	"POST /v1/peers/{peer}/tunnels/rekey":          done{},
-	"POST /v1/peers/{peer}/tunnels/{tunnel}/rekey": done{},
+	"GET /v1/status":                                    gateway.Status{},
+	"GET /v1/history":                                   gateway.History{},
+	"GET /v1/explain":                                   gateway.Explanation{},
+	"GET /v1/peers/{peer}/explain":                      gateway.Explanation{},
+	"GET /v1/events":                                    event{},
+	"GET /v1/metrics":                                   nil,
+	"GET /v1/capture":                                   nil,
+	"GET /v1/openapi.yaml":                              nil,
+	"POST /v1/reload":                                   reloaded{},
+	"POST /v1/drain":                                    done{},
+	"POST /v1/peers/{peer}/connect":                     done{},
+	"POST /v1/peers/{peer}/disconnect":                  done{},
+	"POST /v1/peers/{peer}/rekey":                       done{},
+	"POST /v1/peers/{peer}/tunnels/rekey":               done{},
+	"POST /v1/peers/{peer}/tunnels/{tunnel}/connect":    done{},
+	"POST /v1/peers/{peer}/tunnels/{tunnel}/disconnect": done{},
+	"POST /v1/peers/{peer}/tunnels/{tunnel}/rekey":      done{},
 }
 
 // node is a piece of a description.

@@ -99,6 +99,14 @@ func said(d done) string { return d.Done }
 // peerPath is a peer's place in the API; names may have any characters.
 func peerPath(peer, verb string) string { return "/v1/peers/" + url.PathEscape(peer) + "/" + verb }
 
+// verbPath is where something is done to a peer, or to a tunnel of it.
+func verbPath(args []string, verb string) string {
+	if len(args) == 2 {
+		verb = "tunnels/" + url.PathEscape(args[1]) + "/" + verb
+	}
+	return peerPath(args[0], verb)
+}
+
 // takes is cobra.RangeArgs in words that help.
 func takes(least, most int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
@@ -112,7 +120,7 @@ func takes(least, most int, what string) cobra.PositionalArgs {
 var (
 	noArguments = takes(0, 0, "no arguments")
 	oneFile     = takes(1, 1, "one configuration file")
-	onePeer     = takes(1, 1, "the name of one peer")
+	peerTunnel  = takes(1, 2, "the name of one peer, and of a tunnel of it or none")
 	anyPeer     = takes(0, 1, "the name of one peer, or none for all")
 )
 
@@ -147,15 +155,17 @@ need a restart.`,
 func connectCommand() *cobra.Command {
 	var d door
 	return d.flags(&cobra.Command{
-		Use:   "connect PEER",
-		Short: "bring a peer up, and keep it up",
-		Long: `Has a running gateway connect to PEER and keep it connected until it ends or is
-told to disconnect, whatever the configuration says. One that waits for its next
-attempt is tried at once. 'culvert status' shows what comes of it.`,
-		Example: `  sudo culvert connect office`,
-		Args:    onePeer,
+		Use:   "connect PEER [TUNNEL]",
+		Short: "bring a peer or one tunnel up, and keep it up",
+		Long: `Has a running gateway connect to PEER, or bring up one TUNNEL of it, and keep it so
+until it ends or is told to disconnect, whatever the configuration says. What
+waits for its next attempt is tried at once. 'culvert status' shows what comes
+of it.`,
+		Example: `  sudo culvert connect office
+  sudo culvert connect office lan`,
+		Args: peerTunnel,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return post(cmd, &d, peerPath(args[0], "connect"), nil, said)
+			return post(cmd, &d, verbPath(args, "connect"), nil, said)
 		},
 	})
 }
@@ -163,16 +173,18 @@ attempt is tried at once. 'culvert status' shows what comes of it.`,
 func disconnectCommand() *cobra.Command {
 	var d door
 	return d.flags(&cobra.Command{
-		Use:   "disconnect PEER",
-		Short: "take a peer down, and leave it down",
-		Long: `Has a running gateway delete its SAs with PEER and not connect again until it
-is told to, or restarted. Traffic for its tunnels is dropped meanwhile, and does
-not leave in the clear. The peer itself may connect.`,
+		Use:   "disconnect PEER [TUNNEL]",
+		Short: "take a peer or one tunnel down, and leave it down",
+		Long: `Has a running gateway delete its SAs with PEER, or those of one TUNNEL, and not
+bring them up again until it is told to, or restarted. Traffic for its tunnels is
+dropped meanwhile, and does not leave in the clear. The peer itself may connect,
+and bring the tunnel up: one that is to stay down has to be taken down there.`,
 		Example: `  sudo culvert disconnect office
-  sudo culvert connect office`,
-		Args: onePeer,
+  sudo culvert connect office
+  sudo culvert disconnect office lan`,
+		Args: peerTunnel,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return post(cmd, &d, peerPath(args[0], "disconnect"), nil, said)
+			return post(cmd, &d, verbPath(args, "disconnect"), nil, said)
 		},
 	})
 }
@@ -196,14 +208,11 @@ No packet is lost.`,
 			return usageError(fmt.Errorf("rekey takes a peer, and a tunnel of it or --ike (see '%s --help')", cmd.CommandPath()))
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			verb := "tunnels/rekey"
-			switch {
-			case ike:
-				verb = "rekey"
-			case len(args) == 2:
-				verb = "tunnels/" + url.PathEscape(args[1]) + "/rekey"
+			path := verbPath(args, "rekey")
+			if len(args) == 1 && !ike {
+				path = peerPath(args[0], "tunnels/rekey")
 			}
-			return post(cmd, &d, peerPath(args[0], verb), nil, said)
+			return post(cmd, &d, path, nil, said)
 		},
 	})
 	cmd.Flags().BoolVar(&ike, "ike", false, "the keys of the connection itself")

@@ -8,7 +8,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"culvert/api"
 )
@@ -60,4 +63,32 @@ func TestPageCommand(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestRecent: strangers who ask all at once cost one answer, and a gateway that does
+// not run yet is asked again.
+func TestRecent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, up := 0, false
+		ask := recent(func() (int, bool) { asked++; return asked, up })
+		for range 3 {
+			if _, ok := ask(); ok {
+				t.Error("an answer of none")
+			}
+		}
+		up = true
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				if n, ok := ask(); n != 4 || !ok {
+					t.Errorf("%d, %v", n, ok)
+				}
+			})
+		}
+		all.Wait()
+		time.Sleep(recentTime)
+		if n, _ := ask(); n != 5 || asked != 5 {
+			t.Errorf("%d, asked %d times", n, asked)
+		}
+	})
 }

@@ -103,8 +103,7 @@ func serve(ctx context.Context, log *slog.Logger, cfg *config.Config, opts upOpt
 	log = g.Log() // what is the command's own is among the events too
 	d := &daemon{Gateway: g, log: log, file: cfg.File, manager: serviceManager(os.Getenv)}
 	d.answer(control)
-	public.Handle("GET /metrics", d.metrics)
-	d.show(page)
+	d.open(public, page)
 	for name, door := range map[string]*api.Server{"control socket": control, "metrics": public, "page": page} {
 		go func() {
 			if err := door.Serve(); err != nil {

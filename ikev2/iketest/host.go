@@ -26,6 +26,8 @@ type Host struct {
 	Received int
 	// Assigned are the addresses that peers have assigned, by peer.
 	Assigned map[string]ikev2.AssignAddresses
+	// PathMTUs are what FindPathMTU has found.
+	PathMTUs []ikev2.PathMTU
 	// Keepalives counts the NAT keepalives sent.
 	Keepalives int
 	// Sent are the IKE messages sent, in order.
@@ -129,6 +131,9 @@ func (h *Host) take(o ikev2.Output) {
 		n.note("%s: remove addresses", h.Name)
 	case ikev2.Redial:
 		h.redial(o)
+	case ikev2.PathMTU:
+		h.PathMTUs = append(h.PathMTUs, o)
+		n.note("%s: path MTU %d of %d", h.Name, o.Size, o.Most)
 	case ikev2.IKEKeys:
 		h.Keys, n.keys[o.ID] = o, append(n.keys[o.ID], o)
 	case ikev2.Event:
@@ -205,7 +210,7 @@ func (h *Host) transmit(o ikev2.Transmit) {
 		h.net.note("%s: cannot send from %v, which it does not have", h.Name, o.Path.Local.Addr())
 		return
 	}
-	h.net.carry(Packet{From: h.net.outside(o.Path.Local), To: o.Path.Remote, Encap: o.Path.Encap, Payload: o.Payload})
+	h.net.carry(Packet{From: h.net.outside(o.Path.Local), To: o.Path.Remote, Encap: o.Path.Encap, Payload: o.Payload, Whole: o.Whole})
 }
 
 // Has counts the events of a kind.

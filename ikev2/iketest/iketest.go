@@ -32,6 +32,7 @@ type Packet struct {
 	From, To netip.AddrPort
 	Encap    bool
 	Payload  []byte
+	Whole    bool // nobody may fragment it
 	// Number counts the network's datagrams from 0.
 	Number int
 	esp    *ikev2.InstallOutbound // the child SA of an ESP packet

@@ -462,6 +462,7 @@ func (s reconfigured) converge() {
 	s.n.Reconfigure(s.b, b)
 	s.n.Run(s.span("pause", time.Second))
 	s.n.Link = nil
+	s.raise()
 	s.connect(s.b)
 	want := len(s.a.cfg.Peers[0].Children)
 	s.n.Run(6 * time.Minute)

@@ -122,6 +122,7 @@ func playSchedule(sc *script) *schedule {
 func (s *schedule) run() {
 	s.disturb()
 	s.n.Link = nil
+	s.raise()
 	s.connect(s.a)
 	if s.whether("both connect in the end", 2) {
 		s.connect(s.b)
@@ -137,6 +138,17 @@ func (s *schedule) run() {
 	s.part()
 	if len(s.n.Faults) > 0 {
 		s.fail("%s", strings.Join(s.n.Faults, "; "))
+	}
+}
+
+// raise has the sides want again what they were told not to.
+func (s *schedule) raise() {
+	for _, h := range []*Host{s.a, s.b} {
+		for _, c := range h.cfg.Peers[0].Children {
+			if up, said := h.Engine.Said(h.peer(), c.Name); said && !up {
+				s.n.Command(h, ikev2.Raise{Peer: h.peer(), Child: c.Name})
+			}
+		}
 	}
 }
 
@@ -259,7 +271,11 @@ func (s *schedule) drawAct() string {
 	if s.rng.IntN(2) == 0 {
 		h = "B"
 	}
-	switch s.rng.IntN(19) {
+	switch s.rng.IntN(21) {
+	case 19:
+		return fmt.Sprint(h, " lowers ", s.rng.IntN(3))
+	case 20:
+		return fmt.Sprint(h, " raises ", s.rng.IntN(3))
 	case 16, 17, 18:
 		return s.drawRoaming(h)
 	case 14, 15:
@@ -306,6 +322,8 @@ var acts = map[string]func(s *schedule, h *Host, x, y uint64){
 	"sends":       func(s *schedule, _ *Host, _, _ uint64) { s.packets() },
 	"rekeys":      func(s *schedule, h *Host, x, _ uint64) { s.rekey(h, x) },
 	"renews":      func(s *schedule, h *Host, _, _ uint64) { s.n.Command(h, ikev2.RekeyIKE{Peer: h.peer()}) },
+	"lowers":      func(s *schedule, h *Host, x, _ uint64) { s.say(h, x, false) },
+	"raises":      func(s *schedule, h *Host, x, _ uint64) { s.say(h, x, true) },
 	"wakes":       func(s *schedule, h *Host, _, _ uint64) { s.roam(h, true) },
 	"roams":       func(s *schedule, h *Host, _, _ uint64) { s.roam(h, false) },
 	"appears":     func(s *schedule, _ *Host, x, _ uint64) { s.move(byte(x), 0) },
@@ -316,6 +334,18 @@ var acts = map[string]func(s *schedule, h *Host, x, y uint64){
 }
 
 func (h *Host) peer() string { return h.cfg.Peers[0].Name }
+
+// say has the operator want some child, or not.
+func (s *schedule) say(h *Host, x uint64, up bool) {
+	all := h.cfg.Peers[0].Children
+	switch {
+	case len(all) == 0:
+	case up:
+		s.n.Command(h, ikev2.Raise{Peer: h.peer(), Child: all[x%uint64(len(all))].Name})
+	default:
+		s.n.Command(h, ikev2.Lower{Peer: h.peer(), Child: all[x%uint64(len(all))].Name})
+	}
+}
 
 // perform does an act, nothing where the script has no more.
 func (s *schedule) perform(act string) {
