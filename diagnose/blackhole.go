@@ -34,5 +34,5 @@ func (f BlackHole) change() string {
 	case f.MTUAt.Line == 0:
 		return fmt.Sprintf("add %s to [gateway] in %s", written, cleanTo(f.MTUAt.File, maxPath))
 	}
-	return fmt.Sprintf("change line %d of %s to %s", f.MTUAt.Line, cleanTo(f.MTUAt.File, maxPath), written)
+	return f.MTUAt.rewrite(written)
 }

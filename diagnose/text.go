@@ -188,6 +188,11 @@ func (c Connection) change(s Setting, written, what, value string) string {
 	case s.Line == 0:
 		return fmt.Sprintf("add %s to %s in %s", written, c, cleanTo(s.File, maxPath))
 	}
+	return s.rewrite(written)
+}
+
+// rewrite tells to change the line of a setting that is there.
+func (s Setting) rewrite(written string) string {
 	return fmt.Sprintf("change line %d of %s to %s", s.Line, cleanTo(s.File, maxPath), written)
 }
 

@@ -9,11 +9,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -74,7 +72,7 @@ what was recorded elsewhere. The log says that it was done.`,
 			if o.Packets < 0 || o.duration < 0 {
 				return usageError(errors.New("--packets and --duration take 0 or more"))
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			if o.duration > 0 {
 				var end context.CancelFunc

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -90,7 +88,7 @@ func demo(ctx context.Context, out io.Writer, opts demoOptions) error {
 		}
 		rights = lab.Rights{Reason: "a user namespace could not be made: " + err.Error()}
 	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal(ctx)
 	defer stop()
 	show := newDemoShow(out, opts.json)
 	stage, err := openStage(rights)

@@ -9,10 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
-	"os/signal"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -154,7 +151,7 @@ that are kept with --follow=false; 1 when the gateway ends.`,
 			if _, err := sinceTime(since, time.Now()); since != "" && err != nil {
 				return usageError(fmt.Errorf("--%w", err))
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			path := "/v1/events?" + url.Values{"since": {since}, "follow": {strconv.FormatBool(follow)}}.Encode()
 			in, err := api.Open(ctx, d.socket, path)

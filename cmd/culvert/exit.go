@@ -1,5 +1,12 @@
 package main
 
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
 // The exit codes beside 0.
 const (
 	exitFailure = 1 // something went wrong while running
@@ -24,3 +31,8 @@ func (e *exitError) Unwrap() error { return e.err }
 
 func failure(err error) error    { return &exitError{exitFailure, err} }
 func usageError(err error) error { return &exitError{exitUsage, err} }
+
+// untilSignal is a context that is over when somebody wants the command to end.
+func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -32,7 +30,7 @@ and shows no key.`,
 			if err != nil || !addr.Addr().IsLoopback() {
 				return usageError(fmt.Errorf("--listen takes a loopback address and port, such as 127.0.0.1:9116, and not %q: what is on it is HTTP without TLS", listen))
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			if err := showPage(ctx, cmd, addr, d.socket); err != nil {
 				return failure(err)

@@ -7,9 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -62,7 +60,7 @@ func up(ctx context.Context, stderr io.Writer, file string, opts upOptions) erro
 		return err
 	}
 	warn(log, cfg)
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal(ctx)
 	defer stop()
 	return serve(ctx, log, cfg, opts)
 }

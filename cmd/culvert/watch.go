@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -25,7 +23,7 @@ type watching struct {
 // run shows frames in place on a terminal, one after the other elsewhere. A frame
 // that cannot be had is the end, unless it is a terminal's and not the first.
 func (w watching) run(ctx context.Context, out io.Writer, frame func(ctx context.Context, out io.Writer) error) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal(ctx)
 	defer stop()
 	s := openScreen(out, stop)
 	defer s.close()
