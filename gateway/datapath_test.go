@@ -153,7 +153,6 @@ type fakeDevice struct {
 	written  [][]byte
 	supers   []tun.Super
 	writeErr error
-	slept    int // packets that Read returned
 }
 
 func (d *fakeDevice) Name() string             { return "fake0" }
@@ -171,7 +170,6 @@ func (d *fakeDevice) Read(slab []byte) (tun.Super, error) {
 	if len(d.reads) == 0 {
 		return tun.Super{}, os.ErrClosed
 	}
-	d.slept++
 	return d.TryRead(slab)
 }
 
@@ -224,14 +222,12 @@ type fakeSocket struct {
 	sent     []natt.Run
 	sends    int
 	sendErr  error
-	slept    int // times that Receive returned datagrams
 }
 
 func (s *fakeSocket) Receive(runs []natt.Run) (int, error) {
 	if len(s.arriving) == 0 {
 		return 0, net.ErrClosed
 	}
-	s.slept++
 	n := copy(runs, s.arriving)
 	s.arriving = s.arriving[n:]
 	return n, nil

@@ -32,7 +32,6 @@ import (
 	"culvert/espcrypto"
 	"culvert/espcrypto/sad"
 	"culvert/natt"
-	"culvert/patience"
 	"culvert/tun"
 )
 
@@ -68,8 +67,6 @@ type inbound struct {
 	// unknown bounds what control hears of packets that no SA takes.
 	unknown limiter
 
-	poller   natt.Poller // conn, if it is one
-	patience patience.Patience
 	snapshot *sad.Snapshot
 	now      int64 // nanoseconds, read once a Receive
 
@@ -91,9 +88,8 @@ type inbound struct {
 }
 
 func newInbound(dev tun.Device, conn natt.Conn, table *sad.Table, c *Counters, opts inboundOptions) *inbound {
-	poller, _ := conn.(natt.Poller)
 	return &inbound{
-		conn: conn, poller: poller, table: table, count: c.newLane(), opts: opts, tun: tun.NewCoalescer(dev),
+		conn: conn, table: table, count: c.newLane(), opts: opts, tun: tun.NewCoalescer(dev),
 		unknown: limiter{every: 20 * time.Millisecond, burst: 10},
 		runs:    make([]natt.Run, maxRuns), packets: make([][]byte, 0, maxBatch), opened: make([]espcrypto.Opened, maxBatch),
 	}
@@ -103,7 +99,7 @@ func newInbound(dev tun.Device, conn natt.Conn, table *sad.Table, c *Counters, o
 // error is that of a socket broken for good.
 func (in *inbound) run() error {
 	for {
-		n, err := in.first()
+		n, err := in.conn.Receive(in.runs)
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
@@ -122,19 +118,6 @@ func (in *inbound) run() error {
 			return nil
 		}
 	}
-}
-
-// first waits for datagrams: for a while awake, where the socket can be asked so, then
-// asleep.
-func (in *inbound) first() (int, error) {
-	for in.patience.Begin(); in.poller != nil && in.patience.Look(); {
-		if n, err := in.poller.TryReceive(in.runs); n > 0 || err != nil {
-			return n, err
-		}
-	}
-	n, err := in.conn.Receive(in.runs)
-	in.patience.Slept()
-	return n, err
 }
 
 // sort takes a run apart and sends each datagram its way.

@@ -32,7 +32,6 @@ import (
 	"culvert/espcrypto"
 	"culvert/espcrypto/sad"
 	"culvert/natt"
-	"culvert/patience"
 	"culvert/tun"
 )
 
@@ -116,7 +115,6 @@ type outbound struct {
 	dead  error // what ended the socket
 	now   int64 // nanoseconds, read once a drain
 
-	patience patience.Patience
 	slab     []byte
 	slabUsed int
 	split    tun.Splitter
@@ -164,7 +162,7 @@ func newOutbound(dev tun.Device, conn natt.Conn, table *sad.Table, c *Counters, 
 // error is that of a device or socket broken for good.
 func (o *outbound) run() error {
 	for failures := 0; ; {
-		s, err := o.first()
+		s, err := o.dev.Read(o.room())
 		o.now = nanotime()
 		for err == nil {
 			failures = 0
@@ -186,18 +184,6 @@ func (o *outbound) run() error {
 			time.Sleep(time.Duration(failures) * time.Millisecond)
 		}
 	}
-}
-
-// first waits for a packet: for a while awake, then asleep.
-func (o *outbound) first() (tun.Super, error) {
-	for o.patience.Begin(); o.patience.Look(); {
-		if s, err := o.dev.TryRead(o.room()); !errors.Is(err, tun.ErrWouldBlock) {
-			return s, err
-		}
-	}
-	s, err := o.dev.Read(o.room())
-	o.patience.Slept()
-	return s, err
 }
 
 // room is the free part of the slab. If that is too little for a read, the

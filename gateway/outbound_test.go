@@ -13,7 +13,6 @@ import (
 
 	"culvert/espcrypto"
 	"culvert/espcrypto/sad"
-	"culvert/natt"
 	"culvert/tun"
 )
 
@@ -424,35 +423,6 @@ func TestDeviceErrors(t *testing.T) {
 			t.Errorf("run on a broken device: %v, want %v", err, gone)
 		}
 	})
-}
-
-// TestLooksBeforeSleeping: after a short wait the loops look before they sleep,
-// and what they find so goes the way of everything.
-func TestLooksBeforeSleeping(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // where the clock stands still, so that waits are short
-		a, b := newPair(t, gcm128)
-		socket := &pollable{fakeSocket: &b.sock}
-		b.in = newInbound(&b.dev, socket, &b.table, &b.counters, inboundOptions{})
-		want := [][]byte{inner(), inner()}
-		for round, asleep := range []int{1, 0} {
-			a.dev.slept, b.sock.slept = 0, 0
-			wantPackets(t, "host", b.receive(t, cross(a.send(t, whole(inner()), whole(inner())))...), want)
-			if a.dev.slept != asleep || b.sock.slept != asleep {
-				t.Errorf("round %d: found %d times asleep at the device, %d at the socket, want %d", round, a.dev.slept, b.sock.slept, asleep)
-			}
-		}
-		a.wantCounts(t, nil)
-		b.wantCounts(t, nil)
-	})
-}
-
-// pollable is a socket that can be asked without waiting.
-type pollable struct{ *fakeSocket }
-
-func (s *pollable) TryReceive(runs []natt.Run) (int, error) {
-	n := copy(runs, s.arriving)
-	s.arriving = s.arriving[n:]
-	return n, nil
 }
 
 func TestSocketBreaks(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"culvert/patience"
 )
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -44,17 +46,17 @@ func sendmmsg(fd uintptr, m []mmsghdr) (int, syscall.Errno) {
 	return int(n), errno
 }
 
-// conn is a Conn on recvmmsg and sendmmsg. The descriptor does not block; waiting is the Go poller's work, so that Close wakes it.
+// conn is a Conn on recvmmsg and sendmmsg. The descriptor does not block; waiting is its door's work, so that Close wakes it.
 type conn struct {
 	counters
 	system
-	socket *net.UDPConn
-	raw    syscall.RawConn
-	local  netip.AddrPort
-	six    bool // an AF_INET6 socket, where IPv4 addresses travel IPv4-mapped
-	natt   bool
-	gro    bool
-	lanes  string // how many sockets share the port, and by what
+	fd    int
+	door  *patience.Door
+	local netip.AddrPort
+	six   bool // an AF_INET6 socket, where IPv4 addresses travel IPv4-mapped
+	natt  bool
+	gro   bool
+	lanes string // how many sockets share the port, and by what
 
 	receiver receiver
 	sender   sender
@@ -73,18 +75,25 @@ func listenBatch(addr netip.AddrPort, opts Options, on system) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := enableControl(fd, six); err != nil {
+	c := &conn{system: on, fd: fd, six: six, natt: opts.NATT}
+	if err := c.setUp(); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
-	c := &conn{system: on, six: six, natt: opts.NATT}
-	segments := c.tune(fd)
-	if err := c.adopt(fd); err != nil {
-		return nil, err
+	return c, nil
+}
+
+func (c *conn) setUp() (err error) {
+	if err = enableControl(c.fd, c.six); err != nil {
+		return err
+	}
+	if c.local, err = localAddr(c.fd); err != nil {
+		return err
 	}
 	c.initReceiver()
-	c.initSender(segments)
-	return c, nil
+	c.initSender(c.tune(c.fd))
+	c.door, err = patience.NewDoor(c.fd)
+	return err
 }
 
 // bind opens the socket. The net package is passed by because it decides once, by trying the loopback interface, whether a process may
@@ -178,25 +187,27 @@ func (s *system) setBuffers(fd int) {
 	}
 }
 
-// adopt gives the descriptor to the net package, for the poller.
-func (c *conn) adopt(fd int) error {
-	f := os.NewFile(uintptr(fd), "")
-	defer f.Close() // FilePacketConn has its own duplicate
-	p, err := net.FilePacketConn(f)
-	if err != nil {
-		return err
+func localAddr(fd int) (netip.AddrPort, error) {
+	bound, err := unix.Getsockname(fd)
+	switch bound := bound.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(bound.Addr), uint16(bound.Port)), nil
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(zoned(netip.AddrFrom16(bound.Addr).Unmap(), bound.ZoneId), uint16(bound.Port)), nil
 	}
-	c.socket = p.(*net.UDPConn)
-	c.local = unmap(c.socket.LocalAddr().(*net.UDPAddr).AddrPort())
-	c.raw, err = c.socket.SyscallConn()
-	return err
+	return netip.AddrPort{}, os.NewSyscallError("getsockname", err)
 }
 
 // LocalAddr implements Conn.
 func (c *conn) LocalAddr() netip.AddrPort { return c.local }
 
 // Close implements Conn.
-func (c *conn) Close() error { return c.socket.Close() }
+func (c *conn) Close() error {
+	if err := c.door.Close(); err != nil {
+		return net.ErrClosed
+	}
+	return os.NewSyscallError("close", unix.Close(c.fd))
+}
 
 // Offload implements Conn.
 func (c *conn) Offload() string {

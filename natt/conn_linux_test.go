@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"culvert/patience/patiencetest"
 )
 
 var batchImplementations = []implementation{{"batch", listen}}
@@ -350,13 +352,20 @@ func loopbackUp(t *testing.T, mtu uint32) {
 	}
 }
 
-// TestTryReceive never waits, and takes what is there.
-func TestTryReceive(t *testing.T) {
+// TestNobodyIsWokenInVain: the socket is watched for who sleeps at it, once each time,
+// and by nobody who would be woken for all that comes and goes.
+func TestNobodyIsWokenInVain(t *testing.T) {
+	c := mustListenBatch(t, loopback4, Options{NATT: true})
+	polls, err := patiencetest.Polls(c.fd)
+	if err != nil || len(polls) != 1 || polls[0]&unix.EPOLLONESHOT == 0 || polls[0]&unix.EPOLLOUT != 0 {
+		t.Errorf("watched for %#x, %v", polls, err)
+	}
+}
+
+// TestReceiveGoesOn behind errors that pass, and ends with the socket.
+func TestReceiveGoesOn(t *testing.T) {
 	c := mustListenBatch(t, loopback4, Options{NATT: true})
 	runs := make([]Run, 4)
-	if n, err := c.TryReceive(runs); n != 0 || err != nil {
-		t.Errorf("on an empty socket: %d, %v", n, err)
-	}
 	errors := []syscall.Errno{unix.EINTR, unix.ECONNREFUSED}
 	c.recvmmsg = func(fd uintptr, m []mmsghdr) (int, syscall.Errno) {
 		if len(errors) == 0 {
@@ -366,16 +375,16 @@ func TestTryReceive(t *testing.T) {
 		errors = errors[1:]
 		return -1, errno
 	}
-	if n, err := c.TryReceive(runs); n != 0 || err != nil {
-		t.Errorf("interrupted: %d, %v", n, err)
-	}
 	mustSend(t, c, Run{Bytes: []byte("there"), Path: to(c, loopback4)})
-	if n, err := c.TryReceive(runs); n != 1 || err != nil || string(runs[0].Bytes) != "there" {
+	if n, err := c.Receive(runs); n != 1 || err != nil || string(runs[0].Bytes) != "there" || len(errors) != 0 {
 		t.Errorf("behind an error that passes: %d, %v, %q", n, err, runs[0].Bytes)
 	}
 	c.Close()
-	if n, err := c.TryReceive(runs); n != 0 || err != net.ErrClosed {
+	if n, err := c.Receive(runs); n != 0 || err != net.ErrClosed {
 		t.Errorf("after Close: %d, %v", n, err)
+	}
+	if err := c.Close(); err != net.ErrClosed {
+		t.Errorf("Close once more: %v", err)
 	}
 }
 

@@ -36,7 +36,7 @@ func joinLanes(first Conn, addr netip.AddrPort, lanes int, opts Options) (all []
 
 func (c *conn) control(f func(fd int) error) error {
 	var err error
-	return errors.Join(c.raw.Control(func(fd uintptr) { err = f(int(fd)) }), err)
+	return errors.Join(c.door.Control(func(fd uintptr) { err = f(int(fd)) }), err)
 }
 
 // steer has the kernel choose among the sockets of a port by Lane. The program begins at the datagram's first byte; one that is too short to

@@ -95,12 +95,6 @@ type Conn interface {
 	Close() error
 }
 
-// Poller is a Conn that can be asked without waiting: on Linux, those of Listen.
-type Poller interface {
-	// TryReceive is Receive without waiting: 0 when there is nothing.
-	TryReceive(runs []Run) (int, error)
-}
-
 // Options are the choices of Listen.
 type Options struct {
 	// NATT makes this the NAT traversal socket: segmentation offload, buffers for bulk traffic, Path.Encap set.

@@ -29,8 +29,7 @@ type receiver struct {
 	iovecs   []unix.Iovec
 	names    []unix.RawSockaddrInet6 // the larger of the two
 	controls []controlBuffer
-	wait     func(fd uintptr) bool // the bodies of a RawConn.Read, made once: a closure a call would be an allocation a call
-	look     func(fd uintptr) bool
+	try      func(fd uintptr) bool // the body of a Door.Read, made once: a closure a call would be an allocation a call
 	want     int
 	got      int
 	errno    syscall.Errno
@@ -46,8 +45,7 @@ func (c *conn) initReceiver() {
 	r.iovecs = make([]unix.Iovec, n)
 	r.names = make([]unix.RawSockaddrInet6, n)
 	r.controls = make([]controlBuffer, n)
-	r.wait = c.receiveNow // false has the poller wait until the socket is readable
-	r.look = func(fd uintptr) bool { c.receiveNow(fd); return true }
+	r.try = c.receiveNow
 	slab := make([]byte, n*runStride)
 	for i := range r.messages {
 		r.iovecs[i].Base = &slab[i*runStride]
@@ -61,21 +59,13 @@ func (c *conn) initReceiver() {
 }
 
 // Receive implements Conn.
-func (c *conn) Receive(runs []Run) (int, error) { return c.receive(runs, c.receiver.wait) }
-
-// TryReceive implements Poller.
-func (c *conn) TryReceive(runs []Run) (int, error) { return c.receive(runs, c.receiver.look) }
-
-func (c *conn) receive(runs []Run, try func(fd uintptr) bool) (int, error) {
+func (c *conn) Receive(runs []Run) (int, error) {
 	r := &c.receiver
 	r.want = min(len(runs), len(r.messages))
 	for r.want > 0 {
 		r.reset()
-		if err := c.raw.Read(try); err != nil {
+		if err := c.door.Read(r.try); err != nil {
 			return 0, net.ErrClosed
-		}
-		if r.errno == unix.EAGAIN {
-			return 0, nil
 		}
 		if r.errno != 0 {
 			if fatal(r.errno) {
@@ -107,7 +97,7 @@ func (c *conn) receiveNow(fd uintptr) bool {
 	r := &c.receiver
 	r.got, r.errno = c.recvmmsg(fd, r.messages[:r.want])
 	if r.errno == unix.EINTR {
-		r.errno = unix.EAGAIN // the poller, which knows that there is something, asks again at once
+		r.errno = unix.EAGAIN // the door, where there is something, asks again at once
 	}
 	return r.errno != unix.EAGAIN
 }
@@ -150,9 +140,13 @@ func remoteAddr(name *unix.RawSockaddrInet6) netip.AddrPort {
 		four := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
 		return netip.AddrPortFrom(netip.AddrFrom4(four.Addr), networkOrder(four.Port))
 	}
-	a := netip.AddrFrom16(name.Addr).Unmap()
-	if name.Scope_id != 0 && a.IsLinkLocalUnicast() {
-		a = a.WithZone(strconv.FormatUint(uint64(name.Scope_id), 10))
+	return netip.AddrPortFrom(zoned(netip.AddrFrom16(name.Addr).Unmap(), name.Scope_id), networkOrder(name.Port))
+}
+
+// zoned is the address with its interface, where it means nothing without.
+func zoned(a netip.Addr, zone uint32) netip.Addr {
+	if zone == 0 || !a.IsLinkLocalUnicast() {
+		return a
 	}
-	return netip.AddrPortFrom(a, networkOrder(name.Port))
+	return a.WithZone(strconv.FormatUint(uint64(zone), 10))
 }

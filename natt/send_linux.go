@@ -65,7 +65,7 @@ func (c *conn) Send(runs []Run) (int, error) {
 	s.plain, s.lost = -1, -1
 	for at := (cursor{}); at.run < len(runs); {
 		c.prepare(runs, at)
-		if err := c.raw.Write(s.try); err != nil {
+		if err := c.door.Write(s.try); err != nil {
 			return at.run, net.ErrClosed
 		}
 		if s.sent > 0 {
@@ -187,7 +187,7 @@ func (c *conn) name(name *unix.RawSockaddrInet6, to netip.AddrPort) uint32 {
 	return unix.SizeofSockaddrInet6
 }
 
-// trySend is the body of a RawConn.Write. It never asks the poller to wait: a datagram that finds the buffer full is dropped, as a
+// trySend is the body of a Door.Write, which never waits: a datagram that finds the buffer full is dropped, as a
 // router drops it, and the loop that reads the TUN device stays alive.
 func (c *conn) trySend(fd uintptr) bool {
 	s := &c.sender

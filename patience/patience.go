@@ -1,24 +1,28 @@
-// Package patience decides how long to look at an empty door, a device or a
-// socket, before going to sleep at it.
+// Package patience waits at a descriptor, a device's or a socket's, for what
+// comes in: how long to look, when to nap, when to sleep.
 //
 // To be woken is dear: on a virtual machine 30 µs for a processor that has
 // stopped, and then the kernel wakes a thread where its waker runs, though
 // another processor be free. To keep looking costs a processor that others may
-// want. So it is done only where waits have been short of late, for little
-// longer than a wake-up takes, and the processor is offered to others between
-// two looks: when somebody took it, the next look is the last, and the wait goes
-// on asleep. Where packets are far between nobody looks, and nothing is used.
+// want. So a [Door] waits in three steps, of which the first two are taken only
+// where waits have been short of late:
 //
-//	for p.Begin(); p.Look(); {
-//		if packet, ok := door.Try(); ok {
-//			return packet
-//		}
-//	}
-//	packet := door.Wait() // asleep
-//	p.Slept()
+//		        nothing there            20 µs            500 µs
+//		try ────────────────► look ─────────────► nap ─────────────► sleep
+//		 ▲                     │                   │                   │
+//		 └── something came ───┴───────────────────┴───────────────────┘
 //
-// The rule is that by which kernels poll before they halt a processor: a wait
-// that was short makes the next look longer, one that was long makes it shorter.
+//	  - To look is to try again and again for little longer than a wake-up takes,
+//	    and to offer the processor to others between two tries.
+//	  - To nap is to sleep for so short a time that Go's scheduler need not know: it
+//	    counts the goroutine as running, and has nothing to undo when it wakes.
+//	  - To sleep is to sleep as long as it takes, while the scheduler gives the
+//	    processor to others.
+//
+// Who does not wait is not woken. Go's own poller keeps a descriptor's wake-ups
+// armed all the time: a thread that waits there for anything at all is woken for
+// each packet that comes while the loop is busy with those before, and for each
+// that the kernel has sent and freed.
 package patience
 
 import "time"
@@ -37,34 +41,35 @@ const (
 	maxLooks = 128
 )
 
-// Patience is that of one loop at one door. The zero value sleeps at once until
-// waits turn out to be short. One goroutine owns it.
-type Patience struct {
+// patience is what a door has learnt of its waits. The rule is that by which
+// kernels poll before they halt a processor: a wait that was short makes the next
+// look longer, one that was long makes it shorter. The zero value expects nothing.
+type patience struct {
 	window time.Duration // how long to look, 0: not at all
 	began  time.Time
 	looks  int
 }
 
-// Begin begins a wait: the door was found empty.
-func (p *Patience) Begin() { p.began, p.looks = time.Now(), 0 }
+// begin begins a wait: the door was found empty.
+func (p *patience) begin() { p.began, p.looks = time.Now(), 0 }
 
-// Look says whether to look once more before sleeping. Between two looks it
-// offers the processor to others, and looks when it has it back.
-func (p *Patience) Look() bool {
-	if p.window == 0 || p.looks == maxLooks || time.Since(p.began) > p.window {
+// look says whether to look once more before sleeping. Time that others had the
+// processor for counts.
+func (p *patience) look() bool {
+	if !p.expecting() || p.looks == maxLooks || time.Since(p.began) > p.window {
 		return false
 	}
-	if p.looks++; p.looks > 1 {
-		yield()
-	}
+	p.looks++
 	return true
 }
 
-// Slept ends a wait that came to an end asleep.
-func (p *Patience) Slept() { p.learn(time.Since(p.began)) }
+// expecting says whether waits have been short of late.
+func (p *patience) expecting() bool { return p.window > 0 }
 
-// learn sets how long to look next time after a wait that looking did not end.
-func (p *Patience) learn(wait time.Duration) {
+// slept ends a wait that looking did not end.
+func (p *patience) slept() { p.learn(time.Since(p.began)) }
+
+func (p *patience) learn(wait time.Duration) {
 	if wait <= short {
 		p.window = min(max(2*p.window, least), most)
 		return

@@ -7,8 +7,8 @@ import (
 )
 
 // looks is how often one wait looks before it sleeps.
-func looks(p *Patience) (n int) {
-	for p.Begin(); p.Look(); {
+func looks(p *patience) (n int) {
+	for p.begin(); p.look(); {
 		n++
 	}
 	return n
@@ -18,17 +18,17 @@ func looks(p *Patience) (n int) {
 // last as long as they say, and a look that is not in vain goes on to its bound.
 func TestLearns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var p Patience
+		var p patience
 		wait := func(d time.Duration) {
-			p.Begin()
+			p.begin()
 			time.Sleep(d)
-			p.Slept()
+			p.slept()
 		}
-		if looks(&p) != 0 {
+		if looks(&p) != 0 || p.expecting() {
 			t.Error("looks before anything is known")
 		}
 		wait(short)
-		if looks(&p) != maxLooks {
+		if looks(&p) != maxLooks || !p.expecting() {
 			t.Error("does not look after a short wait")
 		}
 		for range 10 {
@@ -45,7 +45,7 @@ func TestLearns(t *testing.T) {
 			t.Errorf("looks on for %d long waits, want 3", longWaits)
 		}
 		wait(time.Hour)
-		if p != (Patience{began: p.began}) {
+		if p != (patience{began: p.began}) {
 			t.Errorf("a long wait leaves %+v", p)
 		}
 	})
@@ -54,21 +54,14 @@ func TestLearns(t *testing.T) {
 // TestLookEnds: the time is over when somebody else had the processor for long.
 func TestLookEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := Patience{window: most}
-		p.Begin()
-		if !p.Look() {
+		p := patience{window: most}
+		p.begin()
+		if !p.look() {
 			t.Fatal("does not look once")
 		}
 		time.Sleep(most + 1)
-		if p.Look() {
+		if p.look() {
 			t.Error("looks longer than its time")
 		}
 	})
-}
-
-func TestNoAllocation(t *testing.T) {
-	p := Patience{window: most}
-	if n := testing.AllocsPerRun(100, func() { looks(&p); p.Slept(); p.window = most }); n != 0 {
-		t.Errorf("%v allocations a wait", n)
-	}
 }

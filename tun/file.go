@@ -26,17 +26,32 @@ func FromFile(f *os.File, mtu int) (Device, error) {
 	return adopt(wg)
 }
 
-// fileDevice is a Device over the file of a kernel's tunnel interface. The
-// wireguard package made it and watches it; packets cross its file here, since
-// that package's contract would copy each of them.
+// tunnel is a kernel's tunnel interface by its file: what the wireguard package
+// makes and watches, or what is like it.
+type tunnel interface {
+	Name() (string, error)
+	File() *os.File
+	Events() <-chan wgtun.Event
+	Close() error
+}
+
+// door is where the file's descriptor is used: Read waits between two calls of
+// its function, Write does not, and Close ends both.
+type door interface {
+	Read(func(fd uintptr) bool) error
+	Write(func(fd uintptr) bool) error
+	Close() error
+}
+
+// fileDevice is a Device over the file of a tunnel. Packets cross it here, since
+// the wireguard package's contract would copy each of them.
 //
-// The closures for the file's RawConn are made once, and what they work on is
-// passed through fields: no allocation in the steady state. The file is
-// non-blocking, so that a reader waits in the Go poller and Close wakes it.
+// The closures for the door are made once, and what they work on is passed
+// through fields: no allocation in the steady state.
 type fileDevice struct {
-	wg      wgtun.Device
+	wg      tunnel
 	name    string
-	raw     syscall.RawConn
+	door    door
 	prefix  int // bytes before each packet on the file
 	offload Offload
 	mtuNow  func() (int, error)
@@ -61,11 +76,13 @@ type fileDevice struct {
 	}
 }
 
-// newFileDevice takes wg over; mtuNow asks for the current MTU from any thread.
-func newFileDevice(wg wgtun.Device, prefix int, offload Offload, mtuNow func() (int, error), release func()) (*fileDevice, error) {
-	d := &fileDevice{wg: wg, prefix: prefix, offload: offload, mtuNow: mtuNow, release: release, events: make(chan Event, 16)}
+// newFileDevice takes wg and its door over; mtuNow asks for the current MTU from
+// any thread.
+func newFileDevice(wg tunnel, door door, prefix int, offload Offload, mtuNow func() (int, error), release func()) (*fileDevice, error) {
+	d := &fileDevice{wg: wg, door: door, prefix: prefix, offload: offload, mtuNow: mtuNow, release: release, events: make(chan Event, 16)}
 	err := d.attach()
 	if err != nil {
+		_ = door.Close()
 		discard(wg)
 		release()
 		return nil, err
@@ -75,8 +92,8 @@ func newFileDevice(wg wgtun.Device, prefix int, offload Offload, mtuNow func() (
 }
 
 // discard closes a device that nobody listens to.
-func discard(wg wgtun.Device) {
-	wg.Close()
+func discard(wg tunnel) {
+	_ = wg.Close()
 	for range wg.Events() { // its goroutines end when they are listened to
 	}
 }
@@ -90,9 +107,6 @@ func (d *fileDevice) attach() (err error) {
 		return fmt.Errorf("MTU of %s: %w", d.name, err)
 	}
 	d.mtu.Store(int64(mtu))
-	if d.raw, err = d.wg.File().SyscallConn(); err != nil {
-		return fmt.Errorf("file of %s: %w", d.name, err)
-	}
 	d.rd.probeFn = func(fd uintptr) bool {
 		d.rd.n, d.rd.err = readFile(int(fd), d.rd.slab)
 		return true
@@ -146,7 +160,7 @@ func (d *fileDevice) Close() error {
 	if d.closed.Swap(true) {
 		return nil
 	}
-	return d.wg.Close()
+	return errors.Join(d.door.Close(), d.wg.Close())
 }
 
 func (d *fileDevice) Read(slab []byte) (Super, error) { return d.read(slab, d.rd.waitFn) }
@@ -158,7 +172,7 @@ func (d *fileDevice) read(slab []byte, fn func(uintptr) bool) (Super, error) {
 		return Super{}, io.ErrShortBuffer
 	}
 	d.rd.slab = slab
-	if d.raw.Read(fn) != nil {
+	if d.door.Read(fn) != nil {
 		return Super{}, d.gone("read")
 	}
 	if d.rd.err != nil {
@@ -176,7 +190,7 @@ func (d *fileDevice) Write(s Super) error {
 	if err := d.wr.load(s, d.prefix); err != nil {
 		return err
 	}
-	if d.raw.Write(d.wr.fn) != nil {
+	if d.door.Write(d.wr.fn) != nil {
 		return d.gone("write")
 	}
 	if d.wr.err != nil {
@@ -185,8 +199,8 @@ func (d *fileDevice) Write(s Super) error {
 	return nil
 }
 
-// gone: the file was closed, or the interface deleted under it. The poller has
-// no other errors, and words of its own for these.
+// gone: the file was closed, or the interface deleted under it. The door has no
+// other errors, and words of its own for these.
 func (d *fileDevice) gone(op string) error {
 	return &os.PathError{Op: op, Path: d.name, Err: os.ErrClosed}
 }

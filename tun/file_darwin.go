@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 	wgtun "golang.zx2c4.com/wireguard/tun"
@@ -35,8 +36,18 @@ func openError(name string, err error) error {
 
 // adopt: a utun has no runs, and four bytes before each packet.
 func adopt(wg wgtun.Device) (Device, error) {
-	return newFileDevice(wg, familyLen, Offload{}, wg.MTU, func() {})
+	raw, err := wg.File().SyscallConn()
+	if err != nil {
+		discard(wg)
+		return nil, fmt.Errorf("file of the tunnel device: %w", err)
+	}
+	return newFileDevice(wg, polled{raw}, familyLen, Offload{}, wg.MTU, func() {})
 }
+
+// polled is a door at which Go's poller waits; to close the file ends it.
+type polled struct{ syscall.RawConn }
+
+func (polled) Close() error { return nil }
 
 func decodePrefix(b []byte, prefix int) (Super, error) {
 	if len(b) <= prefix {

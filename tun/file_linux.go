@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	wgtun "golang.zx2c4.com/wireguard/tun"
+
+	"culvert/patience"
 )
 
 const devicePath = "/dev/net/tun"
@@ -22,7 +24,7 @@ func Open(name string, mtu int) (Device, error) {
 	if _, err := os.Stat(devicePath); err != nil {
 		return nil, openError(name, err)
 	}
-	wg, err := wgtun.CreateTUN(name, mtu)
+	wg, err := create(name, mtu, 0)
 	if err != nil {
 		return nil, openError(name, err)
 	}
@@ -46,7 +48,7 @@ func OpenQueues(name string, mtu, queues int) ([]Device, error) {
 	if queues <= 1 {
 		return one(Open(name, mtu))
 	}
-	first, err := openMultiQueue(name, mtu)
+	first, err := create(name, mtu, unix.IFF_MULTI_QUEUE)
 	if err != nil {
 		return nil, openError(name, err)
 	}
@@ -91,45 +93,55 @@ func moreQueues(first Device, queues int) ([]Device, error) {
 	return all, nil
 }
 
+// create makes a device, which the wireguard package watches from then on. Its file
+// is not marked non-blocking yet, so that Go's poller is not told of it.
+func create(name string, mtu int, flags uint16) (tunnel, error) {
+	f, err := openFile(name, flags)
+	if err != nil {
+		return nil, err
+	}
+	return wgtun.CreateTUNFromFile(f, mtu)
+}
+
 func openUnmonitored(name string, flags uint16) (Device, error) {
-	fd, err := openFile(name, flags)
+	f, err := openFile(name, flags)
 	if err != nil {
 		return nil, openError(name, err)
 	}
-	wg, _, err := wgtun.CreateUnmonitoredTUNFromFD(fd)
-	if err != nil {
-		return nil, openError(name, err)
-	}
-	return adopt(wg)
+	return adopt(&unmonitored{file: f, name: name, events: make(chan wgtun.Event)})
 }
 
-func openMultiQueue(name string, mtu int) (wgtun.Device, error) {
-	fd, err := openFile(name, unix.IFF_MULTI_QUEUE)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
-		return nil, err
-	}
-	return wgtun.CreateTUNFromFile(os.NewFile(uintptr(fd), devicePath), mtu)
+// unmonitored is a tunnel of whose changes nothing is told.
+type unmonitored struct {
+	file   *os.File
+	name   string
+	events chan wgtun.Event
 }
 
-func openFile(name string, flags uint16) (int, error) {
+func (u *unmonitored) Name() (string, error)      { return u.name, nil }
+func (u *unmonitored) File() *os.File             { return u.file }
+func (u *unmonitored) Events() <-chan wgtun.Event { return u.events }
+
+func (u *unmonitored) Close() error {
+	close(u.events)
+	return u.file.Close()
+}
+
+func openFile(name string, flags uint16) (*os.File, error) {
 	ifr, err := unix.NewIfreq(name)
 	if err != nil {
-		return -1, err
+		return nil, err
 	}
 	fd, err := unix.Open(devicePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, err
+		return nil, err
 	}
 	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | flags)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
 		unix.Close(fd)
-		return -1, err
+		return nil, err
 	}
-	return fd, nil
+	return os.NewFile(uintptr(fd), devicePath), nil
 }
 
 // openError adds what to do about it.
@@ -144,7 +156,7 @@ func openError(name string, err error) error {
 	return fmt.Errorf("open TUN device %s: %w%s", name, err, hint)
 }
 
-func adopt(wg wgtun.Device) (Device, error) {
+func adopt(wg tunnel) (Device, error) {
 	// A socket remembers the network namespace that it was made in, and who
 	// asks for the MTU later may be in another.
 	sock, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -153,16 +165,16 @@ func adopt(wg wgtun.Device) (Device, error) {
 		return nil, err
 	}
 	release := func() { unix.Close(sock) }
-	prefix, offload, err := negotiate(wg.File())
+	door, prefix, offload, err := prepare(wg.File())
 	if err != nil {
 		discard(wg)
 		release()
 		return nil, fmt.Errorf("adopt TUN device: %w", err)
 	}
-	return newFileDevice(wg, prefix, offload, func() (int, error) { return linkMTU(sock, wg) }, release)
+	return newFileDevice(wg, door, prefix, offload, func() (int, error) { return linkMTU(sock, wg) }, release)
 }
 
-func linkMTU(sock int, wg wgtun.Device) (int, error) {
+func linkMTU(sock int, wg tunnel) (int, error) {
 	name, err := wg.Name()
 	if err != nil {
 		return 0, err
@@ -177,18 +189,26 @@ func linkMTU(sock int, wg wgtun.Device) (int, error) {
 	return int(ifr.Uint32()), nil
 }
 
-// negotiate finds out whether the file has a virtio header and switches on
-// the runs that the kernel knows.
-func negotiate(f *os.File) (prefix int, offload Offload, err error) {
+// prepare finds out whether the file has a virtio header, switches on the runs
+// that the kernel knows, and makes a door of it.
+func prepare(f *os.File) (door *patience.Door, prefix int, offload Offload, err error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
-		return 0, Offload{}, err
+		return nil, 0, Offload{}, err
 	}
-	controlErr := raw.Control(func(fd uintptr) { prefix, offload, err = negotiateFd(int(fd)) })
-	return prefix, offload, errors.Join(controlErr, err)
+	controlErr := raw.Control(func(fd uintptr) {
+		if prefix, offload, err = negotiate(int(fd)); err != nil {
+			return
+		}
+		if err = unix.SetNonblock(int(fd), true); err != nil {
+			return
+		}
+		door, err = patience.NewDoor(int(fd))
+	})
+	return door, prefix, offload, errors.Join(controlErr, err)
 }
 
-func negotiateFd(fd int) (int, Offload, error) {
+func negotiate(fd int) (int, Offload, error) {
 	ifr, err := unix.NewIfreq("")
 	if err != nil {
 		return 0, Offload{}, err

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
+	"culvert/patience/patiencetest"
 	"culvert/tun"
 )
 
@@ -74,6 +77,7 @@ func TestQueues(t *testing.T) {
 	if len(used) != queues {
 		t.Errorf("flows by queue: %v", used)
 	}
+	wantNobodyWokenInVain(t, queues)
 	// What is closed leaves the others waiting for nothing.
 	var readers sync.WaitGroup
 	for _, d := range devs {
@@ -89,6 +93,30 @@ func TestQueues(t *testing.T) {
 		_ = d.Close()
 	}
 	readers.Wait()
+}
+
+// wantNobodyWokenInVain: each device's file is watched for who sleeps at it, once each
+// time, and by nobody who would be woken for every packet.
+func wantNobodyWokenInVain(t *testing.T, devices int) {
+	t.Helper()
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if to, _ := os.Readlink("/proc/self/fd/" + f.Name()); to != "/dev/net/tun" {
+			continue
+		}
+		devices--
+		fd, _ := strconv.Atoi(f.Name())
+		polls, err := patiencetest.Polls(fd)
+		if err != nil || len(polls) != 1 || polls[0]&unix.EPOLLONESHOT == 0 {
+			t.Errorf("descriptor %d is watched for %#x, %v", fd, polls, err)
+		}
+	}
+	if devices != 0 {
+		t.Errorf("%d descriptors fewer than devices", devices)
+	}
 }
 
 func port(c net.Conn) uint16 { return uint16(c.LocalAddr().(*net.UDPAddr).Port) }

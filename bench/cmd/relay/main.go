@@ -21,7 +21,6 @@ import (
 	"sync/atomic"
 
 	"culvert/natt"
-	"culvert/patience"
 	"culvert/tun"
 )
 
@@ -102,9 +101,8 @@ type ends struct {
 // out carries packets from the device to the socket.
 func (r *ends) out() error {
 	slab, o := make([]byte, tun.SlabLen), outgoing{conn: r.conn, arena: make([]byte, arenaLen)}
-	var patience patience.Patience
 	for {
-		s, err := r.first(slab, &patience)
+		s, err := r.dev.Read(slab)
 		for err == nil {
 			if path := r.path.Load(); path != nil {
 				err = o.take(&s, path)
@@ -120,31 +118,6 @@ func (r *ends) out() error {
 			return err
 		}
 	}
-}
-
-// first waits for a packet as a gateway does: for a while awake, then asleep.
-func (r *ends) first(slab []byte, p *patience.Patience) (tun.Super, error) {
-	for p.Begin(); p.Look(); {
-		if s, err := r.dev.TryRead(slab); !errors.Is(err, tun.ErrWouldBlock) {
-			return s, err
-		}
-	}
-	s, err := r.dev.Read(slab)
-	p.Slept()
-	return s, err
-}
-
-// receive is the same for datagrams.
-func (r *ends) receive(runs []natt.Run, p *patience.Patience) (int, error) {
-	poller, _ := r.conn.(natt.Poller)
-	for p.Begin(); poller != nil && p.Look(); {
-		if n, err := poller.TryReceive(runs); n > 0 || err != nil {
-			return n, err
-		}
-	}
-	n, err := r.conn.Receive(runs)
-	p.Slept()
-	return n, err
 }
 
 // outgoing are the datagrams that wait to be sent, end to end.
@@ -208,9 +181,8 @@ func (o *outgoing) flush() error {
 // in carries packets from the socket to the device.
 func (r *ends) in() error {
 	runs, joined := make([]natt.Run, maxRuns), tun.NewCoalescer(r.dev)
-	var patience patience.Patience
 	for {
-		n, err := r.receive(runs, &patience)
+		n, err := r.conn.Receive(runs)
 		if err != nil {
 			return err
 		}

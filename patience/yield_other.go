@@ -1,7 +1,0 @@
-//go:build !linux
-
-package patience
-
-import "runtime"
-
-func yield() { runtime.Gosched() }
