@@ -362,6 +362,49 @@ func TestNobodyIsWokenInVain(t *testing.T) {
 	}
 }
 
+// TestReceiveCalls: of single datagrams one Receive takes what several calls bring, of
+// much what one does, and of neither more than it was given room for.
+func TestReceiveCalls(t *testing.T) {
+	for _, test := range []struct {
+		size, room int
+		want       []int // what each Receive brings
+		calls      int
+	}{
+		{100, bulkRuns, []int{70 - 6, 6}, 4 + 1},
+		{100, 20, []int{20, 20, 20, 10}, 2 + 2 + 2 + 1},
+		{5000, bulkRuns, []int{16, 16, 16, 16, 6}, 5},
+	} {
+		c := mustListenBatch(t, loopback4, Options{NATT: true})
+		calls := 0
+		c.recvmmsg = func(fd uintptr, m []mmsghdr) (int, syscall.Errno) {
+			calls++
+			return recvmmsg(fd, m)
+		}
+		for i := range 70 {
+			datagram := make([]byte, test.size)
+			datagram[0] = byte(i + 1)
+			mustSend(t, c, Run{Bytes: datagram, Path: to(c, loopback4)})
+		}
+		next := byte(1)
+		for _, want := range test.want {
+			runs := make([]Run, test.room)
+			n, err := c.Receive(runs)
+			if n != want || err != nil {
+				t.Fatalf("%d bytes, room for %d: %d, %v, want %d", test.size, test.room, n, err, want)
+			}
+			for _, r := range runs[:n] {
+				if len(r.Bytes) != test.size || r.Bytes[0] != next {
+					t.Fatalf("%d bytes, number %d; want %d, %d", len(r.Bytes), r.Bytes[0], test.size, next)
+				}
+				next++
+			}
+		}
+		if calls != test.calls {
+			t.Errorf("%d bytes, room for %d: %d calls, want %d", test.size, test.room, calls, test.calls)
+		}
+	}
+}
+
 // TestReceiveGoesOn behind errors that pass, and ends with the socket.
 func TestReceiveGoesOn(t *testing.T) {
 	c := mustListenBatch(t, loopback4, Options{NATT: true})
