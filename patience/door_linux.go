@@ -136,26 +136,23 @@ func (d *Door) ringOnce(alarm uintptr) (over bool) {
 var napping atomic.Int32
 
 // nap reports whether a nap was enough. Whoever naps keeps one of Go's processors
-// from all others: so those who are ready go first, and one processor is always
-// left for who becomes ready meanwhile. A garbage collection that wants all of
+// from all others: so one is always left for who becomes ready meanwhile, and those
+// who are ready go first. A garbage collection that wants all of
 // them ends the nap, for it sends a signal.
 //
 // A system call that Go's scheduler knows of is no way to do this: its monitor would
 // look every 20 µs for processors to take away from who waits, as long as that goes on.
 func (d *Door) nap() (enough bool) {
-	runtime.Gosched()
 	defer napping.Add(-1)
 	if int(napping.Add(1)) >= runtime.GOMAXPROCS(0) {
 		return false
 	}
+	runtime.Gosched()
 	d.left = unix.NsecToTimespec(short.Nanoseconds())
 	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&d.polled)), 1, uintptr(unsafe.Pointer(&d.left)), 0, 0, 0)
 	return n > 0 || errno != 0
 }
 
-// yield offers the processor to other goroutines and other threads. The former
-// also brings this one to a processor that is free, if there is one.
-func yield() {
-	runtime.Gosched()
-	_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
-}
+// yield offers the processor to other threads. To offer it to other goroutines too
+// would have Go wake a thread to look for them, between any two looks.
+func yield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
