@@ -49,7 +49,7 @@ func NewDoor(fd int) (*Door, error) {
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
 	d := &Door{fd: fd, alarm: os.NewFile(uintptr(epoll), "epoll"), polled: unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}}
-	d.ring = d.ringOnce
+	d.ring = d.rings
 	d.alarmRaw, err = d.alarm.SyscallConn()
 	return d, errors.Join(err, d.alarm.SetDeadline(time.Time{})) // which is an error where the poller does not know it
 }
@@ -120,16 +120,18 @@ func (d *Door) wait() {
 	_ = d.alarmRaw.Read(d.ring) // the only error is that of a closed file
 }
 
-// ringOnce sets the alarm, and when it has gone off, stops it: so that it goes off
-// for who sleeps, once, and for nobody else.
-func (d *Door) ringOnce(alarm uintptr) (over bool) {
-	if d.set {
-		// A system call that the scheduler knows of would wake its monitor.
-		_, _, _ = unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, alarm, uintptr(unsafe.Pointer(&d.rung)), 1, 0, 0, 0)
-		return true
+// rings sets the alarm and reports whether it goes off, by which it is stopped: so
+// that it goes off for who sleeps, once, and for nobody else. It is asked as soon as it
+// is set, since the kernel tells nobody of input that was there before, if the alarm
+// still stood from another time.
+func (d *Door) rings(alarm uintptr) bool {
+	if !d.set {
+		d.set = true
+		_ = unix.EpollCtl(int(alarm), unix.EPOLL_CTL_MOD, d.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT})
 	}
-	d.set = true
-	return unix.EpollCtl(int(alarm), unix.EPOLL_CTL_MOD, d.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}) != nil
+	// A system call that the scheduler knows of would wake its monitor.
+	n, _, _ := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, alarm, uintptr(unsafe.Pointer(&d.rung)), 1, 0, 0, 0)
+	return int(n) == 1
 }
 
 // napping is how many goroutines of the process nap.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -140,6 +141,35 @@ func TestAlarmIsForSleepers(t *testing.T) {
 	}
 	if !slices.Equal(h.taken, []byte{1, 2, 1, 2, 1, 2}) {
 		t.Errorf("took %v", h.taken)
+	}
+}
+
+// TestAlarmLeftSet: what came before it is set again, while it still stood from
+// another time, is told all the same.
+func TestAlarmLeftSet(t *testing.T) {
+	h := newHall(t)
+	for range 20 {
+		h.set = false
+		if err := h.alarmRaw.Control(func(alarm uintptr) {
+			if h.ring(alarm) {
+				t.Error("goes off for nothing")
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		h.knock(t, 1)
+		time.Sleep(time.Millisecond) // most times enough for Go's poller to hear of it, and forget
+		ways[0].begin(h.Door)
+		missed := false
+		if err := h.Read(func(fd uintptr) bool {
+			if !missed {
+				missed = true
+				return false
+			}
+			return h.take(fd)
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
