@@ -80,3 +80,11 @@ func zoneIndex(a netip.Addr) uint32 {
 	}
 	return 0
 }
+
+// zoned is the address with its interface, where it means nothing without.
+func zoned(a netip.Addr, zone uint32) netip.Addr {
+	if zone == 0 || !a.IsLinkLocalUnicast() {
+		return a
+	}
+	return a.WithZone(strconv.FormatUint(uint64(zone), 10))
+}

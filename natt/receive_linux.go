@@ -3,7 +3,6 @@ package natt
 import (
 	"net"
 	"net/netip"
-	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -161,12 +160,4 @@ func remoteAddr(name *unix.RawSockaddrInet6) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom4(four.Addr), networkOrder(four.Port))
 	}
 	return netip.AddrPortFrom(zoned(netip.AddrFrom16(name.Addr).Unmap(), name.Scope_id), networkOrder(name.Port))
-}
-
-// zoned is the address with its interface, where it means nothing without.
-func zoned(a netip.Addr, zone uint32) netip.Addr {
-	if zone == 0 || !a.IsLinkLocalUnicast() {
-		return a
-	}
-	return a.WithZone(strconv.FormatUint(uint64(zone), 10))
 }

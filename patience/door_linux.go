@@ -41,17 +41,20 @@ func NewDoor(fd int) (*Door, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	if err := errors.Join(
-		unix.SetNonblock(epoll, true), // by which the next line tells the poller
-		unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT}),
+	blocking := unix.SetNonblock(epoll, true) // os.NewFile tells the poller of what does not block
+	alarm := os.NewFile(uintptr(epoll), "epoll")
+	alarmRaw, err := alarm.SyscallConn()
+	if err = errors.Join(
+		blocking, err,
+		alarm.SetDeadline(time.Time{}), // an error where the poller does not know it
+		os.NewSyscallError("epoll_ctl", unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT})),
 	); err != nil {
-		unix.Close(epoll)
-		return nil, os.NewSyscallError("epoll_ctl", err)
+		_ = alarm.Close()
+		return nil, err
 	}
-	d := &Door{fd: fd, alarm: os.NewFile(uintptr(epoll), "epoll"), polled: unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}}
+	d := &Door{fd: fd, alarm: alarm, alarmRaw: alarmRaw, polled: unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}}
 	d.ring = d.rings
-	d.alarmRaw, err = d.alarm.SyscallConn()
-	return d, errors.Join(err, d.alarm.SetDeadline(time.Time{})) // which is an error where the poller does not know it
+	return d, nil
 }
 
 // Close wakes whoever waits and returns when nobody uses the descriptor, which
@@ -139,8 +142,8 @@ var napping atomic.Int32
 
 // nap reports whether a nap was enough. Whoever naps keeps one of Go's processors
 // from all others: so one is always left for who becomes ready meanwhile, and those
-// who are ready go first. A garbage collection that wants all of
-// them ends the nap, for it sends a signal.
+// who are ready go first. A garbage collection that wants all of them ends the nap,
+// for it sends a signal.
 //
 // A system call that Go's scheduler knows of is no way to do this: its monitor would
 // look every 20 µs for processors to take away from who waits, as long as that goes on.
